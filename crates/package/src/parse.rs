@@ -1,0 +1,608 @@
+//! Validation, done once: after [`Package::parse`] no accessor can fail and no
+//! accumulator can overflow.
+
+use crate::desc::{BlockDesc, ClassifierDesc, ConvDesc, GoldenDesc, Header, MelDesc};
+use crate::prologue::{ALIGNMENT, LEN};
+use crate::view::{
+    Blocks, Classifier, Convolution, Golden, InvertedResidual, Kernel, Labels, MelContract,
+};
+use crate::{Activation, DecisionRule, Error, Prologue, Provenance, Spatial, TensorShape};
+
+pub(crate) const CRC32: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+
+/// Layer number in errors that concern no layer of the network.
+const NO_LAYER: u16 = u16::MAX;
+
+/// Tables of 32-bit integers are read in place.
+const TABLE_ALIGNMENT: usize = 4;
+
+/// The part of the file that offsets point into.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Blob<'a>(&'a [u8]);
+
+impl<'a> Blob<'a> {
+    fn table<T: bytemuck::AnyBitPattern>(
+        self,
+        layer: u16,
+        offset: u32,
+        count: usize,
+    ) -> Result<&'a [T], Error> {
+        let len = count as u64 * size_of::<T>() as u64;
+        let error = Error::Table {
+            layer,
+            offset: offset.into(),
+            len,
+        };
+        let end = u64::from(offset) + len;
+        if end > self.0.len() as u64 {
+            return Err(error);
+        }
+        bytemuck::try_cast_slice(&self.0[offset as usize..end as usize]).map_err(|_| error)
+    }
+}
+
+/// The tensor between two layers, carried along while the network is walked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StageShapes {
+    layer: u16,
+    shape: TensorShape,
+    zero_point: i8,
+}
+
+impl StageShapes {
+    fn error(&self, what: &'static str) -> Error {
+        Error::Shape {
+            layer: self.layer,
+            what,
+        }
+    }
+
+    fn kernel<'a>(
+        &self,
+        blob: Blob<'a>,
+        desc: &ConvDesc,
+        weights: usize,
+    ) -> Result<Kernel<'a>, Error> {
+        let c_out = usize::from(desc.c_out);
+        Ok(Kernel {
+            weights: blob.table(self.layer, desc.weights, weights)?,
+            bias: blob.table(self.layer, desc.bias, c_out)?,
+            multiplier: blob.table(self.layer, desc.multiplier, c_out)?,
+            shift: blob.table(self.layer, desc.shift, c_out)?,
+        })
+    }
+
+    /// Resolves one convolution and moves on to its output.
+    fn convolution<'a>(
+        &mut self,
+        blob: Blob<'a>,
+        desc: &ConvDesc,
+        depthwise: bool,
+    ) -> Result<Convolution<'a>, Error> {
+        let input = self.shape;
+        let (c_in, c_out) = (usize::from(input.channels), usize::from(desc.c_out));
+        if c_out == 0 {
+            return Err(self.error("no output channels"));
+        }
+        if depthwise && desc.c_out != input.channels {
+            return Err(self.error("a depthwise convolution keeps its number of channels"));
+        }
+        let (width, weights) = match desc.spatial {
+            Some(spatial) => {
+                let width = output_width(input.width, spatial).ok_or_else(|| {
+                    self.error("stride is not 1 or 2, padding above 2, or the input too narrow")
+                })?;
+                (width, 9 * c_out * if depthwise { 1 } else { c_in })
+            }
+            None => (input.width, c_out * c_in),
+        };
+        let convolution = Convolution {
+            input,
+            input_zero_point: self.zero_point,
+            output: TensorShape {
+                width,
+                channels: desc.c_out,
+            },
+            activation: desc.output,
+            spatial: desc.spatial,
+            kernel: self.kernel(blob, desc, weights)?,
+        };
+        self.shape = convolution.output;
+        self.zero_point = desc.output.zero_point;
+        Ok(convolution)
+    }
+
+    fn spatial<'a>(
+        &mut self,
+        blob: Blob<'a>,
+        desc: &ConvDesc,
+        depthwise: bool,
+    ) -> Result<Convolution<'a>, Error> {
+        if desc.spatial.is_none() {
+            return Err(self.error("a 3×3 kernel without stride and padding"));
+        }
+        self.convolution(blob, desc, depthwise)
+    }
+
+    fn pointwise<'a>(
+        &mut self,
+        blob: Blob<'a>,
+        desc: &ConvDesc,
+    ) -> Result<Convolution<'a>, Error> {
+        if desc.spatial.is_some() {
+            return Err(self.error("a pointwise convolution with stride or padding"));
+        }
+        self.convolution(blob, desc, false)
+    }
+
+    pub(crate) fn inverted_residual<'a>(
+        &mut self,
+        blob: Blob<'a>,
+        desc: &BlockDesc,
+    ) -> Result<InvertedResidual<'a>, Error> {
+        let input = self.shape;
+        let expansion = match &desc.expansion {
+            Some(expansion) => Some(self.pointwise(blob, expansion)?),
+            None => None,
+        };
+        let depthwise = self.spatial(blob, &desc.depthwise, true)?;
+        let projection = self.pointwise(blob, &desc.projection)?;
+        let residual = match desc.residual {
+            Some(offset) => {
+                let keeps_rows = desc.depthwise.spatial.is_some_and(|spatial| {
+                    spatial.stride_time == 1 && spatial.pad_time[0] + spatial.pad_time[1] == 2
+                });
+                if !keeps_rows || projection.output != input {
+                    return Err(self.error("a residual around a block that changes the shape"));
+                }
+                Some(blob.table(self.layer, offset, usize::from(input.channels))?)
+            }
+            None => None,
+        };
+        self.layer += 1;
+        Ok(InvertedResidual {
+            expansion,
+            depthwise,
+            projection,
+            residual,
+        })
+    }
+}
+
+/// Output width of a 3×3 kernel, or none where it cannot run.
+fn output_width(width: u16, spatial: Spatial) -> Option<u16> {
+    let strides = [spatial.stride_time, spatial.stride_freq];
+    let pads = [spatial.pad_time, spatial.pad_freq];
+    if strides.iter().any(|s| !(1..=2).contains(s)) || pads.as_flattened().iter().any(|&p| p > 2) {
+        return None;
+    }
+    let padded = u32::from(width) + u32::from(spatial.pad_freq[0] + spatial.pad_freq[1]);
+    let steps = padded.checked_sub(3)? / u32::from(spatial.stride_freq);
+    u16::try_from(steps + 1).ok()
+}
+
+fn check_activation(layer: u16, activation: Activation) -> Result<(), Error> {
+    let Activation {
+        scale,
+        zero_point,
+        min,
+        max,
+    } = activation;
+    if !(scale.is_finite() && scale > 0.0) || min > max || zero_point < min || zero_point > max {
+        return Err(Error::Shape {
+            layer,
+            what: "an activation's scale, zero point or clamp makes no sense",
+        });
+    }
+    Ok(())
+}
+
+/// Proves the arithmetic contract for one layer.
+///
+/// `acc = bias + Σ w·q + K·(x − z)` with `|q| ≤ 128`, `|x − z| ≤ 255`; every
+/// partial sum is bounded by the sum of the magnitudes, so order does not matter.
+fn prove(
+    layer: u16,
+    convolution: &Convolution<'_>,
+    depthwise: bool,
+    residual: Option<&[i32]>,
+) -> Result<(), Error> {
+    check_activation(layer, convolution.activation)?;
+    let Kernel {
+        weights,
+        bias,
+        multiplier,
+        shift,
+    } = convolution.kernel;
+    if weights.contains(&-128) {
+        return Err(Error::WeightOutOfRange { layer });
+    }
+    let c_out = bias.len();
+    let taps = weights.len() / c_out;
+    for c in 0..c_out {
+        let channel = c as u16;
+        if multiplier[c] < 1 << 30 || !(1..=31).contains(&shift[c]) {
+            return Err(Error::Requantize { layer, channel });
+        }
+        let magnitude: i64 = if depthwise {
+            (0..9).map(|tap| weight_magnitude(weights[tap * c_out + c])).sum()
+        } else {
+            weights[c * taps..][..taps]
+                .iter()
+                .map(|&w| weight_magnitude(w))
+                .sum()
+        };
+        let residual = residual.map_or(0, |k| i64::from(k[c]));
+        if residual < 0
+            || 128 * magnitude + 255 * residual + i64::from(bias[c]).abs() > i64::from(i32::MAX)
+        {
+            return Err(Error::Overflow { layer, channel });
+        }
+    }
+    Ok(())
+}
+
+fn weight_magnitude(weight: i8) -> i64 {
+    i64::from(weight.unsigned_abs())
+}
+
+impl<'a> Classifier<'a> {
+    fn resolve(
+        blob: Blob<'a>,
+        desc: &ClassifierDesc,
+        stage: &StageShapes,
+    ) -> Result<Self, Error> {
+        let classes = usize::from(desc.classes);
+        let channels = usize::from(stage.shape.channels);
+        let layer = stage.layer;
+        Ok(Self {
+            input: stage.shape,
+            input_zero_point: stage.zero_point,
+            classes,
+            pool_rows: usize::from(desc.pool_rows),
+            kernel: Kernel {
+                weights: blob.table(layer, desc.weights, classes * channels)?,
+                bias: blob.table(layer, desc.bias, classes)?,
+                multiplier: blob.table(layer, desc.multiplier, classes)?,
+                shift: blob.table(layer, desc.shift, classes)?,
+            },
+            activation: desc.output,
+            softmax_step_q16: desc.softmax_step_q16,
+        })
+    }
+
+    fn prove(&self, layer: u16) -> Result<(), Error> {
+        check_activation(layer, self.activation)?;
+        if self.classes == 0 || self.pool_rows == 0 {
+            return Err(Error::Shape {
+                layer,
+                what: "a classifier without classes or without rows to pool",
+            });
+        }
+        if self.softmax_step_q16 == 0 || self.softmax_step_q16 > 1 << 24 {
+            return Err(Error::Shape {
+                layer,
+                what: "the softmax step is outside its range",
+            });
+        }
+        let kernel = self.kernel;
+        if kernel.weights.contains(&-128) {
+            return Err(Error::WeightOutOfRange { layer });
+        }
+        let channels = usize::from(self.input.channels);
+        for (k, weights) in kernel.weights.chunks_exact(channels).enumerate() {
+            let channel = k as u16;
+            if kernel.multiplier[k] < 1 << 30 || !(1..=31).contains(&kernel.shift[k]) {
+                return Err(Error::Requantize { layer, channel });
+            }
+            let magnitude: i64 = weights.iter().map(|&w| weight_magnitude(w)).sum();
+            let row = 255 * i64::from(self.input.width) * magnitude;
+            let total =
+                i128::from(row + i64::from(kernel.bias[k]).abs()) * self.pool_rows as i128;
+            if total > i128::from(i32::MAX) {
+                return Err(Error::Overflow { layer, channel });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'a> MelContract<'a> {
+    fn resolve(blob: Blob<'a>, desc: &MelDesc) -> Result<Self, Error> {
+        let window_samples = usize::from(desc.window_samples);
+        let contract = Self {
+            sample_rate_hz: desc.sample_rate_hz,
+            fft: desc.fft.into(),
+            window_samples,
+            hop_samples: desc.hop_samples.into(),
+            bands: desc.bands.into(),
+            low_hz: desc.low_hz,
+            high_hz: desc.high_hz,
+            scale: desc.scale,
+            dc_shift: desc.dc_shift,
+            reference_release_q16: desc.reference_release_q16,
+            reference_floor_q16: desc.reference_floor_q16,
+            feature_multiplier: desc.feature_multiplier,
+            feature_shift: desc.feature_shift,
+            feature_top: desc.feature_top,
+            window_q31: blob.table(NO_LAYER, desc.window, window_samples / 2 + 1)?,
+            band_bins: blob.table(NO_LAYER, desc.band_bins, 2 * usize::from(desc.bands))?,
+            band_weights: blob.table(
+                NO_LAYER,
+                desc.band_weights,
+                desc.band_weights_len as usize,
+            )?,
+        };
+        contract.validate()?;
+        Ok(contract)
+    }
+}
+
+fn resolve_golden<'a>(
+    blob: Blob<'a>,
+    desc: &GoldenDesc,
+    row_len: usize,
+    classes: usize,
+) -> Result<Golden<'a>, Error> {
+    let count = |a: u32, b: usize| {
+        (a as usize).checked_mul(b).ok_or(Error::Contents {
+            what: "the golden vectors are larger than memory",
+        })
+    };
+    Ok(Golden {
+        audio: match desc.audio {
+            Some((offset, samples)) => Some(blob.table(NO_LAYER, offset, samples as usize)?),
+            None => None,
+        },
+        features: blob.table(NO_LAYER, desc.features, count(desc.rows, row_len)?)?,
+        logits: blob.table(NO_LAYER, desc.logits, count(desc.outputs, classes)?)?,
+    })
+}
+
+/// A validated package, borrowing from its bytes.
+///
+/// Having one is the proof that running it can neither fail nor overflow.
+#[derive(Debug, Clone)]
+pub struct Package<'a> {
+    prologue: Prologue,
+    header: Header<'a>,
+    stem: Convolution<'a>,
+    blocks: Blocks<'a>,
+    head: Option<Convolution<'a>>,
+    classifier: Classifier<'a>,
+    mel: Option<MelContract<'a>>,
+    golden: Option<Golden<'a>>,
+}
+
+impl<'a> Package<'a> {
+    /// Checks every byte once and borrows the rest. Costs one pass over the file.
+    ///
+    /// # Errors
+    /// See [`Error`]; each says what to do.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
+        let prologue = Prologue::read(bytes)?;
+        let expected = u64::from(prologue.file_len);
+        let header_end = LEN as u64 + u64::from(prologue.header_len);
+        let blob_offset = u64::from(prologue.blob_offset);
+        let blob_end = blob_offset + u64::from(prologue.blob_len);
+        if bytes.len() as u64 != expected {
+            return Err(Error::Length {
+                expected,
+                found: bytes.len() as u64,
+            });
+        }
+        if header_end > blob_offset
+            || !blob_offset.is_multiple_of(ALIGNMENT as u64)
+            || blob_end + 4 != expected
+        {
+            return Err(Error::Header);
+        }
+        let (body, crc) = bytes.split_at(blob_end as usize);
+        let expected = u32::from_le_bytes(crc.try_into().map_err(|_| Error::Header)?);
+        let found = CRC32.checksum(body);
+        if found != expected {
+            return Err(Error::Checksum { expected, found });
+        }
+        if !(bytes.as_ptr() as usize).is_multiple_of(TABLE_ALIGNMENT) {
+            return Err(Error::Misaligned {
+                needed: TABLE_ALIGNMENT,
+            });
+        }
+
+        let blob = Blob(&body[blob_offset as usize..]);
+        let (header, records) =
+            postcard::take_from_bytes::<Header<'a>>(&body[LEN..header_end as usize])
+                .map_err(|_| Error::Header)?;
+        Self::resolve(prologue, header, records, blob)
+    }
+
+    fn resolve(
+        prologue: Prologue,
+        header: Header<'a>,
+        records: &'a [u8],
+        blob: Blob<'a>,
+    ) -> Result<Self, Error> {
+        check_activation(0, header.input_activation)?;
+        let mut stage = StageShapes {
+            layer: 0,
+            shape: header.input,
+            zero_point: header.input_activation.zero_point,
+        };
+        if header.input.row_len() == 0 || header.nominal_rows == 0 {
+            return Err(stage.error("the input is empty"));
+        }
+        let stem = stage.spatial(blob, &header.stem, false)?;
+        prove(0, &stem, false, None)?;
+        stage.layer = 1;
+
+        let blocks = Blocks {
+            records,
+            remaining: header.blocks,
+            blob,
+            shapes: stage,
+        };
+        let mut rest = records;
+        for _ in 0..header.blocks {
+            let (desc, next) =
+                postcard::take_from_bytes::<BlockDesc>(rest).map_err(|_| Error::Header)?;
+            rest = next;
+            let layer = stage.layer;
+            let block = stage.inverted_residual(blob, &desc)?;
+            if let Some(expansion) = &block.expansion {
+                prove(layer, expansion, false, None)?;
+            }
+            prove(layer, &block.depthwise, true, None)?;
+            prove(layer, &block.projection, false, block.residual)?;
+        }
+        if !rest.is_empty() {
+            return Err(Error::Header);
+        }
+
+        let head = match &header.head {
+            Some(desc) => {
+                let head = stage.pointwise(blob, desc)?;
+                prove(stage.layer, &head, false, None)?;
+                stage.layer += 1;
+                Some(head)
+            }
+            None => None,
+        };
+        let classifier = Classifier::resolve(blob, &header.classifier, &stage)?;
+        classifier.prove(stage.layer)?;
+
+        let mel = match &header.mel {
+            Some(desc) => Some(MelContract::resolve(blob, desc)?),
+            None => None,
+        };
+        let golden = match &header.golden {
+            Some(desc) => Some(resolve_golden(
+                blob,
+                desc,
+                header.input.row_len(),
+                classifier.classes,
+            )?),
+            None => None,
+        };
+        let package = Self {
+            prologue,
+            header,
+            stem,
+            blocks,
+            head,
+            classifier,
+            mel,
+            golden,
+        };
+        package.check_contents()?;
+        Ok(package)
+    }
+
+    fn check_contents(&self) -> Result<(), Error> {
+        let labels = self.labels().count();
+        if labels != 0 && labels != self.classifier.classes {
+            return Err(Error::Contents {
+                what: "there are not as many labels as classes",
+            });
+        }
+        if let Some(mel) = &self.mel {
+            let input = self.header.input;
+            if usize::from(input.width) != mel.bands || input.channels != 1 {
+                return Err(Error::Contents {
+                    what: "the mel contract's bands are not the network's input row",
+                });
+            }
+            if labels == 0 || self.header.decision.is_none() {
+                return Err(Error::Contents {
+                    what: "a package for audio needs labels and a decision rule",
+                });
+            }
+        }
+        if let Some(DecisionRule {
+            thresholds,
+            smoothing_shift,
+            ..
+        }) = self.header.decision
+            && (thresholds.leave_q15 > thresholds.enter_q15
+                || thresholds.enter_q15 > 1 << 15
+                || smoothing_shift > 15)
+        {
+            return Err(Error::Contents {
+                what: "the decision rule leaves above where it enters, or above certainty",
+            });
+        }
+        if let Some(golden) = &self.golden
+            && golden.audio.is_some()
+            && self.mel.is_none()
+        {
+            return Err(Error::Contents {
+                what: "golden audio without a mel contract",
+            });
+        }
+        Ok(())
+    }
+
+    /// Sizes stated in the fixed head of the file.
+    pub fn prologue(&self) -> Prologue {
+        self.prologue
+    }
+
+    /// Where the package comes from.
+    pub fn provenance(&self) -> Provenance<'a> {
+        self.header.provenance
+    }
+
+    /// Labels in the order of the logits; empty when the package names none.
+    pub fn labels(&self) -> Labels<'a> {
+        Labels(self.header.labels.lines())
+    }
+
+    /// Shape of an input row.
+    pub fn input(&self) -> TensorShape {
+        self.header.input
+    }
+
+    /// Quantization of the input.
+    pub fn input_activation(&self) -> Activation {
+        self.header.input_activation
+    }
+
+    /// Rows of one whole input as trained.
+    pub fn nominal_rows(&self) -> usize {
+        self.header.nominal_rows as usize
+    }
+
+    /// The 3×3 stem.
+    pub fn stem(&self) -> Convolution<'a> {
+        self.stem
+    }
+
+    /// The inverted residuals in order.
+    pub fn blocks(&self) -> Blocks<'a> {
+        self.blocks.clone()
+    }
+
+    /// The 1×1 head before the pool.
+    pub fn head(&self) -> Option<Convolution<'a>> {
+        self.head
+    }
+
+    /// Pool and fully connected layer.
+    pub fn classifier(&self) -> Classifier<'a> {
+        self.classifier
+    }
+
+    /// How audio becomes feature rows; none for packages that take rows only.
+    pub fn mel(&self) -> Option<MelContract<'a>> {
+        self.mel
+    }
+
+    /// How logits become decisions.
+    pub fn decision(&self) -> Option<DecisionRule> {
+        self.header.decision
+    }
+
+    /// Golden vectors.
+    pub fn golden(&self) -> Option<Golden<'a>> {
+        self.golden
+    }
+}
