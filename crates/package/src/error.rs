@@ -101,14 +101,19 @@ impl fmt::Display for Error {
                 f,
                 "the package must start at a multiple of {needed} bytes: wrap it in `Aligned`"
             ),
-            Self::Header => f.write_str("the package's header cannot be decoded: quantize it again"),
+            Self::Header => {
+                f.write_str("the package's header cannot be decoded: quantize it again")
+            }
             Self::Table { layer, offset, len } => write!(
                 f,
                 "layer {layer}: a table of {len} bytes at offset {offset} is outside the blob or misaligned"
             ),
             Self::Shape { layer, what } => write!(f, "layer {layer}: {what}"),
             Self::WeightOutOfRange { layer } => {
-                write!(f, "layer {layer}: a weight is -128; weights are -127 to 127")
+                write!(
+                    f,
+                    "layer {layer}: a weight is -128; weights are -127 to 127"
+                )
             }
             Self::Requantize { layer, channel } => write!(
                 f,

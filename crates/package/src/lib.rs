@@ -42,13 +42,10 @@ mod view;
 pub mod write;
 
 pub use aligned::Aligned;
-pub use desc::{
-    Activation, DecisionRule, MelScale, Provenance, Spatial, TensorShape, Thresholds,
-};
+pub use desc::{Activation, DecisionRule, MelScale, Provenance, Spatial, TensorShape, Thresholds};
 pub use error::Error;
 pub use parse::Package;
 pub use prologue::{ALIGNMENT, MAX_STRIPE, Prologue, VERSION};
 pub use view::{
-    Blocks, Classifier, Convolution, Golden, InvertedResidual, Kernel, Labels, MelBand,
-    MelContract,
+    Blocks, Classifier, Convolution, Golden, InvertedResidual, Kernel, Labels, MelBand, MelContract,
 };

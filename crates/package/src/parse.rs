@@ -25,15 +25,15 @@ impl<'a> Blob<'a> {
         self,
         layer: u16,
         offset: u32,
-        count: usize,
+        count: u64,
     ) -> Result<&'a [T], Error> {
-        let len = count as u64 * size_of::<T>() as u64;
+        let len = count.saturating_mul(size_of::<T>() as u64);
         let error = Error::Table {
             layer,
             offset: offset.into(),
             len,
         };
-        let end = u64::from(offset) + len;
+        let end = u64::from(offset).saturating_add(len);
         if end > self.0.len() as u64 {
             return Err(error);
         }
@@ -61,9 +61,9 @@ impl StageShapes {
         &self,
         blob: Blob<'a>,
         desc: &ConvDesc,
-        weights: usize,
+        weights: u64,
     ) -> Result<Kernel<'a>, Error> {
-        let c_out = usize::from(desc.c_out);
+        let c_out = u64::from(desc.c_out);
         Ok(Kernel {
             weights: blob.table(self.layer, desc.weights, weights)?,
             bias: blob.table(self.layer, desc.bias, c_out)?,
@@ -80,7 +80,7 @@ impl StageShapes {
         depthwise: bool,
     ) -> Result<Convolution<'a>, Error> {
         let input = self.shape;
-        let (c_in, c_out) = (usize::from(input.channels), usize::from(desc.c_out));
+        let (c_in, c_out) = (u64::from(input.channels), u64::from(desc.c_out));
         if c_out == 0 {
             return Err(self.error("no output channels"));
         }
@@ -124,11 +124,7 @@ impl StageShapes {
         self.convolution(blob, desc, depthwise)
     }
 
-    fn pointwise<'a>(
-        &mut self,
-        blob: Blob<'a>,
-        desc: &ConvDesc,
-    ) -> Result<Convolution<'a>, Error> {
+    fn pointwise<'a>(&mut self, blob: Blob<'a>, desc: &ConvDesc) -> Result<Convolution<'a>, Error> {
         if desc.spatial.is_some() {
             return Err(self.error("a pointwise convolution with stride or padding"));
         }
@@ -155,7 +151,7 @@ impl StageShapes {
                 if !keeps_rows || projection.output != input {
                     return Err(self.error("a residual around a block that changes the shape"));
                 }
-                Some(blob.table(self.layer, offset, usize::from(input.channels))?)
+                Some(blob.table(self.layer, offset, input.channels.into())?)
             }
             None => None,
         };
@@ -225,7 +221,9 @@ fn prove(
             return Err(Error::Requantize { layer, channel });
         }
         let magnitude: i64 = if depthwise {
-            (0..9).map(|tap| weight_magnitude(weights[tap * c_out + c])).sum()
+            (0..9)
+                .map(|tap| weight_magnitude(weights[tap * c_out + c]))
+                .sum()
         } else {
             weights[c * taps..][..taps]
                 .iter()
@@ -247,18 +245,14 @@ fn weight_magnitude(weight: i8) -> i64 {
 }
 
 impl<'a> Classifier<'a> {
-    fn resolve(
-        blob: Blob<'a>,
-        desc: &ClassifierDesc,
-        stage: &StageShapes,
-    ) -> Result<Self, Error> {
-        let classes = usize::from(desc.classes);
-        let channels = usize::from(stage.shape.channels);
+    fn resolve(blob: Blob<'a>, desc: &ClassifierDesc, stage: &StageShapes) -> Result<Self, Error> {
+        let classes = u64::from(desc.classes);
+        let channels = u64::from(stage.shape.channels);
         let layer = stage.layer;
         Ok(Self {
             input: stage.shape,
             input_zero_point: stage.zero_point,
-            classes,
+            classes: usize::from(desc.classes),
             pool_rows: usize::from(desc.pool_rows),
             kernel: Kernel {
                 weights: blob.table(layer, desc.weights, classes * channels)?,
@@ -297,8 +291,7 @@ impl<'a> Classifier<'a> {
             }
             let magnitude: i64 = weights.iter().map(|&w| weight_magnitude(w)).sum();
             let row = 255 * i64::from(self.input.width) * magnitude;
-            let total =
-                i128::from(row + i64::from(kernel.bias[k]).abs()) * self.pool_rows as i128;
+            let total = i128::from(row + i64::from(kernel.bias[k]).abs()) * self.pool_rows as i128;
             if total > i128::from(i32::MAX) {
                 return Err(Error::Overflow { layer, channel });
             }
@@ -325,13 +318,9 @@ impl<'a> MelContract<'a> {
             feature_multiplier: desc.feature_multiplier,
             feature_shift: desc.feature_shift,
             feature_top: desc.feature_top,
-            window_q31: blob.table(NO_LAYER, desc.window, window_samples / 2 + 1)?,
-            band_bins: blob.table(NO_LAYER, desc.band_bins, 2 * usize::from(desc.bands))?,
-            band_weights: blob.table(
-                NO_LAYER,
-                desc.band_weights,
-                desc.band_weights_len as usize,
-            )?,
+            window_q31: blob.table(NO_LAYER, desc.window, window_samples as u64 / 2 + 1)?,
+            band_bins: blob.table(NO_LAYER, desc.band_bins, 2 * u64::from(desc.bands))?,
+            band_weights: blob.table(NO_LAYER, desc.band_weights, desc.band_weights_len.into())?,
         };
         contract.validate()?;
         Ok(contract)
@@ -344,18 +333,14 @@ fn resolve_golden<'a>(
     row_len: usize,
     classes: usize,
 ) -> Result<Golden<'a>, Error> {
-    let count = |a: u32, b: usize| {
-        (a as usize).checked_mul(b).ok_or(Error::Contents {
-            what: "the golden vectors are larger than memory",
-        })
-    };
+    let count = |rows: u32, len: usize| u64::from(rows).saturating_mul(len as u64);
     Ok(Golden {
         audio: match desc.audio {
-            Some((offset, samples)) => Some(blob.table(NO_LAYER, offset, samples as usize)?),
+            Some((offset, samples)) => Some(blob.table(NO_LAYER, offset, samples.into())?),
             None => None,
         },
-        features: blob.table(NO_LAYER, desc.features, count(desc.rows, row_len)?)?,
-        logits: blob.table(NO_LAYER, desc.logits, count(desc.outputs, classes)?)?,
+        features: blob.table(NO_LAYER, desc.features, count(desc.rows, row_len))?,
+        logits: blob.table(NO_LAYER, desc.logits, count(desc.outputs, classes))?,
     })
 }
 

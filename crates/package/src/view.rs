@@ -192,14 +192,18 @@ impl<'a> MelContract<'a> {
     /// The filterbank, lowest band first.
     pub fn filterbank(&self) -> impl Iterator<Item = MelBand<'a>> + use<'a> {
         let mut weights = self.band_weights;
-        self.band_bins.as_chunks().0.iter().map(move |&[first, len]| {
-            let (band, rest) = weights.split_at(usize::from(len).min(weights.len()));
-            weights = rest;
-            MelBand {
-                first_bin: usize::from(first),
-                weights_q15: band,
-            }
-        })
+        self.band_bins
+            .as_chunks()
+            .0
+            .iter()
+            .map(move |&[first, len]| {
+                let (band, rest) = weights.split_at(usize::from(len).min(weights.len()));
+                weights = rest;
+                MelBand {
+                    first_bin: usize::from(first),
+                    weights_q15: band,
+                }
+            })
     }
 
     /// Assembles a contract from tables made elsewhere (`sori_dsp::design`),

@@ -163,8 +163,7 @@ struct BlobWriter(Vec<u8>);
 
 impl BlobWriter {
     fn table<T: bytemuck::NoUninit>(&mut self, values: &[T]) -> u32 {
-        self.0
-            .resize(self.0.len().next_multiple_of(ALIGNMENT), 0);
+        self.0.resize(self.0.len().next_multiple_of(ALIGNMENT), 0);
         let offset = self.0.len();
         self.0.extend_from_slice(bytemuck::cast_slice(values));
         u32::try_from(offset).expect("a network's tables are far below 4 GiB")
