@@ -1,0 +1,64 @@
+//! Finds the programs that checks need, and installs them where it may.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+
+/// Whether `program` can be started at all.
+fn exists(program: &str) -> bool {
+    Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Installs the Debian package that brings `program`, as root; elsewhere says what to type.
+pub(crate) fn require(program: &str, debian_package: &str) -> anyhow::Result<()> {
+    if exists(program) {
+        return Ok(());
+    }
+    let is_root = Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout.trim_ascii() == b"0");
+    if !is_root || !exists("apt-get") {
+        bail!("{program} is missing: sudo apt-get install {debian_package}");
+    }
+    println!("installing {debian_package} for {program}");
+    // An index can be out of step for a while and still be good enough to install from.
+    let _ = Command::new("apt-get").args(["-qq", "update"]).status();
+    let installed = Command::new("apt-get")
+        .args([
+            "-qq",
+            "install",
+            "-y",
+            "--no-install-recommends",
+            debian_package,
+        ])
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .status()
+        .context("apt-get did not start")?;
+    if !installed.success() || !exists(program) {
+        bail!("{program} is missing and {debian_package} could not be installed");
+    }
+    Ok(())
+}
+
+/// Asks rustup for what `rust-toolchain.toml` names; without rustup it must be there already.
+pub(crate) fn require_toolchain() -> anyhow::Result<()> {
+    if !exists("rustup") {
+        return Ok(());
+    }
+    let status = Command::new("rustup")
+        .args(["toolchain", "install", "--no-self-update"])
+        .status()
+        .context("rustup did not start")?;
+    if !status.success() {
+        bail!(
+            "the toolchain of rust-toolchain.toml could not be installed: rustup toolchain install"
+        );
+    }
+    Ok(())
+}
