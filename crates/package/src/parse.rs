@@ -320,7 +320,11 @@ impl<'a> MelContract<'a> {
             feature_top: desc.feature_top,
             window_q31: blob.table(NO_LAYER, desc.window, window_samples as u64 / 2 + 1)?,
             band_bins: blob.table(NO_LAYER, desc.band_bins, 2 * u64::from(desc.bands))?,
-            band_weights: blob.table(NO_LAYER, desc.band_weights, desc.band_weights_len.into())?,
+            band_weights_q15: blob.table(
+                NO_LAYER,
+                desc.band_weights,
+                desc.band_weights_len.into(),
+            )?,
         };
         contract.validate()?;
         Ok(contract)

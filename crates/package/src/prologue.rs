@@ -18,7 +18,10 @@ pub(crate) const STRIPES: usize = 8;
 
 /// Sizes of a package, read without parsing it.
 ///
-/// ```ignore
+/// On a device both come from `include_bytes!`, so that the arena is a `static` of
+/// exactly the right size:
+///
+/// ```text
 /// static GENRE: &Aligned<[u8]> = &Aligned(*include_bytes!("genre.sori"));
 /// const SIZES: Prologue = Prologue::read(&GENRE.0).unwrap();
 /// static mut ARENA: Aligned<[u8; SIZES.arena_bytes(1)]> = …;

@@ -184,14 +184,16 @@ pub struct MelContract<'a> {
     /// First half of the symmetric-periodic window, Q31: `window_samples / 2 + 1` values,
     /// `w[n] = w[window_samples − n]`.
     pub window_q31: &'a [i32],
-    pub(crate) band_bins: &'a [u16],
-    pub(crate) band_weights: &'a [u16],
+    /// Per band the first FFT bin with a weight and the number of bins: `[bands][2]`.
+    pub band_bins: &'a [u16],
+    /// The bands' weights end to end, Q15, at most 32768.
+    pub band_weights_q15: &'a [u16],
 }
 
 impl<'a> MelContract<'a> {
     /// The filterbank, lowest band first.
     pub fn filterbank(&self) -> impl Iterator<Item = MelBand<'a>> + use<'a> {
-        let mut weights = self.band_weights;
+        let mut weights = self.band_weights_q15;
         self.band_bins
             .as_chunks()
             .0
@@ -206,32 +208,12 @@ impl<'a> MelContract<'a> {
             })
     }
 
-    /// Assembles a contract from tables made elsewhere (`sori_dsp::design`),
-    /// before there is a package.
-    #[allow(clippy::missing_errors_doc, reason = "the variants say it")]
-    pub fn with_tables(
-        self,
-        window_q31: &'a [i32],
-        band_bins: &'a [u16],
-        band_weights: &'a [u16],
-    ) -> Result<Self, crate::Error> {
-        let contract = Self {
-            window_q31,
-            band_bins,
-            band_weights,
-            ..self
-        };
-        contract.validate()?;
-        Ok(contract)
-    }
-
-    /// The tables as stored: window, `(first bin, bins)` pairs, weights end to end.
-    pub fn tables(&self) -> (&'a [i32], &'a [u16], &'a [u16]) {
-        (self.window_q31, self.band_bins, self.band_weights)
-    }
-
-    /// Checks every promise that the front end relies on.
-    pub(crate) fn validate(&self) -> Result<(), crate::Error> {
+    /// Checks every promise that the front end relies on. A parsed package's contract
+    /// has passed; one that was put together by hand has not.
+    ///
+    /// # Errors
+    /// [`Error::MelContract`](crate::Error::MelContract), saying which promise.
+    pub fn validate(&self) -> Result<(), crate::Error> {
         let bad = |what| Err(crate::Error::MelContract { what });
         if !matches!(self.fft, 256 | 512 | 1024 | 2048) {
             return bad("the FFT length is not 256, 512, 1024 or 2048");
@@ -264,10 +246,10 @@ impl<'a> MelContract<'a> {
             }
             weights += usize::from(len);
         }
-        if weights != self.band_weights.len() {
+        if weights != self.band_weights_q15.len() {
             return bad("the mel weights do not add up to the bands");
         }
-        if self.band_weights.iter().any(|&w| w > 1 << 15) {
+        if self.band_weights_q15.iter().any(|&w| w > 1 << 15) {
             return bad("a mel weight is above 1");
         }
         if !(4..=16).contains(&self.dc_shift) {

@@ -204,7 +204,6 @@ impl BlobWriter {
     }
 
     fn mel(&mut self, mel: &MelContract<'_>) -> MelDesc {
-        let (window, band_bins, band_weights) = mel.tables();
         MelDesc {
             sample_rate_hz: mel.sample_rate_hz,
             fft: mel.fft as u16,
@@ -220,10 +219,10 @@ impl BlobWriter {
             feature_multiplier: mel.feature_multiplier,
             feature_shift: mel.feature_shift,
             feature_top: mel.feature_top,
-            window: self.table(window),
-            band_bins: self.table(band_bins),
-            band_weights: self.table(band_weights),
-            band_weights_len: band_weights.len() as u32,
+            window: self.table(mel.window_q31),
+            band_bins: self.table(mel.band_bins),
+            band_weights: self.table(mel.band_weights_q15),
+            band_weights_len: mel.band_weights_q15.len() as u32,
         }
     }
 
