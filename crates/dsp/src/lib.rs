@@ -1,2 +1,49 @@
-#![no_std]
-//! TBD
+//! Fixed-point audio front end: PCM in, int8 log-mel rows out, the same bits on
+//! every processor. Integers only; no allocation; no `std`.
+//!
+//! ```text
+//! any rate ─► Resampler ─► DcBlocker ─► frames ─► window ─► real FFT ─► power
+//!             8–192 kHz                                                   │
+//!                 int8 row, level ◄─ level normalisation ◄─ log2 ◄─ mel ◄─┘
+//! ```
+//!
+//! Samples are `i32` in 24-bit scale (full scale ±2^23), which keeps what an I2S
+//! microphone delivers; [`from_i16`] and [`from_i32`] bring other PCM there. What
+//! the stages compute is set by the package's `MelContract`; with feature `design`
+//! (host only) the `design` module makes one, and `reference` is the `f64` front end that
+//! tests compare with.
+//!
+//! # What it will not do
+//! Read files, allocate, or touch a floating-point number on the device.
+#![cfg_attr(not(any(test, feature = "design")), no_std)]
+#![forbid(unsafe_code)]
+
+mod dc;
+#[cfg(feature = "design")]
+pub mod design;
+mod error;
+mod fft;
+mod frontend;
+mod log2;
+#[cfg(feature = "design")]
+pub mod reference;
+mod resample;
+mod trig;
+
+pub use dc::DcBlocker;
+pub use error::Error;
+pub use frontend::{FrontEnd, Row};
+pub use resample::Resampler;
+
+/// log2 of a full-scale sample.
+const FULL_SCALE_BITS: i32 = 23;
+
+/// 16-bit PCM to 24-bit scale.
+pub const fn from_i16(sample: i16) -> i32 {
+    (sample as i32) << 8
+}
+
+/// 32-bit PCM, as I2S slots carry it, to 24-bit scale.
+pub const fn from_i32(sample: i32) -> i32 {
+    sample >> 8
+}

@@ -1,0 +1,258 @@
+use sori_package::MelContract;
+
+use crate::dc::DcBlocker;
+use crate::fft::{Complex, Fft, mul_high};
+use crate::log2::log2_q16;
+use crate::{Error, FULL_SCALE_BITS};
+
+/// Most bands a contract can have.
+const MAX_BANDS: usize = 256;
+
+/// Bits dropped from a bin's power so that a band of every bin at full weight
+/// still fits 64 bits: 63 − 25 + 15 + log2(1025) < 64. What is lost lies 114 dB
+/// below the frame's strongest bin.
+const POWER_SHIFT: u32 = 25;
+
+/// A band without any energy: below everything that is measured.
+const NOTHING_Q16: i32 = i32::MIN / 4;
+
+/// One mel frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row<'a> {
+    /// One value a band, lowest band first.
+    pub features: &'a [i8],
+    /// Power within the filterbank, 1/256 dB relative to a full-scale sine;
+    /// [`Row::SILENT`] for digital silence.
+    pub level_dbfs_q8: i32,
+}
+
+impl Row<'_> {
+    /// The level of a frame of zeros: -200 dBFS, below any converter's noise.
+    pub const SILENT: i32 = -200 * 256;
+}
+
+/// Samples in, int8 log-mel rows out: DC blocker, framing, window, FFT, power,
+/// mel filterbank, log2, level normalisation.
+///
+/// The first row comes with the first full window, then one every hop. Any
+/// chunking of the samples gives the same bits.
+///
+/// With L the log2 power of a band, where 0 is a full-scale sine in the middle of
+/// a band, and `peak` the largest L of the frame:
+///
+/// ```text
+/// reference = max(peak, reference − release, floor)     (first frame: max(peak, floor))
+/// feature   = clamp(top + round((L − reference) · scale), −128, 127)
+/// ```
+///
+/// so that a gain in front of the microphone moves the level and not the features.
+#[derive(Debug)]
+pub struct FrontEnd<'p, 'w> {
+    contract: MelContract<'p>,
+    fft: Fft,
+    dc: DcBlocker,
+    /// The last `window_samples` samples, oldest first; `filled` of them are there.
+    frame: &'w mut [i32],
+    filled: usize,
+    /// FFT buffer, then the bands' logarithms.
+    spectrum: &'w mut [Complex],
+    reference_q16: Option<i32>,
+    /// log2 of what a full-scale sine gives at its bin, and of its in-band power.
+    sine_peak_q16: i32,
+    sine_power_q16: i32,
+    features: [i8; MAX_BANDS],
+}
+
+impl<'p, 'w> FrontEnd<'p, 'w> {
+    /// Length of the workspace in `i32` values.
+    pub fn workspace_len(contract: &MelContract<'_>) -> usize {
+        contract.window_samples + contract.fft + 2
+    }
+
+    /// A front end at the start of a stream.
+    ///
+    /// # Errors
+    /// [`Error::WorkspaceTooSmall`], or [`Error::Contract`] for one that does not come
+    /// from a parsed package and is broken.
+    pub fn new(contract: &MelContract<'p>, workspace: &'w mut [i32]) -> Result<Self, Error> {
+        contract.validate().map_err(Error::Contract)?;
+        let needed = Self::workspace_len(contract);
+        let found = workspace.len();
+        let Some(workspace) = workspace.get_mut(..needed) else {
+            return Err(Error::WorkspaceTooSmall { needed, found });
+        };
+        let (frame, spectrum) = workspace.split_at_mut(contract.window_samples);
+        let (sine_peak_q16, sine_power_q16) = full_scale_sine(contract);
+        let mut frontend = Self {
+            contract: *contract,
+            fft: Fft::new(contract.fft),
+            dc: DcBlocker::new(contract.dc_shift),
+            frame,
+            filled: 0,
+            spectrum: spectrum.as_chunks_mut().0,
+            reference_q16: None,
+            sine_peak_q16,
+            sine_power_q16,
+            features: [0; MAX_BANDS],
+        };
+        frontend.reset();
+        Ok(frontend)
+    }
+
+    /// Forgets the stream: samples, DC and level.
+    pub fn reset(&mut self) {
+        self.dc = DcBlocker::new(self.contract.dc_shift);
+        self.filled = 0;
+        self.reference_q16 = None;
+    }
+
+    /// Takes samples in 24-bit scale at the contract's rate; `on_row` sees each row.
+    pub fn push(&mut self, mut samples: &[i32], on_row: &mut impl FnMut(Row<'_>)) {
+        while !samples.is_empty() {
+            let room = self.frame.len() - self.filled;
+            let (now, later) = samples.split_at(room.min(samples.len()));
+            for (slot, &x) in self.frame[self.filled..].iter_mut().zip(now) {
+                *slot = self.dc.process(x);
+            }
+            self.filled += now.len();
+            samples = later;
+            if self.filled == self.frame.len() {
+                on_row(self.row());
+                self.frame.copy_within(self.contract.hop_samples.., 0);
+                self.filled -= self.contract.hop_samples;
+            }
+        }
+    }
+
+    fn row(&mut self) -> Row<'_> {
+        let bands = self.contract.bands;
+        let Some(exponent) = self.power_spectrum() else {
+            // Only zeros: the reference falls as in any other frame.
+            self.follow_level(NOTHING_Q16);
+            self.features[..bands].fill(i8::MIN);
+            return Row {
+                features: &self.features[..bands],
+                level_dbfs_q8: Row::SILENT,
+            };
+        };
+
+        let mut logs = [NOTHING_Q16; MAX_BANDS];
+        let mut peak = NOTHING_Q16;
+        for (log, band) in logs.iter_mut().zip(self.contract.filterbank()) {
+            let bins = &self.spectrum[band.first_bin..];
+            let power: u64 = bins
+                .iter()
+                .zip(band.weights_q15)
+                .map(|(&bin, &weight)| power_of(bin) * u64::from(weight))
+                .sum();
+            if let Some(log2) = log2_q16(power) {
+                *log = log2 + exponent - (15 << 16) - self.sine_peak_q16;
+                peak = peak.max(*log);
+            }
+        }
+
+        let reference = self.follow_level(peak);
+        let contract = &self.contract;
+        let shift = 31 + u32::from(contract.feature_shift);
+        for (feature, &log) in self.features.iter_mut().zip(&logs[..bands]) {
+            let product = i64::from(log - reference) * i64::from(contract.feature_multiplier);
+            let steps = (product + (1 << (shift - 1))) >> shift;
+            *feature = (steps + i64::from(contract.feature_top)).clamp(-128, 127) as i8;
+        }
+        Row {
+            features: &self.features[..bands],
+            level_dbfs_q8: self.level(exponent),
+        }
+    }
+
+    /// Windowed FFT and power of the frame, in place of the spectrum. Returns log2
+    /// (Q16) of the factor that brings the powers back to the samples' scale; none
+    /// when all samples are zero.
+    fn power_spectrum(&mut self) -> Option<i32> {
+        let magnitudes = self.frame.iter().fold(0, |or, &x| or | (x ^ (x >> 31)));
+        let used_bits = 32 - magnitudes.leading_zeros();
+        if used_bits == 0 && self.frame.iter().all(|&x| x == 0) {
+            return None;
+        }
+        // Just below 2^31; the product with the window's Q31 then stays below 2^30.
+        let block_shift = 31 - used_bits;
+        let window = self.contract.window_q31;
+        let (rise, fall) = (window.iter(), window[1..window.len() - 1].iter().rev());
+        let samples = self
+            .frame
+            .iter()
+            .zip(rise.chain(fall))
+            .map(|(&x, &w)| mul_high(x << block_shift, w));
+        self.fft.load(samples, self.spectrum);
+        self.fft.transform(self.spectrum);
+
+        let magnitudes = self.spectrum.iter().fold(0, |or, &[re, im]| {
+            or | (re ^ (re >> 31)) | (im ^ (im >> 31))
+        });
+        let headroom = magnitudes.leading_zeros().saturating_sub(1).min(30);
+        for bin in self.spectrum.iter_mut() {
+            let [re, im] = bin.map(|x| i64::from(x << headroom));
+            let power = (re * re + im * im) as u64 >> POWER_SHIFT;
+            *bin = [power as u32 as i32, (power >> 32) as i32];
+        }
+        let log2 = POWER_SHIFT as i32 + 2 * self.fft.output_exponent()
+            - 2 * headroom as i32
+            - 2 * (block_shift as i32 - 1 + DcBlocker::FRACTION_BITS as i32);
+        Some(log2 << 16)
+    }
+
+    fn follow_level(&mut self, peak: i32) -> i32 {
+        let contract = &self.contract;
+        let fallen = match self.reference_q16 {
+            Some(reference) => reference.saturating_sub_unsigned(contract.reference_release_q16),
+            None => peak,
+        };
+        let reference = peak.max(fallen).max(contract.reference_floor_q16);
+        *self.reference_q16.insert(reference)
+    }
+
+    /// The filterbank's power in dBFS, Q8.
+    fn level(&self, exponent: i32) -> i32 {
+        /// 10·log10(2)·2^8 / 2^16, Q24.
+        const DB_Q8_PER_LOG2_Q16: i64 = 197_283;
+        let (mut first, mut end) = (usize::MAX, 0);
+        for band in self.contract.filterbank() {
+            first = first.min(band.first_bin);
+            end = end.max(band.first_bin + band.weights_q15.len());
+        }
+        let power: u64 = self.spectrum[first..end]
+            .iter()
+            .map(|&bin| power_of(bin))
+            .sum();
+        match log2_q16(power) {
+            Some(log2) => {
+                let relative = i64::from(log2 + exponent - self.sine_power_q16);
+                ((relative * DB_Q8_PER_LOG2_Q16) >> 24).max(Row::SILENT.into()) as i32
+            }
+            None => Row::SILENT,
+        }
+    }
+}
+
+#[inline(always)]
+fn power_of([low, high]: Complex) -> u64 {
+    u64::from(high as u32) << 32 | u64::from(low as u32)
+}
+
+/// log2 (Q16) of a full-scale sine's |X|² at its own bin, (A·Σw/2)², and of its power
+/// over all bins, A²·Σw²·N/4 (Parseval).
+fn full_scale_sine(contract: &MelContract<'_>) -> (i32, i32) {
+    let window = contract.window_q31;
+    let inner = &window[1..window.len() - 1];
+    let (first, last) = (window[0], window[window.len() - 1]);
+    let mirrored =
+        |f: fn(i32) -> u64| f(first) + f(last) + 2 * inner.iter().map(|&w| f(w)).sum::<u64>();
+    let sum = mirrored(|w| w as u64);
+    let squares = mirrored(|w| (w as u64 * w as u64) >> 16);
+    let log2 = |x| log2_q16(x).unwrap_or(0);
+    let amplitude = (2 * FULL_SCALE_BITS) << 16;
+    let peak = 2 * (log2(sum) - (31 << 16)) + amplitude - (2 << 16);
+    let points = (contract.fft.trailing_zeros() as i32) << 16;
+    let power = log2(squares) - (46 << 16) + amplitude + points - (2 << 16);
+    (peak, power)
+}
