@@ -1,2 +1,38 @@
-//! TBD
-fn main() {}
+//! The `sori` command.
+//!
+//! One module per command under `commands`; what they share is `audio` (any file
+//! to mono samples), `package` (any package to aligned bytes), `output` (files that
+//! appear whole or not at all) and `exit` (what the exit code says).
+#![forbid(unsafe_code)]
+
+mod audio;
+mod commands;
+mod exit;
+mod npy;
+mod output;
+mod package;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use commands::Command;
+
+/// Names the genre of music; makes, inspects and checks packages.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sori",
+    version,
+    after_help = "Exit codes: 0 ok, 1 runtime error, 2 usage, 3 gate failed, 4 device not found, 5 package incompatible"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}

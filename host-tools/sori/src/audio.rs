@@ -1,0 +1,442 @@
+//! Audio files to mono samples in 24-bit scale, the form in which the promise of
+//! equal bits starts: integer PCM is averaged over its channels in integers, so
+//! that a WAV and a FLAC of it give the same samples.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use sori_dsp::Resampler;
+use symphonia::core::audio::{AudioBuffer, AudioBufferRef, Signal as _};
+use symphonia::core::codecs::{CODEC_TYPE_NULL, Decoder, DecoderOptions};
+use symphonia::core::errors::Error as DecodeError;
+use symphonia::core::formats::{FormatOptions, FormatReader};
+use symphonia::core::io::MediaSourceStream;
+use symphonia::core::meta::MetadataOptions;
+use symphonia::core::probe::Hint;
+use symphonia::core::sample::Sample;
+
+const EXTENSIONS: [&str; 5] = ["wav", "flac", "mp3", "ogg", "oga"];
+
+/// Full scale of the samples.
+const FULL_SCALE: i32 = 1 << 23;
+
+/// One file to work on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Its path below the folder that was named, or its own name.
+    pub(crate) relative: PathBuf,
+}
+
+/// The files meant by the arguments, in the order of the arguments, each folder's
+/// in the order of their names. A missing file stays in the list: it is reported
+/// when its turn comes, so that the others are done all the same.
+pub(crate) fn find(inputs: &[PathBuf]) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    for input in inputs {
+        if input.is_dir() {
+            let before = sources.len();
+            walk(input, input, &mut sources)?;
+            if sources.len() == before {
+                bail!(
+                    "{} holds no audio file: wav, flac, mp3 and ogg are read",
+                    input.display()
+                );
+            }
+        } else {
+            sources.push(Source {
+                path: input.clone(),
+                relative: input.file_name().unwrap_or(input.as_os_str()).into(),
+            });
+        }
+    }
+    Ok(sources)
+}
+
+fn walk(root: &Path, folder: &Path, sources: &mut Vec<Source>) -> Result<()> {
+    let cannot = || format!("cannot list {}", folder.display());
+    let mut entries = std::fs::read_dir(folder)
+        .with_context(cannot)?
+        .collect::<io::Result<Vec<_>>>()
+        .with_context(cannot)?;
+    entries.sort_by_key(|entry| entry.file_name());
+    for entry in entries {
+        let path = entry.path();
+        // A link to a folder counts as a file here, so that a circle of links ends.
+        if entry.file_type().with_context(cannot)?.is_dir() {
+            walk(root, &path, sources)?;
+        } else if has_audio_extension(&path) {
+            let relative = path.strip_prefix(root).unwrap_or(&path).into();
+            sources.push(Source { path, relative });
+        }
+    }
+    Ok(())
+}
+
+fn has_audio_extension(path: &Path) -> bool {
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|found| EXTENSIONS.iter().any(|e| e.eq_ignore_ascii_case(found)))
+}
+
+/// What a file turned out to be.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Decoded {
+    /// Sample rate of the file, Hz.
+    pub(crate) rate_hz: u32,
+    /// Samples per channel that could be decoded.
+    pub(crate) frames: u64,
+    /// What a person should know: damage, a missing end, values that are no numbers.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Decodes a file block by block and resamples it to `to_hz`; `on_samples` sees
+/// mono blocks in 24-bit scale. The file is never in memory as a whole.
+pub(crate) fn stream(
+    path: &Path,
+    to_hz: u32,
+    on_samples: &mut impl FnMut(&[i32]),
+) -> Result<Decoded> {
+    let mut file =
+        AudioFile::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut resampler = None;
+    let mut resampled = Vec::new();
+    while let Some((rate_hz, block)) = file.next_block() {
+        let resampler = match &mut resampler {
+            Some(resampler) => resampler,
+            None => resampler.insert(
+                Resampler::new(rate_hz, to_hz)
+                    .with_context(|| format!("cannot use {}", path.display()))?,
+            ),
+        };
+        resampled.clear();
+        resampler.push(block, &mut |sample| resampled.push(sample));
+        on_samples(&resampled);
+    }
+    let Some(mut resampler) = resampler else {
+        bail!(
+            "{} holds no audio: record or export it again",
+            path.display()
+        );
+    };
+    resampled.clear();
+    resampler.flush(&mut |sample| resampled.push(sample));
+    on_samples(&resampled);
+    Ok(file.decoded())
+}
+
+struct AudioFile {
+    format: Box<dyn FormatReader>,
+    decoder: Box<dyn Decoder>,
+    track: u32,
+    /// Samples per channel that the file's header promises.
+    promised: Option<u64>,
+    rate_hz: u32,
+    frames: u64,
+    damaged_packets: u64,
+    not_a_number: u64,
+    ended_early: bool,
+    mono: Vec<i32>,
+}
+
+impl AudioFile {
+    fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            bail!("the file is empty: record or export it again");
+        }
+        let mut hint = Hint::new();
+        if let Some(extension) = path.extension().and_then(|e| e.to_str()) {
+            hint.with_extension(extension);
+        }
+        let format = symphonia::default::get_probe()
+            .format(
+                &hint,
+                MediaSourceStream::new(Box::new(file), Default::default()),
+                &FormatOptions::default(),
+                &MetadataOptions::default(),
+            )
+            .context("this is no wav, flac, mp3 or ogg file that can be read: convert it first")?
+            .format;
+        let track = format
+            .tracks()
+            .iter()
+            .find(|track| track.codec_params.codec != CODEC_TYPE_NULL)
+            .context("the file has no audio track")?;
+        let decoder = symphonia::default::get_codecs()
+            .make(&track.codec_params, &DecoderOptions::default())
+            .context("its codec is not supported: convert it to FLAC or 16-bit WAV first")?;
+        Ok(Self {
+            track: track.id,
+            promised: track.codec_params.n_frames,
+            decoder,
+            format,
+            rate_hz: 0,
+            frames: 0,
+            damaged_packets: 0,
+            not_a_number: 0,
+            ended_early: false,
+            mono: Vec::new(),
+        })
+    }
+
+    /// The next samples with their rate; none at the end, or where nothing more can be decoded.
+    fn next_block(&mut self) -> Option<(u32, &[i32])> {
+        loop {
+            let packet = match self.format.next_packet() {
+                Ok(packet) => packet,
+                Err(DecodeError::IoError(error))
+                    if error.kind() == io::ErrorKind::UnexpectedEof =>
+                {
+                    return None;
+                }
+                Err(_) => {
+                    self.ended_early = true;
+                    return None;
+                }
+            };
+            if packet.track_id() != self.track {
+                continue;
+            }
+            let Ok(buffer) = self.decoder.decode(&packet) else {
+                self.damaged_packets += 1;
+                continue;
+            };
+            let rate_hz = buffer.spec().rate;
+            if self.rate_hz != 0 && self.rate_hz != rate_hz {
+                self.ended_early = true;
+                return None;
+            }
+            self.not_a_number += mix_down(&buffer, &mut self.mono);
+            if self.mono.is_empty() {
+                continue;
+            }
+            self.rate_hz = rate_hz;
+            self.frames += self.mono.len() as u64;
+            return Some((rate_hz, &self.mono));
+        }
+    }
+
+    fn decoded(self) -> Decoded {
+        let mut warnings = Vec::new();
+        // MP3 headers only estimate the length.
+        let is_short = |promised: u64| self.frames < promised - promised / 50;
+        if self.ended_early || self.promised.is_some_and(is_short) {
+            let seconds = self.frames as f64 / f64::from(self.rate_hz.max(1));
+            warnings.push(format!(
+                "the file is cut short: the first {seconds:.1} s were used"
+            ));
+        }
+        if self.damaged_packets > 0 {
+            warnings.push(format!(
+                "{} damaged packets were skipped",
+                self.damaged_packets
+            ));
+        }
+        if self.not_a_number > 0 {
+            warnings.push(format!(
+                "{} values are NaN or infinite and were taken as 0",
+                self.not_a_number
+            ));
+        }
+        Decoded {
+            rate_hz: self.rate_hz,
+            frames: self.frames,
+            warnings,
+        }
+    }
+}
+
+/// Averages the channels into `mono`; returns how many values were no numbers.
+fn mix_down(buffer: &AudioBufferRef<'_>, mono: &mut Vec<i32>) -> u64 {
+    let mut not_a_number = 0;
+    let mut from_float = |x: f64| {
+        if x.is_finite() {
+            let scaled = (x * f64::from(FULL_SCALE)).round();
+            scaled.clamp(f64::from(-FULL_SCALE), f64::from(FULL_SCALE - 1)) as i32
+        } else {
+            not_a_number += 1;
+            0
+        }
+    };
+    match buffer {
+        AudioBufferRef::U8(b) => average(b, |x| (i32::from(x) - 0x80) << 16, mono),
+        AudioBufferRef::U16(b) => average(b, |x| (i32::from(x) - 0x8000) << 8, mono),
+        AudioBufferRef::U24(b) => average(b, |x| x.inner() as i32 - FULL_SCALE, mono),
+        AudioBufferRef::U32(b) => average(b, |x| (x >> 8) as i32 - FULL_SCALE, mono),
+        AudioBufferRef::S8(b) => average(b, |x| i32::from(x) << 16, mono),
+        AudioBufferRef::S16(b) => average(b, sori_dsp::from_i16, mono),
+        AudioBufferRef::S24(b) => average(b, |x| x.inner(), mono),
+        AudioBufferRef::S32(b) => average(b, sori_dsp::from_i32, mono),
+        AudioBufferRef::F32(b) => average(b, |x| from_float(x.into()), mono),
+        AudioBufferRef::F64(b) => average(b, from_float, mono),
+    }
+    not_a_number
+}
+
+/// Mean over the channels, rounded to nearest with halves going up.
+fn average<S: Sample>(
+    buffer: &AudioBuffer<S>,
+    mut to_sample: impl FnMut(S) -> i32,
+    mono: &mut Vec<i32>,
+) {
+    let channels = buffer.spec().channels.count();
+    let divisor = channels.max(1) as i64;
+    mono.clear();
+    mono.extend((0..buffer.frames()).map(|frame| {
+        let sum: i64 = (0..channels)
+            .map(|channel| i64::from(to_sample(buffer.chan(channel)[frame])))
+            .sum();
+        (sum + divisor / 2).div_euclid(divisor) as i32
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use super::*;
+
+    fn spec(channels: u16, rate_hz: u32) -> hound::WavSpec {
+        hound::WavSpec {
+            channels,
+            sample_rate: rate_hz,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        }
+    }
+
+    fn write<S: hound::Sample>(path: &Path, spec: hound::WavSpec, samples: Vec<S>) {
+        let mut writer = hound::WavWriter::create(path, spec).unwrap();
+        for sample in samples {
+            writer.write_sample(sample).unwrap();
+        }
+        writer.finalize().unwrap();
+    }
+
+    fn read(path: &Path, to_hz: u32) -> Result<(Vec<i32>, Decoded)> {
+        let mut samples = Vec::new();
+        let decoded = stream(path, to_hz, &mut |block| samples.extend_from_slice(block))?;
+        Ok((samples, decoded))
+    }
+
+    fn tone(frames: usize, rate_hz: u32) -> impl Iterator<Item = i16> {
+        let step = TAU * 440.0 / f64::from(rate_hz);
+        (0..frames).map(move |n| ((n as f64 * step).sin() * 20_000.0).round() as i16)
+    }
+
+    /// One channel is passed on untouched; of several, each has a different sign and size.
+    #[test]
+    fn one_to_eight_channels_are_averaged_in_integers() {
+        let folder = tempfile::tempdir().unwrap();
+        for channels in 1..=8u16 {
+            let path = folder.path().join("x.wav");
+            let gains: Vec<i32> = (0..i32::from(channels)).map(|c| c * 3 - 7).collect();
+            let frames: Vec<i32> = (0..500).map(|n| n * 7 % 1000 - 500).collect();
+            let samples = frames
+                .iter()
+                .flat_map(|x| gains.iter().map(move |g| (x * g) as i16))
+                .collect();
+            write(&path, spec(channels, 16_000), samples);
+            let expected: Vec<i32> = frames
+                .iter()
+                .map(|x| {
+                    let sum: i32 = gains.iter().map(|g| (x * g) << 8).sum();
+                    (f64::from(sum) / f64::from(channels) + 0.5).floor() as i32
+                })
+                .collect();
+            assert_eq!(read(&path, 16_000).unwrap().0, expected, "{channels}");
+        }
+    }
+
+    #[test]
+    fn every_rate_from_8_to_192_khz_keeps_the_duration() {
+        let folder = tempfile::tempdir().unwrap();
+        for rate_hz in [8_000, 11_025, 22_050, 44_100, 48_000, 96_000, 192_000] {
+            let path = folder.path().join("x.wav");
+            let frames = rate_hz as usize / 2;
+            write(&path, spec(1, rate_hz), tone(frames, rate_hz).collect());
+            let (samples, decoded) = read(&path, 16_000).unwrap();
+            assert!(samples.len().abs_diff(8_000) <= 2, "{}", samples.len());
+            assert_eq!((decoded.rate_hz, decoded.frames), (rate_hz, frames as u64));
+            assert_eq!(decoded.warnings, [""; 0]);
+        }
+    }
+
+    #[test]
+    fn rates_outside_that_range_are_refused_with_the_range() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.wav");
+        write(&path, spec(1, 4_000), tone(4_000, 4_000).collect());
+        let error = format!("{:#}", read(&path, 16_000).unwrap_err());
+        assert!(error.contains("8000 to 192000 Hz"), "{error}");
+    }
+
+    #[test]
+    fn nan_and_infinity_are_taken_as_zero_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.wav");
+        let spec = hound::WavSpec {
+            bits_per_sample: 32,
+            sample_format: hound::SampleFormat::Float,
+            ..spec(1, 16_000)
+        };
+        let values = vec![0.5f32, f32::NAN, f32::INFINITY, -0.25, 3.0, -3.0];
+        write(&path, spec, values);
+        let (samples, decoded) = read(&path, 16_000).unwrap();
+        let clipped = [FULL_SCALE - 1, -FULL_SCALE];
+        assert_eq!(samples[..4], [FULL_SCALE / 2, 0, 0, -FULL_SCALE / 4]);
+        assert_eq!(samples[4..], clipped);
+        assert!(decoded.warnings[0].starts_with("2 values"), "{decoded:?}");
+    }
+
+    #[test]
+    fn a_truncated_file_gives_what_is_there_and_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.wav");
+        write(&path, spec(1, 16_000), tone(32_000, 16_000).collect());
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        let (samples, decoded) = read(&path, 16_000).unwrap();
+        assert!(
+            (14_000..=16_000).contains(&samples.len()),
+            "{}",
+            samples.len()
+        );
+        assert!(decoded.warnings[0].contains("cut short"), "{decoded:?}");
+    }
+
+    #[test]
+    fn files_without_audio_are_refused_and_say_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.wav");
+        let cases: [(&[u8], &str); 2] = [(b"", "empty"), (b"not audio at all", "convert it")];
+        for (bytes, why) in cases {
+            std::fs::write(&path, bytes).unwrap();
+            let error = format!("{:#}", read(&path, 16_000).unwrap_err());
+            assert!(error.contains(why), "{error}");
+        }
+        write(&path, spec(1, 16_000), Vec::<i16>::new());
+        let error = format!("{:#}", read(&path, 16_000).unwrap_err());
+        assert!(error.contains("holds no audio"), "{error}");
+    }
+
+    #[test]
+    fn folders_are_listed_by_name_and_other_files_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("jazz")).unwrap();
+        for name in ["b.wav", "jazz/c.OGG", "a.flac", "notes.txt"] {
+            std::fs::write(folder.path().join(name), b"").unwrap();
+        }
+        let missing = PathBuf::from("missing.wav");
+        let sources = find(&[missing, folder.path().into()]).unwrap();
+        let names: Vec<_> = sources
+            .iter()
+            .map(|s| s.relative.to_str().unwrap())
+            .collect();
+        assert_eq!(names, ["missing.wav", "a.flac", "b.wav", "jazz/c.OGG"]);
+    }
+}

@@ -1,0 +1,106 @@
+//! `sori features`: what the device computes, as NumPy arrays, so that training
+//! and device cannot differ.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use rayon::prelude::*;
+use sori_dsp::FrontEnd;
+use sori_dsp::design::MelSpec;
+use sori_package::MelContract;
+use sori_quantize::contract::Contract;
+
+use crate::{audio, npy, output, package};
+
+#[derive(Debug, Args)]
+pub(crate) struct Features {
+    /// Audio files, or folders of them
+    #[arg(required = true, value_name = "FILE|DIR")]
+    inputs: Vec<PathBuf>,
+    /// Folder for the .npy files, which mirrors the folders of the input
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Mel settings from a contract file instead of the defaults
+    #[arg(long, value_name = "FILE.toml", conflicts_with = "model")]
+    contract: Option<PathBuf>,
+    /// Mel settings from a package
+    #[arg(long, value_name = "FILE.sori")]
+    model: Option<PathBuf>,
+    /// Also write each row's level (int32, 1/256 dBFS) to NAME.level.npy
+    #[arg(long)]
+    levels: bool,
+}
+
+impl Features {
+    pub(crate) fn run(self) -> Result<()> {
+        if let Some(path) = &self.model {
+            let bytes = package::read(path)?;
+            let parsed = package::parse(&bytes, path)?;
+            let mel = package::mel(&parsed, path)?;
+            return self.write_all(&mel);
+        }
+        let spec = match &self.contract {
+            Some(path) => Contract::read(path)?.mel,
+            None => MelSpec::default(),
+        };
+        let tables = spec.tables()?;
+        self.write_all(&tables.contract())
+    }
+
+    fn write_all(&self, mel: &MelContract<'_>) -> Result<()> {
+        let sources = audio::find(&self.inputs)?;
+        let bar = output::progress(sources.len());
+        let failed = sources
+            .par_iter()
+            .filter(|source| {
+                let result = self.write_one(mel, source);
+                bar.inc(1);
+                match result {
+                    Ok(warnings) => {
+                        for warning in warnings {
+                            bar.suspend(|| eprintln!("sori: {}: {warning}", source.path.display()));
+                        }
+                        false
+                    }
+                    Err(error) => {
+                        bar.suspend(|| eprintln!("sori: {error:#}"));
+                        true
+                    }
+                }
+            })
+            .count();
+        bar.finish_and_clear();
+        if failed > 0 {
+            bail!("{failed} of {} files failed", sources.len());
+        }
+        Ok(())
+    }
+
+    fn write_one(&self, mel: &MelContract<'_>, source: &audio::Source) -> Result<Vec<String>> {
+        let mut workspace = vec![0; FrontEnd::workspace_len(mel)];
+        let mut frontend = FrontEnd::new(mel, &mut workspace).context("the front end")?;
+        let (mut features, mut levels) = (Vec::new(), Vec::new());
+        let decoded = audio::stream(&source.path, mel.sample_rate_hz, &mut |samples| {
+            frontend.push(samples, &mut |row| {
+                features.extend_from_slice(row.features);
+                levels.push(row.level_dbfs_q8);
+            });
+        })?;
+        if features.is_empty() {
+            bail!(
+                "{} is shorter than one window ({} ms): use a longer recording",
+                source.path.display(),
+                mel.window_samples * 1000 / mel.sample_rate_hz as usize
+            );
+        }
+        let target = self.out.join(&source.relative);
+        let rows = npy::int8_matrix(&features, mel.bands);
+        output::write_atomically(&target.with_extension("npy"), &rows)?;
+        if self.levels {
+            let levels = npy::int32_vector(&levels);
+            output::write_atomically(&target.with_extension("level.npy"), &levels)?;
+        }
+        Ok(decoded.warnings)
+    }
+}
