@@ -1,2 +1,43 @@
-#![no_std]
-//! TBD
+//! int8 MobileNetV2 on a stream of rows: no `std`, no allocation, the same bits on
+//! every processor.
+//!
+//! ```text
+//! rows ─► stem 3×3 ─► inverted residuals ─► head 1×1 ─► running mean ─► classifier ─► logits
+//!         (2 rows of history each)                      (last K rows)
+//! ```
+//!
+//! A row is one step of time, `[width][channels]`, int8. [`Network::push`] takes one
+//! row (a live stream) or many (a clip, an image); the logits are the same bits
+//! however the rows are cut. Every 3×3 kernel keeps the last two rows of its input, so
+//! nothing is ever computed twice, memory does not grow with the clip, and the
+//! expanded tensor of a block, t times wider than what it carries, exists only a few
+//! rows at a time (arXiv:1801.04381, §5).
+//!
+//! The layers, from the bottom: [`Requantize`] is the one rounding rule; `kernels` holds
+//! one operator a file, scalar, which is the specification that any faster kernel must
+//! equal; `plan` lays out the arena; [`Network`] moves the rows.
+//!
+//! # What it will not do
+//! Allocate, use floating point, check anything after [`Network::new`] (a parsed
+//! `Package` is the proof that nothing overflows), or run networks outside the
+//! MobileNetV2 family.
+#![cfg_attr(not(any(test, feature = "testing")), no_std)]
+#![forbid(unsafe_code)]
+
+mod arena;
+mod error;
+mod kernels;
+pub mod memory;
+mod network;
+mod plan;
+mod requantize;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod window;
+
+pub use arena::Arena;
+pub use error::Error;
+pub use kernels::softmax::softmax_q15;
+pub use network::Network;
+pub use plan::{ARENA_ALIGNMENT, MAX_BLOCKS, stripe_sizes};
+pub use requantize::Requantize;

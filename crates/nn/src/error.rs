@@ -1,0 +1,51 @@
+use core::fmt;
+
+/// Why a network cannot be set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The arena is shorter than [`crate::Network::arena_bytes`].
+    ArenaTooSmall {
+        /// Bytes needed for this stripe.
+        needed: usize,
+        /// Bytes given.
+        found: usize,
+    },
+    /// The arena does not start at a multiple of [`crate::ARENA_ALIGNMENT`].
+    ArenaMisaligned {
+        /// The alignment needed, bytes.
+        needed: usize,
+    },
+    /// A stripe of no rows.
+    StripeZero,
+    /// More inverted residuals than [`crate::MAX_BLOCKS`].
+    TooManyBlocks {
+        /// Blocks in the package.
+        found: usize,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::ArenaTooSmall { needed, found } => {
+                write!(
+                    f,
+                    "the network needs an arena of {needed} bytes and was given {found}"
+                )
+            }
+            Self::ArenaMisaligned { needed } => write!(
+                f,
+                "the arena must start at a multiple of {needed} bytes: use sori_nn::Arena"
+            ),
+            Self::StripeZero => f.write_str("a stripe needs at least 1 row"),
+            Self::TooManyBlocks { found } => write!(
+                f,
+                "the network has {found} inverted residuals and at most {} can run",
+                crate::MAX_BLOCKS
+            ),
+        }
+    }
+}
+
+impl core::error::Error for Error {}

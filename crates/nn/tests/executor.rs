@@ -1,0 +1,138 @@
+//! The line-buffer executor against whole tensors, and against itself.
+
+mod common;
+
+use proptest::prelude::*;
+use sori_nn::testing::{Noise, Table};
+use sori_nn::{Error, Network};
+use sori_package::{Package, TensorShape};
+
+/// All logits of a clip that is pushed in the given pieces (rows), in an arena of exactly
+/// the stated size between canaries.
+fn run(package: &Package<'_>, clip: &[i8], stripe: usize, pieces: &[usize]) -> Vec<Vec<i8>> {
+    const CANARY: u8 = 0xa5;
+    let needed = Network::arena_bytes(package, stripe);
+    let mut memory = vec![CANARY; needed + 256];
+    let start = 64 + memory[64..].as_ptr().align_offset(64);
+    let mut outputs = Vec::new();
+    {
+        let arena = &mut memory[start..start + needed];
+        let mut network = Network::new(package, arena, stripe).expect("the arena is exact");
+        let mut rest = clip;
+        for rows in pieces.iter().cycle() {
+            let now = (rows * network.row_len()).min(rest.len());
+            network.push(&rest[..now], &mut |logits| outputs.push(logits.to_vec()));
+            rest = &rest[now..];
+            if rest.is_empty() {
+                break;
+            }
+        }
+        network.flush(&mut |logits| outputs.push(logits.to_vec()));
+        assert_eq!(network.logits(), outputs.last().map(Vec::as_slice));
+    }
+    let untouched = memory[..start].iter().chain(&memory[start + needed..]);
+    assert!(
+        untouched.into_iter().all(|&byte| byte == CANARY),
+        "wrote outside the arena"
+    );
+    outputs
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Any table, padding, stride and zero point; clips from nothing to many stripes.
+    #[test]
+    fn the_executor_computes_what_whole_tensors_would(
+        seed in any::<u64>(),
+        rows in 0usize..90,
+        stripe in 1usize..40,
+        pieces in prop::collection::vec(1usize..50, 1..6),
+    ) {
+        let mut noise = Noise::new(seed);
+        let table = Table::random(&mut noise);
+        let bytes = table.bytes(&mut noise);
+        let package = Package::parse(&bytes).expect("valid");
+        let clip = noise.int8(rows * package.input().row_len());
+        let expected = common::logits(&package, &clip);
+        prop_assert_eq!(&run(&package, &clip, stripe, &pieces), &expected, "{:?}", table);
+        prop_assert_eq!(&run(&package, &clip, 1, &[1]), &expected, "row at a time, {:?}", table);
+    }
+}
+
+/// The paper's network, symmetric and causal, whole, by rows and by odd pieces.
+#[test]
+fn batch_rows_and_chunks_of_mobilenet_v2_give_the_same_bits() {
+    for causal in [false, true] {
+        let input = TensorShape {
+            width: 64,
+            channels: 1,
+        };
+        let mut noise = Noise::new(7);
+        let bytes = Table::mobilenet_v2(input, 0.35, 10, causal).bytes(&mut noise);
+        let package = Package::parse(&bytes).expect("valid");
+        let clip = noise.int8(300 * 64);
+        let whole = run(&package, &clip, 300, &[300]);
+        assert!(whole.len() >= 9);
+        for (stripe, pieces) in [(1, &[1][..]), (1, &[300]), (8, &[3, 17, 1]), (128, &[100])] {
+            assert_eq!(
+                run(&package, &clip, stripe, pieces),
+                whole,
+                "{causal} {stripe} {pieces:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_new_stream_knows_nothing_of_the_last() {
+    let mut noise = Noise::new(3);
+    let input = TensorShape {
+        width: 32,
+        channels: 1,
+    };
+    let bytes = Table::mobilenet_v2(input, 0.1, 4, false).bytes(&mut noise);
+    let package = Package::parse(&bytes).expect("valid");
+    let mut arena = vec![0; Network::arena_bytes(&package, 4) + 64];
+    let start = arena.as_ptr().align_offset(64);
+    let mut network = Network::new(&package, &mut arena[start..], 4).expect("fits");
+    assert_eq!(network.logits(), None);
+    let (clip, other) = (noise.int8(100 * 32), noise.int8(77 * 32));
+    let mut first = Vec::new();
+    network.push(&clip, &mut |logits| first.push(logits.to_vec()));
+    network.reset();
+    network.push(&other, &mut |_| ());
+    network.flush(&mut |_| ());
+    network.flush(&mut |_| panic!("a second flush has nothing to add"));
+    let mut again = Vec::new();
+    network.push(&clip, &mut |logits| again.push(logits.to_vec()));
+    assert_eq!(first, again);
+}
+
+#[test]
+fn what_cannot_run_is_refused_and_says_why() {
+    let mut noise = Noise::new(3);
+    let input = TensorShape {
+        width: 32,
+        channels: 1,
+    };
+    let bytes = Table::mobilenet_v2(input, 0.1, 4, false).bytes(&mut noise);
+    let package = Package::parse(&bytes).expect("valid");
+    let needed = Network::arena_bytes(&package, 2);
+    let mut arena = sori_nn::Arena::<200_000>::new();
+    let error = |arena: &mut [u8], stripe| Network::new(&package, arena, stripe).map(|_| ()).err();
+    let memory = arena.as_mut_slice();
+    assert_eq!(
+        error(&mut memory[..needed - 1], 2),
+        Some(Error::ArenaTooSmall {
+            needed,
+            found: needed - 1
+        })
+    );
+    assert_eq!(
+        error(&mut memory[1..], 2),
+        Some(Error::ArenaMisaligned { needed: 4 })
+    );
+    assert_eq!(error(memory, 0), Some(Error::StripeZero));
+    assert_eq!(error(&mut memory[..needed], 2), None);
+}
