@@ -1,0 +1,179 @@
+//! What quantization cost, layer by layer and in the end.
+
+use std::fmt;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Serialize;
+
+/// Version of the report's JSON.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Quality of one layer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerReport {
+    /// Name of the ONNX node.
+    pub node: String,
+    /// What it is in MobileNetV2: `stem`, `block 3 expansion`, …
+    pub role: String,
+    /// Signal to quantization noise of its output, dB, all earlier layers quantized too.
+    pub sqnr_db: f64,
+    /// Scale of its output.
+    pub scale: f32,
+    /// Zero point of its output.
+    pub zero_point: i8,
+}
+
+/// What a quantization did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Version of this structure.
+    pub schema_version: u32,
+    /// Name of the network.
+    pub name: String,
+    /// SHA-256 of the ONNX file.
+    pub source_sha256: String,
+    /// Windows that set the ranges.
+    pub calibration_windows: usize,
+    /// Windows that were compared.
+    pub evaluation_windows: usize,
+    /// Whether the compared windows were others than those that set the ranges.
+    pub held_out: bool,
+    /// Layers in order.
+    pub layers: Vec<LayerReport>,
+    /// Signal to quantization noise of the logits, dB.
+    pub logits_sqnr_db: f64,
+    /// Share of windows whose best class is that of the float network.
+    pub top1_agreement: f64,
+    /// Windows with the same best class.
+    pub agreeing_windows: usize,
+    /// Multiplications for `nominal_rows`.
+    pub macs: u64,
+    /// Bytes of weights and tables in the file.
+    pub package_bytes: usize,
+    /// Bytes of arena, a row at a time.
+    pub arena_bytes_row: usize,
+    /// Bytes of activations if layers ran one after the other over `nominal_rows`.
+    pub layer_by_layer_bytes: usize,
+    /// Scales that had to give way.
+    pub notes: Vec<String>,
+}
+
+/// A condition on a report, from `KEY=VALUE`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Gate {
+    /// Smallest share of windows that agree.
+    Agreement(f64),
+    /// Smallest SQNR of the logits, dB.
+    Sqnr(f64),
+    /// Smallest SQNR of any layer, dB.
+    LayerSqnr(f64),
+}
+
+impl Gate {
+    /// Reads `KEY=VALUE,…`.
+    ///
+    /// # Errors
+    /// Names the key that is unknown, or the value that is no number.
+    pub fn parse_list(text: &str) -> Result<Vec<Self>> {
+        text.split(',').map(str::trim).map(Self::parse).collect()
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let (key, value) = text.split_once('=').with_context(|| {
+            format!("gate {text:?}: write KEY=VALUE, for instance agreement=0.98")
+        })?;
+        let number: f64 = value
+            .parse()
+            .ok()
+            .filter(|value: &f64| value.is_finite())
+            .with_context(|| format!("gate {key}: {value:?} is not a number"))?;
+        Ok(match key {
+            "agreement" => {
+                ensure!(
+                    (0.0..=1.0).contains(&number),
+                    "gate agreement: {number} is not between 0 and 1"
+                );
+                Self::Agreement(number)
+            }
+            "sqnr" => Self::Sqnr(number),
+            "layer-sqnr" => Self::LayerSqnr(number),
+            _ => bail!("gate {key} is unknown: agreement, sqnr and layer-sqnr are known"),
+        })
+    }
+
+    /// Whether the report passes, and how it stands.
+    pub fn check(&self, report: &Report) -> (bool, String) {
+        let lowest = report
+            .layers
+            .iter()
+            .min_by(|a, b| a.sqnr_db.total_cmp(&b.sqnr_db));
+        let (key, found, wanted) = match *self {
+            Self::Agreement(wanted) => ("agreement".into(), report.top1_agreement, wanted),
+            Self::Sqnr(wanted) => ("sqnr".into(), report.logits_sqnr_db, wanted),
+            Self::LayerSqnr(wanted) => match lowest {
+                Some(layer) => (
+                    format!("layer-sqnr ({})", layer.role),
+                    layer.sqnr_db,
+                    wanted,
+                ),
+                None => ("layer-sqnr".into(), f64::INFINITY, wanted),
+            },
+        };
+        let passed = found >= wanted;
+        let verdict = if passed { "passed" } else { "failed" };
+        (
+            passed,
+            format!("gate {key}: {found:.3}, wanted {wanted:.3}: {verdict}"),
+        )
+    }
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agreement(value) => write!(f, "agreement={value}"),
+            Self::Sqnr(value) => write!(f, "sqnr={value}"),
+            Self::LayerSqnr(value) => write!(f, "layer-sqnr={value}"),
+        }
+    }
+}
+
+/// Signal and noise power, added up over windows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sqnr {
+    signal: f64,
+    noise: f64,
+}
+
+impl Sqnr {
+    pub(crate) fn add(&mut self, exact: f32, found: f32) {
+        self.signal += f64::from(exact).powi(2);
+        self.noise += f64::from(exact - found).powi(2);
+    }
+
+    pub(crate) fn db(self) -> f64 {
+        10.0 * (self.signal.max(1e-30) / self.noise.max(1e-30)).log10()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_are_read_and_unknown_ones_refused() {
+        assert_eq!(
+            Gate::parse_list("agreement=0.98, sqnr=20").expect("both are known"),
+            [Gate::Agreement(0.98), Gate::Sqnr(20.0)]
+        );
+        for (text, why) in [
+            ("speed=3", "unknown"),
+            ("agreement", "KEY=VALUE"),
+            ("sqnr=high", "not a number"),
+            ("agreement=98", "between 0 and 1"),
+        ] {
+            let message = Gate::parse_list(text).expect_err(text).to_string();
+            assert!(message.contains(why), "{message}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The package layer by layer on whole tensors, so that each layer can be compared
+//! with its float original. Slow and simple; `sori-nn` must agree with its logits.
+
+use sori_nn::Requantize;
+use sori_package::{Convolution, Package};
+
+/// int8 tensor of each convolution in order, `[rows][width][channels]`.
+pub(crate) fn layers(package: &Package<'_>, input: &[i8]) -> Vec<Vec<i8>> {
+    let mut outputs = vec![convolution(&package.stem(), false, None, input)];
+    for block in package.blocks() {
+        let x = outputs.last().cloned().unwrap_or_default();
+        if let Some(expansion) = &block.expansion {
+            outputs.push(convolution(expansion, false, None, &x));
+        }
+        let wide = outputs.last().unwrap_or(&x);
+        let deep = convolution(&block.depthwise, true, None, wide);
+        let residual = block
+            .residual
+            .map(|factor| (factor, block.input_zero_point(), &x[..]));
+        outputs.push(deep);
+        let deep = &outputs[outputs.len() - 1];
+        outputs.push(convolution(&block.projection, false, residual, deep));
+    }
+    if let Some(head) = package.head() {
+        let x = outputs.last().cloned().unwrap_or_default();
+        outputs.push(convolution(&head, false, None, &x));
+    }
+    outputs
+}
+
+fn convolution(
+    conv: &Convolution<'_>,
+    depthwise: bool,
+    residual: Option<(&[i32], i8, &[i8])>,
+    input: &[i8],
+) -> Vec<i8> {
+    let (width, c_in) = (
+        usize::from(conv.input.width),
+        usize::from(conv.input.channels),
+    );
+    let (out_width, c_out) = (
+        usize::from(conv.output.width),
+        usize::from(conv.output.channels),
+    );
+    let rows = input.len() / (width * c_in);
+    let (size, stride, pads, bottom) = match conv.spatial {
+        Some(s) => (
+            3,
+            [usize::from(s.stride_time), usize::from(s.stride_freq)],
+            [usize::from(s.pad_time[0]), usize::from(s.pad_freq[0])],
+            usize::from(s.pad_time[1]),
+        ),
+        None => (1, [1, 1], [0, 0], 0),
+    };
+    let out_rows = match (rows + pads[0] + bottom).checked_sub(size) {
+        Some(beyond) => beyond / stride[0] + 1,
+        None => 0,
+    };
+    let padding = vec![conv.input_zero_point; c_in];
+    let mut output = Vec::with_capacity(out_rows * out_width * c_out);
+    let mut acc = vec![0i32; c_out];
+    for y in 0..out_rows {
+        for x in 0..out_width {
+            acc.copy_from_slice(conv.kernel.bias);
+            for tap in 0..size * size {
+                let row = (y * stride[0] + tap / size)
+                    .checked_sub(pads[0])
+                    .filter(|&r| r < rows);
+                let column = (x * stride[1] + tap % size)
+                    .checked_sub(pads[1])
+                    .filter(|&c| c < width);
+                let pixel = match (row, column) {
+                    (Some(row), Some(column)) => &input[(row * width + column) * c_in..][..c_in],
+                    _ => &padding[..],
+                };
+                if depthwise {
+                    let weights = &conv.kernel.weights[tap * c_out..][..c_out];
+                    for ((acc, &w), &q) in acc.iter_mut().zip(weights).zip(pixel) {
+                        *acc += i32::from(w) * i32::from(q);
+                    }
+                } else {
+                    let taps = size * size;
+                    let filters = conv.kernel.weights.chunks_exact(taps * c_in);
+                    for (acc, filter) in acc.iter_mut().zip(filters) {
+                        let products = filter[tap * c_in..][..c_in].iter().zip(pixel);
+                        *acc += products
+                            .map(|(&w, &q)| i32::from(w) * i32::from(q))
+                            .sum::<i32>();
+                    }
+                }
+            }
+            for (c, acc) in acc.iter_mut().enumerate() {
+                if let Some((factor, zero_point, x)) = residual {
+                    *acc += factor[c] * (i32::from(x[output.len()]) - i32::from(zero_point));
+                }
+                let requantize = Requantize {
+                    multiplier: conv.kernel.multiplier[c],
+                    shift: conv.kernel.shift[c],
+                    zero_point: conv.activation.zero_point,
+                    min: conv.activation.min,
+                    max: conv.activation.max,
+                };
+                output.push(requantize.apply(*acc));
+            }
+        }
+    }
+    output
+}
