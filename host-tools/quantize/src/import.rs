@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use prost::Message as _;
 use sori_package::Spatial;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
-use tract_onnx::pb::{tensor_shape_proto, type_proto};
+use tract_onnx::pb::{tensor_proto, tensor_shape_proto, type_proto};
 use tract_onnx::prelude::*;
 
 use crate::float::{FloatBlock, FloatClassifier, FloatConvolution, FloatNetwork};
@@ -49,8 +49,6 @@ pub(crate) fn import(model: &ModelProto) -> Result<FloatNetwork> {
 struct Walk<'m> {
     model: &'m ModelProto,
     graph: &'m GraphProto,
-    /// Who computes a tensor.
-    producer: HashMap<&'m str, &'m NodeProto>,
     /// Who reads a tensor that depends on the input.
     consumers: HashMap<&'m str, Vec<&'m NodeProto>>,
     /// Tensors that depend on the input.
@@ -91,15 +89,21 @@ impl<'m> Walk<'m> {
         let mut walk = Self {
             model,
             graph,
-            producer: HashMap::new(),
             consumers: HashMap::new(),
             live: HashSet::from([input.name.as_str()]),
             input,
         };
-        // ONNX lists nodes in topological order.
+        let mut written = HashSet::from([input.name.as_str()]);
+        // ONNX lists nodes in topological order and writes each tensor once, so that a
+        // walk along the readers ends.
         for node in &graph.node {
-            for output in &node.output {
-                walk.producer.insert(output, node);
+            ensure!(!node.output.is_empty(), "{}: no output", name(node));
+            for output in node.output.iter().filter(|output| !output.is_empty()) {
+                ensure!(
+                    written.insert(output),
+                    "{}: tensor {output} is written twice",
+                    name(node)
+                );
             }
             let mut reads = node
                 .input
@@ -158,6 +162,16 @@ impl<'m> Walk<'m> {
             let all = self.graph.initializer.iter();
             all.filter(|t| needed.contains(&t.name)).cloned().collect()
         };
+        let stored = self.graph.initializer.iter();
+        if let Some(proto) = stored
+            .filter(|t| needed.contains(&t.name))
+            .find(|t| t.data_location == Some(tensor_proto::DataLocation::External as i32))
+        {
+            bail!(
+                "the weights of {} are in a file of their own: export with external_data=False",
+                proto.name
+            );
+        }
         if nodes.is_empty() {
             let [proto] = &Vec::from_iter::<Vec<_>>(initializer())[..] else {
                 bail!("tensor {tensor} is neither computed nor stored");
@@ -251,6 +265,11 @@ impl<'m> Walk<'m> {
                 self.input.name
             )
         })?;
+        ensure!(
+            width <= u16::MAX.into(),
+            "input {} is {width} wide: 65535 is the widest",
+            self.input.name
+        );
         let stem = stem.convolution;
 
         let mut x = stem.output.clone();
@@ -421,6 +440,12 @@ impl<'m> Walk<'m> {
                 shape.len()
             );
         };
+        ensure!(
+            shape
+                .iter()
+                .all(|n| (1..=usize::from(u16::MAX)).contains(n)),
+            "{at}: weights of shape {shape:?}; each axis may have 1 to 65535"
+        );
         let groups = int(node, "group").unwrap_or(1) as usize;
         let depthwise = groups > 1;
         ensure!(
@@ -438,7 +463,8 @@ impl<'m> Walk<'m> {
         let found = per_group * groups;
         ensure!(
             c_in.is_none_or(|c| c == found),
-            "{at}: reads {found} channels where {c_in:?} come"
+            "{at}: reads {found} channels where {} come",
+            c_in.unwrap_or_default()
         );
         let auto_pad = string(node, "auto_pad");
         ensure!(
@@ -447,7 +473,7 @@ impl<'m> Walk<'m> {
         );
         if let [top, left, bottom, right] = ints(node, "pads")[..] {
             for (sum, pad) in pads.iter_mut().zip([top, left, bottom, right]) {
-                *sum += pad;
+                *sum = sum.saturating_add(pad);
             }
         }
         let strides = match ints(node, "strides")[..] {
@@ -489,6 +515,11 @@ impl<'m> Walk<'m> {
             }
         }
         let bias = self.floats(node, 2)?.unwrap_or_else(|| vec![0.0; c_out]);
+        ensure!(
+            bias.len() == c_out,
+            "{at}: {} biases for {c_out} channels",
+            bias.len()
+        );
         let mut convolution = FloatConvolution {
             node: node.name.clone(),
             output: node.output[0].clone(),
@@ -647,6 +678,19 @@ impl<'m> Walk<'m> {
         let pads = match self.integers(node, 1)? {
             Some(pads) => pads,
             None => ints(node, "pads"),
+        };
+        // Since opset 18 the padding may name its axes.
+        let pads = match self.integers(node, 3)? {
+            Some(axes) if pads.len() == 2 * axes.len() => {
+                let mut all = vec![0; 8];
+                for (n, axis) in axes.iter().enumerate() {
+                    let axis = axis.rem_euclid(4) as usize;
+                    all[axis] = pads[n];
+                    all[axis + 4] = pads[n + axes.len()];
+                }
+                all
+            }
+            _ => pads,
         };
         match pads[..] {
             [0, 0, top, left, 0, 0, bottom, right] => Ok([top, left, bottom, right]),

@@ -17,9 +17,11 @@ mod float;
 mod golden;
 mod import;
 mod lower;
+mod measure;
 mod ranges;
 mod reference;
 mod report;
+mod rows;
 mod simulate;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -32,23 +34,19 @@ use sori_package::{Activation, Package, TensorShape};
 use contract::Contract;
 use float::FloatNetwork;
 pub use golden::{Verified, verify};
-use ranges::Observed;
+use measure::{measure, roles};
+use ranges::{Observed, dequantize};
 use reference::Reference;
-use report::Sqnr;
 pub use report::{Gate, LayerReport, Report, SCHEMA_VERSION};
+pub use rows::Rows;
 
 /// Rows of a window that are too few to say anything.
 const FEWEST_ROWS: usize = 32;
-/// Windows whose layers are compared one by one; logits are compared on all.
-const LAYER_WINDOWS: usize = 16;
-
-/// Feature rows of one clip, `[rows][width][channels]`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Rows {
-    /// From the front end.
-    Int8(Vec<i8>),
-    /// As the network was trained, for packages without a contract.
-    Float(Vec<f32>),
+/// A clip, or a part of it, as the package and as the float network see it.
+#[derive(Debug, Clone)]
+struct Window {
+    rows: Vec<i8>,
+    floats: Vec<f32>,
 }
 
 /// What to quantize, and on what.
@@ -88,6 +86,22 @@ pub fn embedded_contract(onnx: &[u8]) -> Result<Option<Contract>> {
         .transpose()
 }
 
+/// Shape of the rows that a network takes, for [`Rows::from_npy`].
+///
+/// # Errors
+/// Names the node that is outside the family.
+pub fn input_shape(onnx: &[u8]) -> Result<TensorShape> {
+    let network = import::import(&import::decode(onnx)?)?;
+    Ok(row_shape(&network))
+}
+
+fn row_shape(network: &FloatNetwork) -> TensorShape {
+    TensorShape {
+        width: network.width as u16,
+        channels: network.channels as u16,
+    }
+}
+
 /// Quantizes a network.
 ///
 /// # Errors
@@ -115,18 +129,27 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
     );
     let input = input_activation(contract.as_ref(), &request.calibration)?;
     let calibration = windows(&request.calibration, &input, row_len, nominal)?;
+    let calibration_windows = calibration.len();
     let held_out = !request.evaluation.is_empty();
     let evaluation = match held_out {
         true => windows(&request.evaluation, &input, row_len, nominal)?,
         false => calibration.clone(),
     };
 
+    let output_rows = output_rows(&network, nominal);
+    let pool_rows = match &contract {
+        Some(contract) => contract.network.pool_rows,
+        None => output_rows.clamp(1, u16::MAX.into()) as u16,
+    };
+
     let mut reference = Reference::new(&model, &network);
     let convolutions: Vec<_> = network.convolutions().collect();
     let mut observed = vec![Observed::default(); convolutions.len() + 1];
     for window in &calibration {
-        let tensors = reference.run(&floats(window, &input))?;
-        for (observed, tensor) in observed.iter_mut().zip(&tensors) {
+        let tensors = reference.run(&window.floats)?;
+        let logits = reference.logits(&tensors, pool_rows.into());
+        let tensors = tensors[..convolutions.len()].iter().chain([&logits]);
+        for (observed, tensor) in observed.iter_mut().zip(tensors) {
             observed.see(tensor);
         }
     }
@@ -136,11 +159,6 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         .map(|(convolution, observed)| observed.activation(convolution.clamp))
         .collect();
     let logits = observed[convolutions.len()].whole();
-    let output_rows = output_rows(&network, nominal);
-    let pool_rows = match &contract {
-        Some(contract) => contract.network.pool_rows,
-        None => output_rows.clamp(1, u16::MAX.into()) as u16,
-    };
     let lowered = lower::lower(&network, input, &mut activations, logits, pool_rows)?;
 
     let source_sha256 = hex(&Sha256::digest(request.onnx));
@@ -150,9 +168,8 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
             name: contract.as_ref().map_or(request.name, |c| c.name.clone()),
             source_sha256: source_sha256.clone(),
             calibration: format!(
-                "{}, {} windows",
-                request.calibration_name,
-                calibration.len()
+                "{}, {calibration_windows} windows",
+                request.calibration_name
             ),
             tool: concat!("sori ", env!("CARGO_PKG_VERSION")).into(),
             metrics: String::new(),
@@ -160,12 +177,9 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         labels: contract
             .as_ref()
             .map_or_else(Vec::new, |c| c.labels.clone()),
-        input: TensorShape {
-            width: network.width as u16,
-            channels: network.channels as u16,
-        },
+        input: row_shape(&network),
         input_activation: input,
-        nominal_rows: nominal as u32,
+        nominal_rows: u32::try_from(nominal).context("the input has too many rows")?,
         stem: lowered.stem,
         blocks: lowered.blocks,
         head: lowered.head,
@@ -179,7 +193,7 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         .context("the integers break the package's rules")?;
     let package = Package::parse(&draft)?;
 
-    let measured = measure(&package, &network, &mut reference, &evaluation, &input)?;
+    let measured = measure(&package, &mut reference, &evaluation)?;
     spec.golden = Some(golden::make(&package)?);
     spec.provenance.metrics = format!(
         "top-1 agreement with float {:.4} on {} {} windows, SQNR of the logits {:.1} dB",
@@ -204,7 +218,9 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         schema_version: SCHEMA_VERSION,
         name: spec.provenance.name.clone(),
         source_sha256,
-        calibration_windows: calibration.len(),
+        nominal_rows: nominal,
+        pool_rows,
+        calibration_windows,
         evaluation_windows: evaluation.len(),
         held_out,
         layers: convolutions
@@ -270,43 +286,56 @@ fn input_activation(contract: Option<&Contract>, clips: &[Rows]) -> Result<Activ
     Ok(observed.activation([f32::NEG_INFINITY, f32::INFINITY]))
 }
 
-/// Cuts clips to what the network was trained on.
+/// Cuts clips to what the network was trained on; what a long clip leaves over is not
+/// used.
 fn windows(
     clips: &[Rows],
     input: &Activation,
     row_len: usize,
     nominal: usize,
-) -> Result<Vec<Vec<i8>>> {
+) -> Result<Vec<Window>> {
+    let fewest = FEWEST_ROWS.min(nominal) * row_len;
     let mut windows = Vec::new();
     for clip in clips {
-        let rows: Vec<i8> = match clip {
-            Rows::Int8(rows) => rows.clone(),
-            Rows::Float(rows) => {
-                ensure!(
-                    rows.iter().all(|x| x.is_finite()),
-                    "the calibration rows hold NaN or infinite values"
-                );
-                rows.iter().map(|&x| ranges::quantize(x, input)).collect()
-            }
+        let whole = match clip {
+            Rows::Int8(rows) => Window {
+                rows: rows.clone(),
+                floats: rows.iter().map(|&q| dequantize(q, input)).collect(),
+            },
+            Rows::Float(floats) => Window {
+                rows: floats.iter().map(|&x| ranges::quantize(x, input)).collect(),
+                floats: floats.clone(),
+            },
         };
         ensure!(
-            rows.len().is_multiple_of(row_len),
-            "a clip of {} values does not consist of rows of {row_len}",
-            rows.len()
+            whole.floats.iter().all(|x| x.is_finite()),
+            "the calibration rows hold NaN or infinite values"
         );
-        let fewest = FEWEST_ROWS.min(nominal) * row_len;
-        let cut = rows.chunks(nominal * row_len);
-        windows.extend(cut.filter(|w| w.len() >= fewest).map(<[i8]>::to_vec));
+        let len = whole.rows.len();
+        ensure!(
+            len.is_multiple_of(row_len),
+            "a clip of {len} values does not consist of rows of {row_len}"
+        );
+        if len < fewest {
+            continue;
+        }
+        let cut = (nominal * row_len).min(len);
+        let parts = whole.rows.chunks_exact(cut);
+        windows.extend(
+            parts
+                .zip(whole.floats.chunks_exact(cut))
+                .map(|(rows, floats)| Window {
+                    rows: rows.to_vec(),
+                    floats: floats.to_vec(),
+                }),
+        );
     }
     ensure!(
         !windows.is_empty(),
-        "no clip has {FEWEST_ROWS} rows: calibrate on longer ones"
+        "no clip has {} rows: calibrate on longer ones",
+        fewest / row_len
     );
     Ok(windows)
-}
-
-fn floats(rows: &[i8], input: &Activation) -> Vec<f32> {
-    rows.iter().map(|&q| ranges::dequantize(q, input)).collect()
 }
 
 fn output_rows(network: &FloatNetwork, rows: usize) -> usize {
@@ -315,100 +344,6 @@ fn output_rows(network: &FloatNetwork, rows: usize) -> usize {
         let padded = rows + usize::from(spatial.pad_time[0] + spatial.pad_time[1]);
         padded.saturating_sub(3) / usize::from(spatial.stride_time) + 1
     })
-}
-
-struct Measured {
-    layers: Vec<Sqnr>,
-    logits: Sqnr,
-    agreeing: usize,
-}
-
-fn measure(
-    package: &Package<'_>,
-    network: &FloatNetwork,
-    reference: &mut Reference<'_>,
-    windows: &[Vec<i8>],
-    input: &Activation,
-) -> Result<Measured> {
-    let scales: Vec<Activation> = activations(package);
-    let classes = network.classifier.bias.len();
-    let mut measured = Measured {
-        layers: vec![Sqnr::default(); scales.len()],
-        logits: Sqnr::default(),
-        agreeing: 0,
-    };
-    let logits_activation = package.classifier().activation;
-    // Spread over the clips, which come in the order of their names.
-    let every = windows.len().div_ceil(LAYER_WINDOWS);
-    for (n, window) in windows.iter().enumerate() {
-        let exact = reference.run(&floats(window, input))?;
-        if n % every == 0 {
-            let layers = simulate::layers(package, window);
-            for ((sqnr, activation), (found, exact)) in measured
-                .layers
-                .iter_mut()
-                .zip(&scales)
-                .zip(layers.iter().zip(&exact))
-            {
-                ensure!(
-                    found.len() == exact.len(),
-                    "tract's tensors have other shapes than the package's layers"
-                );
-                for (&q, &x) in found.iter().zip(exact) {
-                    sqnr.add(x, ranges::dequantize(q, activation));
-                }
-            }
-        }
-        let found = golden::logits(package, window, 64)?;
-        let found = &found[found.len().saturating_sub(classes)..];
-        let exact = &exact[exact.len() - 1];
-        ensure!(
-            found.len() == classes && exact.len() == classes,
-            "a window of {} rows gives no logits",
-            window.len() / package.input().row_len()
-        );
-        for (&q, &x) in found.iter().zip(exact) {
-            measured
-                .logits
-                .add(x, ranges::dequantize(q, &logits_activation));
-        }
-        let best = exact
-            .iter()
-            .enumerate()
-            .max_by(|a, b| a.1.total_cmp(b.1))
-            .map(|(k, _)| k);
-        // Of equal int8 logits the first wins, as on a device.
-        let chosen = (0..classes).rev().max_by_key(|&k| found[k]);
-        measured.agreeing += usize::from(best == chosen);
-    }
-    Ok(measured)
-}
-
-/// Of the convolutions, in order.
-fn activations(package: &Package<'_>) -> Vec<Activation> {
-    let mut activations = vec![package.stem().activation];
-    for block in package.blocks() {
-        activations.extend(block.expansion.map(|expansion| expansion.activation));
-        activations.extend([block.depthwise.activation, block.projection.activation]);
-    }
-    activations.extend(package.head().map(|head| head.activation));
-    activations
-}
-
-fn roles(network: &FloatNetwork) -> Vec<String> {
-    let mut roles = vec!["stem".to_string()];
-    for (n, block) in network.blocks.iter().enumerate() {
-        if block.expansion.is_some() {
-            roles.push(format!("block {n} expansion"));
-        }
-        roles.push(format!("block {n} depthwise"));
-        let residual = if block.residual { " + residual" } else { "" };
-        roles.push(format!("block {n} projection{residual}"));
-    }
-    if network.head.is_some() {
-        roles.push("head".into());
-    }
-    roles
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -10,7 +10,7 @@
 //! `s_x = K_c · s_in · s_w`, so `s_w` is raised to the next value for which K_c is whole;
 //! where K_c would be 0, `s_x` is raised to make it 1.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use sori_package::Activation;
 use sori_package::write::{ClassifierSpec, ConvolutionSpec, InvertedResidualSpec};
 
@@ -23,6 +23,8 @@ const LARGEST: f64 = 0.499_999;
 /// Keeps `128 · K` far within the accumulator.
 const LARGEST_RESIDUAL: f64 = 1_048_576.0;
 const LARGEST_BIAS: f64 = 536_870_912.0;
+/// Far more than a trained network needs.
+const MOST_RAISES: usize = 2_000;
 
 /// The integer layers, and what had to give way.
 #[derive(Debug)]
@@ -45,7 +47,7 @@ pub(crate) fn lower(
 ) -> Result<Lowered> {
     let mut notes = Vec::new();
     // Raising a block's input scale changes the layers before it: start over.
-    loop {
+    for _ in 0..MOST_RAISES {
         let mut scales = Scales {
             activations: &mut *activations,
             next: 0,
@@ -64,6 +66,10 @@ pub(crate) fn lower(
             Err(Stop::Refuse(error)) => return Err(error),
         }
     }
+    bail!(
+        "no scales fit the arithmetic: {}; the weights of these channels are far too large",
+        notes.last().map_or("", String::as_str)
+    )
 }
 
 fn clamp_of(network: &FloatNetwork, tensor: usize) -> [f32; 2] {
@@ -228,7 +234,7 @@ fn transposed(mut depthwise: ConvolutionSpec) -> ConvolutionSpec {
     depthwise
 }
 
-fn output_width(network: &FloatNetwork) -> usize {
+pub(crate) fn output_width(network: &FloatNetwork) -> usize {
     network
         .convolutions()
         .filter_map(|convolution| convolution.spatial)
@@ -276,7 +282,18 @@ fn classifier(
             .iter()
             .map(|&w| (f64::from(w) / s_w).round().clamp(-127.0, 127.0) as i8);
         spec.weights.extend(quantized);
-        spec.bias.push((bias / (s_in * s_w)).round() as i32);
+        let folded = (bias / (s_in * s_w)).round() as i32;
+        spec.bias.push(folded);
+        // The bound that a package is parsed with: 255 · width · Σ|w| + |bias| a row.
+        let filter = &spec.weights[k * channels..];
+        let magnitude: i64 = filter.iter().map(|w| i64::from(w.unsigned_abs())).sum();
+        let row = 255 * width as i64 * magnitude + i64::from(folded).abs();
+        ensure!(
+            row * i64::from(pool_rows) <= i64::from(i32::MAX),
+            "{} class {k}: the mean over {pool_rows} rows could overflow; {} is the longest pool_rows for these weights",
+            float.node,
+            i64::from(i32::MAX) / row
+        );
         spec.multiplier.push(multiplier);
         spec.shift.push(shift);
     }

@@ -8,6 +8,7 @@ use tract_onnx::pb::{ModelProto, ValueInfoProto};
 use tract_onnx::prelude::*;
 
 use crate::float::FloatNetwork;
+use crate::lower;
 
 /// Runs the ONNX file and shows any of its tensors.
 pub(crate) struct Reference<'n> {
@@ -47,6 +48,35 @@ impl<'n> Reference<'n> {
             tensors,
             runnable: HashMap::new(),
         }
+    }
+
+    /// The logits among what [`run`](Self::run) gave, as a stream ends with them: where
+    /// there are more output rows than the running mean holds, of the last ones.
+    pub(crate) fn logits(&self, tensors: &[Activation], pool_rows: usize) -> Activation {
+        let [.., pooled, logits] = tensors else {
+            return Activation::new();
+        };
+        let classifier = &self.network.classifier;
+        let channels = classifier.weights.len() / classifier.bias.len();
+        let row_len = lower::output_width(self.network) * channels;
+        let Some(earlier) = pooled.len().checked_sub(pool_rows * row_len) else {
+            return logits.clone();
+        };
+        let last = &pooled[earlier..];
+        let mut means = vec![0.0; channels];
+        for pixel in last.chunks_exact(channels) {
+            for (mean, &x) in means.iter_mut().zip(pixel) {
+                *mean += f64::from(x) * channels as f64 / last.len() as f64;
+            }
+        }
+        let filters = classifier.weights.chunks_exact(channels);
+        filters
+            .zip(&classifier.bias)
+            .map(|(filter, &bias)| {
+                let products = filter.iter().zip(&means).map(|(&w, x)| f64::from(w) * x);
+                (products.sum::<f64>() + f64::from(bias)) as f32
+            })
+            .collect()
     }
 
     /// All activations for `rows` input rows `[rows][width][channels]`, logits last.

@@ -32,6 +32,10 @@ pub struct Report {
     pub name: String,
     /// SHA-256 of the ONNX file.
     pub source_sha256: String,
+    /// Rows of a window.
+    pub nominal_rows: usize,
+    /// Output rows in the running mean.
+    pub pool_rows: u16,
     /// Windows that set the ranges.
     pub calibration_windows: usize,
     /// Windows that were compared.

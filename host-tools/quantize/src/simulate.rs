@@ -2,7 +2,7 @@
 //! with its float original. Slow and simple; `sori-nn` must agree with its logits.
 
 use sori_nn::Requantize;
-use sori_package::{Convolution, Package};
+use sori_package::{Activation, Classifier, Convolution, Package};
 
 /// int8 tensor of each convolution in order, `[rows][width][channels]`.
 pub(crate) fn layers(package: &Package<'_>, input: &[i8]) -> Vec<Vec<i8>> {
@@ -26,6 +26,40 @@ pub(crate) fn layers(package: &Package<'_>, input: &[i8]) -> Vec<Vec<i8>> {
         outputs.push(convolution(&head, false, None, &x));
     }
     outputs
+}
+
+/// Logits after the last row of `[rows][width][channels]`, from the formula in
+/// [`Classifier`]'s description, without a running sum.
+pub(crate) fn logits(classifier: &Classifier<'_>, input: &[i8]) -> Vec<i8> {
+    let channels = usize::from(classifier.input.channels);
+    let rows: Vec<&[i8]> = input.chunks_exact(classifier.input.row_len()).collect();
+    let last = &rows[rows.len().saturating_sub(classifier.pool_rows)..];
+    let zero_point = i64::from(classifier.input_zero_point);
+    let kernel = classifier.kernel;
+    let logit = |class: usize| {
+        let filter = &kernel.weights[class * channels..][..channels];
+        let products = last.iter().flat_map(|row| {
+            let weights = filter.iter().cycle();
+            row.iter()
+                .zip(weights)
+                .map(|(&q, &w)| (i64::from(q) - zero_point) * i64::from(w))
+        });
+        let total = products.sum::<i64>() + last.len() as i64 * i64::from(kernel.bias[class]);
+        let divisor = (last.len() as i128) << (31 + kernel.shift[class]);
+        let product = i128::from(total) * i128::from(kernel.multiplier[class]);
+        let rounded = (2 * product + divisor).div_euclid(2 * divisor);
+        let Activation {
+            zero_point,
+            min,
+            max,
+            ..
+        } = classifier.activation;
+        (rounded + i128::from(zero_point)).clamp(min.into(), max.into()) as i8
+    };
+    match last {
+        [] => Vec::new(),
+        _ => (0..classifier.classes).map(logit).collect(),
+    }
 }
 
 fn convolution(
