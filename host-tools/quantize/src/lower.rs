@@ -310,3 +310,22 @@ fn normalised(factor: f64) -> (i32, u8) {
     }
     (multiplier as i32, shift.clamp(1, 31) as u8)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both ends of the range, and what rounds up to the next power of two.
+    #[test]
+    fn every_factor_becomes_a_normalised_multiplier() {
+        let powers = (1..=32).map(|n| 2f64.powi(-n));
+        let factors = powers.flat_map(|p| [p, p * 0.999_999_999_9, p * 1.000_000_1, p * 1.5]);
+        for factor in factors.filter(|f| (SMALLEST..LARGEST).contains(f)) {
+            let (multiplier, shift) = normalised(factor);
+            assert!(multiplier >= 1 << 30, "{factor}: {multiplier}");
+            assert!((1..=31).contains(&shift), "{factor}: {shift}");
+            let found = f64::from(multiplier) * 2f64.powi(-31 - i32::from(shift));
+            assert!((found / factor - 1.0).abs() < 1e-9, "{factor}: {found}");
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! From ONNX files as exporters write them to packages that agree with tract's float
+//! run, and the files that are refused.
+
+mod common;
+
+use common::{
+    Classifier, Clip, PLAIN, Pool, ROWS, Spelling, WIDTH, encode, floats, int_attribute,
+    ints_attribute, network, noise, value_info,
+};
+use sori_package::Package;
+use sori_quantize::contract::Contract;
+use sori_quantize::{Quantized, Request, Rows, input_shape, quantize, verify};
+use tract_onnx::pb::{ModelProto, NodeProto, StringStringEntryProto};
+
+fn clips(seed: u64, number: u64) -> Vec<Rows> {
+    (0..number)
+        .map(|n| {
+            Rows::Float(
+                noise(seed + n, ROWS * WIDTH)
+                    .iter()
+                    .map(|x| 2.0 * x)
+                    .collect(),
+            )
+        })
+        .collect()
+}
+
+fn quantized(model: &ModelProto) -> anyhow::Result<Quantized> {
+    quantize(Request {
+        onnx: &encode(model),
+        name: "tiny".into(),
+        contract: None,
+        calibration: clips(100, 8),
+        calibration_name: "noise".into(),
+        evaluation: clips(900, 40),
+    })
+}
+
+fn node<'m>(model: &'m mut ModelProto, name: &str) -> &'m mut NodeProto {
+    let graph = model.graph.as_mut().expect("a graph");
+    let mut nodes = graph.node.iter_mut();
+    nodes
+        .find(|node| node.name == name)
+        .expect("a node of that name")
+}
+
+fn weights<'m>(model: &'m mut ModelProto, name: &str) -> &'m mut Vec<f32> {
+    let graph = model.graph.as_mut().expect("a graph");
+    let mut tensors = graph.initializer.iter_mut();
+    let tensor = tensors.find(|tensor| tensor.name == name);
+    &mut tensor.expect("a tensor of that name").float_data
+}
+
+/// Each spelling changes one or two things that exporters do differently.
+#[test]
+fn every_exporters_spelling_agrees_with_its_float_run() {
+    let spellings = [
+        PLAIN,
+        Spelling {
+            batch_norm: true,
+            ..PLAIN
+        },
+        Spelling {
+            clip: Clip::Attributes,
+            ..PLAIN
+        },
+        Spelling {
+            clip: Clip::MinMax,
+            ..PLAIN
+        },
+        Spelling {
+            clip: Clip::Relu,
+            classifier: Classifier::Gemm,
+            ..PLAIN
+        },
+        Spelling {
+            causal_pad_node: true,
+            ..PLAIN
+        },
+        Spelling {
+            causal_pad_node: true,
+            constants_as_nodes: true,
+            ..PLAIN
+        },
+        Spelling {
+            pool: Pool::MeanByAttribute,
+            dynamic: false,
+            ..PLAIN
+        },
+        Spelling {
+            pool: Pool::MeanByInput,
+            reshape_by_shape: true,
+            ..PLAIN
+        },
+        Spelling {
+            classifier: Classifier::MatMulAdd,
+            softmax: true,
+            ..PLAIN
+        },
+        Spelling {
+            batch_norm: true,
+            constants_as_nodes: true,
+            reshape_by_shape: true,
+            ..PLAIN
+        },
+    ];
+    for spelling in spellings {
+        let result =
+            quantized(&network(spelling)).unwrap_or_else(|e| panic!("{spelling:?}: {e:#}"));
+        let report = &result.report;
+        assert_eq!(report.layers.len(), 10, "{spelling:?}");
+        assert!(report.held_out);
+        let lowest = report
+            .layers
+            .iter()
+            .map(|l| l.sqnr_db)
+            .fold(f64::INFINITY, f64::min);
+        assert!(lowest > 25.0, "{spelling:?}: {lowest:.1} dB");
+        assert!(
+            report.logits_sqnr_db > 30.0,
+            "{spelling:?}: {:.1} dB",
+            report.logits_sqnr_db
+        );
+        assert!(
+            report.top1_agreement >= 0.95,
+            "{spelling:?}: {}",
+            report.top1_agreement
+        );
+    }
+}
+
+#[test]
+fn the_same_network_gives_the_same_bytes_twice() {
+    let model = network(PLAIN);
+    let [a, b] = [(); 2].map(|()| quantized(&model).expect("in the family"));
+    assert_eq!(a.bytes[..], b.bytes[..]);
+    assert_eq!(a.report, b.report);
+}
+
+#[test]
+fn a_contract_in_the_metadata_makes_a_package_for_audio() {
+    let mut model = network(PLAIN);
+    model.metadata_props.push(StringStringEntryProto {
+        key: "sori.contract".into(),
+        value: "
+            name = 'tiny'
+            labels = ['a', 'b', 'c', 'd', 'e']
+            mel = { bands = 16 }
+            input = { scale = 0.015625 }
+            network = { pool_rows = 4, nominal_rows = 64 }
+        "
+        .into(),
+    });
+    let rows = |seed| {
+        noise(seed, ROWS * WIDTH)
+            .iter()
+            .map(|x| (127.0 * x) as i8)
+            .collect()
+    };
+    let result = quantize(Request {
+        onnx: &encode(&model),
+        name: "not this one".into(),
+        contract: None,
+        calibration: (0..8).map(|n| Rows::Int8(rows(n))).collect(),
+        calibration_name: "noise".into(),
+        evaluation: Vec::new(),
+    })
+    .expect("in the family");
+    let report = &result.report;
+    assert_eq!((report.name.as_str(), report.held_out), ("tiny", false));
+    // 16 output rows, of which the running mean holds 4: the float side must do the same.
+    assert!(
+        report.logits_sqnr_db > 30.0,
+        "{:.1} dB",
+        report.logits_sqnr_db
+    );
+
+    let package = Package::parse(&result.bytes).expect("quantize parsed it");
+    assert_eq!(
+        package.labels().collect::<Vec<_>>(),
+        ["a", "b", "c", "d", "e"]
+    );
+    assert_eq!(package.classifier().pool_rows, 4);
+    assert!(package.prologue().frontend_bytes() > 0);
+    let verified = verify(&package).expect("its own golden vectors");
+    assert!(
+        verified.feature_rows > 60 && verified.output_rows > 10,
+        "{verified:?}"
+    );
+}
+
+#[test]
+fn a_contract_of_other_bands_or_classes_is_refused() {
+    let contract = |bands: usize, labels: &str| {
+        let text = format!(
+            "name = 'x'\nlabels = {labels}\nmel = {{ bands = {bands} }}\ninput = {{ scale = 1.0 }}\n\
+             network = {{ pool_rows = 1, nominal_rows = 64 }}"
+        );
+        Contract::parse(&text).expect("well formed")
+    };
+    for (contract, why) in [
+        (contract(64, "['a', 'b', 'c', 'd', 'e']"), "64 mel bands"),
+        (contract(16, "['a', 'b']"), "2 labels"),
+    ] {
+        let error = quantize(Request {
+            onnx: &encode(&network(PLAIN)),
+            name: String::new(),
+            contract: Some(contract),
+            calibration: clips(0, 1),
+            calibration_name: String::new(),
+            evaluation: Vec::new(),
+        })
+        .expect_err(why);
+        assert!(error.to_string().contains(why), "{error:#}");
+    }
+}
+
+/// Dead channels, biases far above their weights, a residual beside giant weights (K_c
+/// below 1) and an output finer than its accumulator: the scales give way, the
+/// arithmetic holds.
+#[test]
+fn extreme_weights_still_give_a_package_that_follows_the_float_run() {
+    let mut dead = network(PLAIN);
+    weights(&mut dead, "block1_expansion_w")[..8].fill(0.0);
+    weights(&mut dead, "block1_expansion_b")[0] = 3.0;
+    weights(&mut dead, "block0_depthwise_w")[..9].fill(0.0);
+    weights(&mut dead, "block0_depthwise_b")[0] = 0.0;
+    weights(&mut dead, "block2_projection_w")[..36].fill(1e-9);
+    let result = quantized(&dead).expect("dead channels are no error");
+    assert!(
+        result.report.logits_sqnr_db > 30.0,
+        "{:.1}",
+        result.report.logits_sqnr_db
+    );
+
+    let mut giant = network(PLAIN);
+    weights(&mut giant, "block2_projection_w")
+        .iter_mut()
+        .for_each(|w| *w *= 2e4);
+    weights(&mut giant, "head_w")
+        .iter_mut()
+        .for_each(|w| *w /= 2e4);
+    let result = quantized(&giant).expect("the block's input is raised");
+    assert!(
+        result
+            .report
+            .notes
+            .iter()
+            .any(|note| note.contains("block2_projection")),
+        "{:?}",
+        result.report.notes
+    );
+    assert!(
+        result.report.logits_sqnr_db > 20.0,
+        "{:.1}",
+        result.report.logits_sqnr_db
+    );
+}
+
+type Change = fn(&mut ModelProto);
+
+#[test]
+fn what_is_outside_the_family_is_refused_by_name() {
+    let cases: [(Change, &[&str]); 14] = [
+        (
+            |m| {
+                let graph = m.graph.as_mut().expect("a graph");
+                let w = graph
+                    .initializer
+                    .iter_mut()
+                    .find(|t| t.name == "block1_depthwise_w");
+                *w.expect("its weights") =
+                    floats("block1_depthwise_w", &[24, 1, 5, 5], &[0.1; 600]);
+            },
+            &[
+                "block1_depthwise",
+                "kernel 5×5",
+                "3×3 depthwise and 1×1 pointwise",
+            ],
+        ),
+        (
+            |m| node(m, "block2_add").input[0] = "block1_expansion_act_out".into(),
+            &["block2_add", "block's input"],
+        ),
+        (
+            |m| {
+                node(m, "block1_expansion").input[0] = "relu_out".into();
+                let graph = m.graph.as_mut().expect("a graph");
+                let relu = NodeProto {
+                    op_type: "Relu".into(),
+                    name: "relu".into(),
+                    input: vec!["block0_projection_out".into()],
+                    output: vec!["relu_out".into()],
+                    ..Default::default()
+                };
+                let at = graph.node.iter().position(|n| n.name == "block1_expansion");
+                graph.node.insert(at.expect("it is there"), relu);
+            },
+            &["block0_projection", "linear"],
+        ),
+        (
+            |m| {
+                let second = value_info("second", &[Some(1)]);
+                m.graph.as_mut().expect("a graph").input.push(second);
+            },
+            &["2 inputs", "second"],
+        ),
+        (
+            |m| node(m, "block1_depthwise").attribute[1] = ints_attribute("strides", &[3, 3]),
+            &["block1_depthwise", "strides [3, 3]"],
+        ),
+        (
+            |m| {
+                let dilated = ints_attribute("dilations", &[2, 2]);
+                node(m, "block1_depthwise").attribute.push(dilated);
+            },
+            &["block1_depthwise", "dilated"],
+        ),
+        (
+            |m| node(m, "block1_depthwise").attribute[3] = int_attribute("group", 12),
+            &["block1_depthwise", "12 groups"],
+        ),
+        (
+            |m| node(m, "head_act").op_type = "Sigmoid".into(),
+            &["head_act", "Sigmoid"],
+        ),
+        (
+            |m| node(m, "block0_projection").op_type = "ConvTranspose".into(),
+            &["block0_projection", "ConvTranspose"],
+        ),
+        (|m| weights(m, "stem_w")[3] = f32::NAN, &["stem", "NaN"]),
+        (
+            |m| node(m, "stem_act").output[0] = "stem_out".into(),
+            &["stem_act", "written twice"],
+        ),
+        (
+            |m| node(m, "classifier").input[0] = "pool_out".into(),
+            &["classifier", "read twice"],
+        ),
+        (
+            |m| {
+                m.graph
+                    .as_mut()
+                    .expect("a graph")
+                    .output
+                    .push(value_info("head_out", &[]))
+            },
+            &["2 outputs"],
+        ),
+        (
+            |m| m.graph.as_mut().expect("a graph").input[0] = value_info("input", &[None; 4]),
+            &["input", "no fixed width"],
+        ),
+    ];
+    for (n, (change, words)) in cases.into_iter().enumerate() {
+        let mut model = network(PLAIN);
+        change(&mut model);
+        let error = input_shape(&encode(&model)).expect_err(words[0]);
+        let message = format!("{error:#}");
+        for word in words {
+            assert!(message.contains(word), "case {n}: {message}");
+        }
+    }
+}
+
+#[test]
+fn a_mean_that_could_overflow_names_the_longest_possible() {
+    let text = format!(
+        "name = 'x'\nlabels = ['a', 'b', 'c', 'd', 'e']\nmel = {{ bands = {WIDTH} }}\n\
+         input = {{ scale = 0.015625 }}\nnetwork = {{ pool_rows = 65535, nominal_rows = 64 }}"
+    );
+    let error = quantize(Request {
+        onnx: &encode(&network(PLAIN)),
+        name: String::new(),
+        contract: Some(Contract::parse(&text).expect("well formed")),
+        calibration: clips(0, 2),
+        calibration_name: String::new(),
+        evaluation: Vec::new(),
+    })
+    .expect_err("32 channels over 4 positions overflow");
+    assert!(error.to_string().contains("longest pool_rows"), "{error:#}");
+}
+
+#[test]
+fn calibration_that_says_nothing_is_refused() {
+    let model = encode(&network(PLAIN));
+    for (calibration, why) in [
+        (vec![], "at least one clip"),
+        (vec![Rows::Float(vec![0.0; 8 * WIDTH])], "longer"),
+        (vec![Rows::Float(vec![0.0; ROWS * WIDTH + 1])], "rows of 16"),
+        (vec![Rows::Float(vec![f32::NAN; ROWS * WIDTH])], "NaN"),
+        (vec![Rows::Int8(vec![0; ROWS * WIDTH])], "--contract"),
+    ] {
+        let error = quantize(Request {
+            onnx: &model,
+            name: String::new(),
+            contract: None,
+            calibration,
+            calibration_name: String::new(),
+            evaluation: Vec::new(),
+        })
+        .expect_err(why);
+        assert!(format!("{error:#}").contains(why), "{error:#}");
+    }
+}
+
+/// Cut anywhere, or with any bit flipped: an answer or a refusal, never a panic.
+#[test]
+fn a_damaged_file_never_panics() {
+    let whole = encode(&network(PLAIN));
+    assert!(
+        input_shape(&[])
+            .expect_err("empty")
+            .to_string()
+            .contains("empty")
+    );
+    for len in (1..whole.len()).step_by(whole.len() / 100) {
+        let _ = input_shape(&whole[..len]);
+    }
+    // The graph's structure is at the start, its weights after.
+    for n in 0..2_000 {
+        let mut damaged = whole.clone();
+        let at = (n * 7919) % whole.len().min(4_000);
+        damaged[at] ^= 1 << (n % 8);
+        let _ = input_shape(&damaged);
+    }
+    assert_eq!(
+        input_shape(&whole)
+            .map(|shape| usize::from(shape.width))
+            .ok(),
+        Some(WIDTH)
+    );
+}
