@@ -2,17 +2,23 @@
 //! what that cost.
 //!
 //! ```text
-//! ONNX ─► import ─► float network ─┬─► calibrate: ranges of every activation (tract, f32)
-//!                                  └─► lower: weights, biases, multipliers ─► package
-//!                                                              golden vectors ─┘    │
-//!            report: SQNR of each layer, top-1 agreement with tract's float run ◄───┘
+//! ONNX ─► import ─► float network ─► calibrate: ranges of every activation (tract, f32)
+//!                                          │
+//!            package ◄─ golden vectors ◄─ correct: biases ◄─ lower: integers
+//!               │
+//!               └─► report: SQNR of each layer, top-1 agreement with tract's float run
 //! ```
 //!
 //! [`quantize`] does all of it; [`contract`] is what the network was trained on;
 //! [`verify`] runs a package's golden vectors again.
+//!
+//! # What it will not do
+//! Decode audio or read folders (the `sori` command does), retrain, or take networks
+//! outside the MobileNetV2 family: those are refused, naming the node.
 #![forbid(unsafe_code)]
 
 pub mod contract;
+mod correct;
 mod float;
 mod golden;
 mod import;
@@ -28,8 +34,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 use sori_dsp::FrontEnd;
 use sori_nn::{memory, stripe_sizes};
-use sori_package::write::{PackageBytes, PackageSpec, ProvenanceSpec, Sizes};
+use sori_package::write::{ConvolutionSpec, PackageBytes, PackageSpec, ProvenanceSpec, Sizes};
 use sori_package::{Activation, Package, TensorShape};
+use tract_onnx::pb::ModelProto;
 
 use contract::Contract;
 use float::FloatNetwork;
@@ -42,6 +49,7 @@ pub use rows::Rows;
 
 /// Rows of a window that are too few to say anything.
 const FEWEST_ROWS: usize = 32;
+
 /// A clip, or a part of it, as the package and as the float network see it.
 #[derive(Debug, Clone)]
 struct Window {
@@ -81,7 +89,11 @@ pub struct Quantized {
 /// When the file is no ONNX, or its contract is wrong.
 pub fn embedded_contract(onnx: &[u8]) -> Result<Option<Contract>> {
     let model = import::decode(onnx)?;
-    import::embedded_contract(&model)
+    contract_in(&model)
+}
+
+fn contract_in(model: &ModelProto) -> Result<Option<Contract>> {
+    import::embedded_contract(model)
         .map(|text| Contract::parse(text).context("the contract in the file's metadata"))
         .transpose()
 }
@@ -112,21 +124,22 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
     let network = import::import(&model)?;
     let contract = match request.contract {
         Some(contract) => Some(contract),
-        None => embedded_contract(request.onnx)?,
+        None => contract_in(&model)?,
     };
     if let Some(contract) = &contract {
         fits(contract, &network)?;
     }
-    let row_len = network.width * network.channels;
-    let nominal = match &contract {
-        Some(contract) => contract.network.nominal_rows as usize,
-        None => network.rows.unwrap_or(network.width),
-    };
-
     ensure!(
         !request.calibration.is_empty(),
         "calibration needs at least one clip: name a folder with music like that in training"
     );
+    let row_len = network.width * network.channels;
+    let nominal = match &contract {
+        Some(contract) => contract.network.nominal_rows as usize,
+        None => network
+            .rows
+            .unwrap_or_else(|| (longest(&request.calibration) / row_len).max(FEWEST_ROWS)),
+    };
     let input = input_activation(contract.as_ref(), &request.calibration)?;
     let calibration = windows(&request.calibration, &input, row_len, nominal)?;
     let calibration_windows = calibration.len();
@@ -143,22 +156,7 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
     };
 
     let mut reference = Reference::new(&model, &network);
-    let convolutions: Vec<_> = network.convolutions().collect();
-    let mut observed = vec![Observed::default(); convolutions.len() + 1];
-    for window in &calibration {
-        let tensors = reference.run(&window.floats)?;
-        let logits = reference.logits(&tensors, pool_rows.into());
-        let tensors = tensors[..convolutions.len()].iter().chain([&logits]);
-        for (observed, tensor) in observed.iter_mut().zip(tensors) {
-            observed.see(tensor);
-        }
-    }
-    let mut activations: Vec<Activation> = convolutions
-        .iter()
-        .zip(&observed)
-        .map(|(convolution, observed)| observed.activation(convolution.clamp))
-        .collect();
-    let logits = observed[convolutions.len()].whole();
+    let (mut activations, logits) = calibrate(&network, &mut reference, &calibration, pool_rows)?;
     let lowered = lower::lower(&network, input, &mut activations, logits, pool_rows)?;
 
     let source_sha256 = hex(&Sha256::digest(request.onnx));
@@ -191,16 +189,22 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
     let draft = spec
         .build(Sizes::default())
         .context("the integers break the package's rules")?;
+    let corrected = correct::biases(&Package::parse(&draft)?, &mut reference, &calibration)?;
+    for (convolution, bias) in convolution_specs(&mut spec).zip(corrected) {
+        convolution.bias = bias;
+    }
+    let draft = spec
+        .build(Sizes::default())
+        .context("the corrected biases break the package's rules")?;
     let package = Package::parse(&draft)?;
 
     let measured = measure(&package, &mut reference, &evaluation)?;
     spec.golden = Some(golden::make(&package)?);
+    let top1_agreement = measured.agreeing as f64 / evaluation.len() as f64;
     spec.provenance.metrics = format!(
-        "top-1 agreement with float {:.4} on {} {} windows, SQNR of the logits {:.1} dB",
-        measured.agreeing as f64 / evaluation.len() as f64,
+        "agreement={top1_agreement:.4} logits_sqnr_db={:.1} windows={} held_out={held_out}",
+        measured.logits.db(),
         evaluation.len(),
-        if held_out { "held-out" } else { "calibration" },
-        measured.logits.db()
     );
     let sizes = Sizes {
         arena: stripe_sizes(&package),
@@ -223,8 +227,8 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         calibration_windows,
         evaluation_windows: evaluation.len(),
         held_out,
-        layers: convolutions
-            .iter()
+        layers: network
+            .convolutions()
             .zip(roles(&network))
             .zip(measured.layers.iter().zip(&activations))
             .map(|((convolution, role), (sqnr, activation))| LayerReport {
@@ -236,7 +240,7 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
             })
             .collect(),
         logits_sqnr_db: measured.logits.db(),
-        top1_agreement: measured.agreeing as f64 / evaluation.len() as f64,
+        top1_agreement,
         agreeing_windows: measured.agreeing,
         macs: memory::macs(&package, nominal),
         package_bytes: bytes.len(),
@@ -245,6 +249,51 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         notes,
     };
     Ok(Quantized { bytes, report })
+}
+
+/// All convolutions, in order.
+fn convolution_specs<'s>(
+    spec: &'s mut PackageSpec<'_>,
+) -> impl Iterator<Item = &'s mut ConvolutionSpec> {
+    let blocks = spec.blocks.iter_mut().flat_map(|block| {
+        let expansion = block.expansion.iter_mut();
+        expansion.chain([&mut block.depthwise, &mut block.projection])
+    });
+    std::iter::once(&mut spec.stem)
+        .chain(blocks)
+        .chain(&mut spec.head)
+}
+
+/// Scales of the convolutions' outputs in order, and of the logits.
+fn calibrate(
+    network: &FloatNetwork,
+    reference: &mut Reference<'_>,
+    windows: &[Window],
+    pool_rows: u16,
+) -> Result<(Vec<Activation>, Activation)> {
+    let mut observed: Vec<_> = network
+        .convolutions()
+        .map(|convolution| (convolution.clamp, Observed::default()))
+        .collect();
+    let mut logits = Observed::default();
+    for window in windows {
+        let tensors = reference.run(&window.floats)?;
+        for ((_, observed), tensor) in observed.iter_mut().zip(&tensors) {
+            observed.see(tensor);
+        }
+        logits.see(&reference.logits(&tensors, pool_rows.into()));
+    }
+    let activations = observed.iter().map(|(clamp, o)| o.activation(*clamp));
+    Ok((activations.collect(), logits.whole()))
+}
+
+/// Values of the longest clip.
+fn longest(clips: &[Rows]) -> usize {
+    let lens = clips.iter().map(|clip| match clip {
+        Rows::Int8(rows) => rows.len(),
+        Rows::Float(rows) => rows.len(),
+    });
+    lens.max().unwrap_or(0)
 }
 
 /// Whether contract and network speak of the same input and classes.
