@@ -14,7 +14,7 @@ use crate::reference::Reference;
 use crate::simulate;
 
 /// Windows that are enough for a mean.
-const WINDOWS: usize = 16;
+const WINDOWS: usize = 48;
 /// A channel without weights worth the name, whose steps are tiny, is left alone: the
 /// accumulator must not overflow.
 const LARGEST: f64 = 268_435_456.0;
