@@ -1,0 +1,97 @@
+use sori_package::DecisionRule;
+
+use crate::{Probabilities, largest};
+
+/// Fraction bits of the smoothing beyond Q15.
+const EXTRA_BITS: u32 = 8;
+
+/// What a listener says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing to hear.
+    Silence,
+    /// Sound, but no class is probable enough.
+    Unknown,
+    /// The class with this number.
+    Label(u8),
+}
+
+/// Probabilities and levels to verdicts.
+///
+/// Each new probability enters with weight 2^-`smoothing_shift`; the first sets the
+/// state. A class is named when its smoothed probability is the largest and reaches
+/// `enter`, and stays until it falls below `leave` or another is named. Rows below
+/// `silence_dbfs` for `silence_rows` in a row are silence; the first louder row ends it.
+#[derive(Debug, Clone)]
+pub struct Decider {
+    rule: DecisionRule,
+    /// Q23.
+    smoothed: heapless::Vec<u32, { crate::MAX_CLASSES }>,
+    named: Option<u8>,
+    quiet_rows: u32,
+}
+
+impl Decider {
+    /// A decider that has heard nothing: `unknown`.
+    pub fn new(rule: DecisionRule) -> Self {
+        Self {
+            rule,
+            smoothed: heapless::Vec::new(),
+            named: None,
+            quiet_rows: 0,
+        }
+    }
+
+    /// Forgets everything.
+    pub fn reset(&mut self) {
+        *self = Self::new(self.rule);
+    }
+
+    /// Takes a row's level.
+    pub fn level(&mut self, dbfs_q8: i32) {
+        self.quiet_rows = match dbfs_q8 < self.rule.thresholds.silence_dbfs_q8 {
+            true => self.quiet_rows.saturating_add(1),
+            false => 0,
+        };
+    }
+
+    /// Takes an output row's probabilities, at most [`crate::MAX_CLASSES`].
+    pub fn probabilities(&mut self, probabilities_q15: &[u16]) {
+        if self.smoothed.len() == probabilities_q15.len() {
+            for (smoothed, &p) in self.smoothed.iter_mut().zip(probabilities_q15) {
+                let step = (i64::from(p) << EXTRA_BITS) - i64::from(*smoothed);
+                *smoothed = (i64::from(*smoothed) + (step >> self.rule.smoothing_shift)) as u32;
+            }
+        } else {
+            self.smoothed = probabilities_q15
+                .iter()
+                .map(|&p| u32::from(p) << EXTRA_BITS)
+                .collect();
+        }
+        let smoothed = self.smoothed_q15();
+        let Some((best, p)) = largest(&smoothed) else {
+            return;
+        };
+        if p >= self.rule.thresholds.enter_q15 {
+            self.named = Some(best as u8);
+        } else if let Some(named) = self.named
+            && smoothed[usize::from(named)] < self.rule.thresholds.leave_q15
+        {
+            self.named = None;
+        }
+    }
+
+    /// What to say now.
+    pub fn verdict(&self) -> Verdict {
+        if self.quiet_rows > 0 && self.quiet_rows >= self.rule.silence_rows.into() {
+            return Verdict::Silence;
+        }
+        self.named.map_or(Verdict::Unknown, Verdict::Label)
+    }
+
+    /// The smoothed probabilities; empty before the first output row.
+    pub fn smoothed_q15(&self) -> Probabilities {
+        let round = |p: &u32| ((p + (1 << (EXTRA_BITS - 1))) >> EXTRA_BITS) as u16;
+        self.smoothed.iter().map(round).collect()
+    }
+}
