@@ -17,7 +17,8 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::probe::Hint;
 use symphonia::core::sample::Sample;
 
-const EXTENSIONS: [&str; 5] = ["wav", "flac", "mp3", "ogg", "oga"];
+/// Files that are taken for audio.
+pub(crate) const EXTENSIONS: [&str; 5] = ["wav", "flac", "mp3", "ogg", "oga"];
 
 /// Full scale of the samples.
 const FULL_SCALE: i32 = 1 << 23;
@@ -39,7 +40,7 @@ pub(crate) fn find(inputs: &[PathBuf]) -> Result<Vec<Source>> {
     for input in inputs {
         if input.is_dir() {
             let before = sources.len();
-            walk(input, input, &mut sources)?;
+            walk(input, input, &EXTENSIONS, &mut sources)?;
             if sources.len() == before {
                 bail!(
                     "{} holds no audio file: wav, flac, mp3 and ogg are read",
@@ -56,7 +57,14 @@ pub(crate) fn find(inputs: &[PathBuf]) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-fn walk(root: &Path, folder: &Path, sources: &mut Vec<Source>) -> Result<()> {
+/// The files below a folder that end in one of the extensions, in the order of names.
+pub(crate) fn with_extensions(folder: &Path, extensions: &[&str]) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    walk(folder, folder, extensions, &mut sources)?;
+    Ok(sources)
+}
+
+fn walk(root: &Path, folder: &Path, extensions: &[&str], sources: &mut Vec<Source>) -> Result<()> {
     let cannot = || format!("cannot list {}", folder.display());
     let mut entries = std::fs::read_dir(folder)
         .with_context(cannot)?
@@ -67,8 +75,8 @@ fn walk(root: &Path, folder: &Path, sources: &mut Vec<Source>) -> Result<()> {
         let path = entry.path();
         // A link to a folder counts as a file here, so that a circle of links ends.
         if entry.file_type().with_context(cannot)?.is_dir() {
-            walk(root, &path, sources)?;
-        } else if has_audio_extension(&path) {
+            walk(root, &path, extensions, sources)?;
+        } else if has_extension(&path, extensions) {
             let relative = path.strip_prefix(root).unwrap_or(&path).into();
             sources.push(Source { path, relative });
         }
@@ -76,10 +84,10 @@ fn walk(root: &Path, folder: &Path, sources: &mut Vec<Source>) -> Result<()> {
     Ok(())
 }
 
-fn has_audio_extension(path: &Path) -> bool {
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension()
         .and_then(|extension| extension.to_str())
-        .is_some_and(|found| EXTENSIONS.iter().any(|e| e.eq_ignore_ascii_case(found)))
+        .is_some_and(|found| extensions.iter().any(|e| e.eq_ignore_ascii_case(found)))
 }
 
 /// What a file turned out to be.

@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 const RUNTIME: u8 = 1;
+const GATE_FAILED: u8 = 3;
 const INCOMPATIBLE: u8 = 5;
 
 /// A package that parses but cannot do what was asked of it.
@@ -19,6 +20,18 @@ impl fmt::Display for Incompatible {
 }
 
 impl Error for Incompatible {}
+
+/// A quantization that costs more than `--gate` allows.
+#[derive(Debug)]
+pub(crate) struct GateFailed(pub(crate) String);
+
+impl fmt::Display for GateFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Error for GateFailed {}
 
 /// Prints the error on one line of stderr and picks the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
@@ -42,6 +55,8 @@ fn code(error: &anyhow::Error) -> u8 {
     };
     if error.chain().any(incompatible) {
         INCOMPATIBLE
+    } else if error.is::<GateFailed>() {
+        GATE_FAILED
     } else {
         RUNTIME
     }
@@ -59,6 +74,7 @@ mod tests {
             .context("cannot use a.sori")
             .unwrap_err();
         assert_eq!(code(&error), INCOMPATIBLE);
+        assert_eq!(code(&GateFailed("too noisy".into()).into()), GATE_FAILED);
         assert_eq!(code(&anyhow::anyhow!("disk full")), RUNTIME);
     }
 }

@@ -1,13 +1,15 @@
 //! The `sori` command.
 //!
 //! One module per command under `commands`; what they share is `audio` (any file
-//! to mono samples), `package` (any package to aligned bytes), `output` (files that
-//! appear whole or not at all) and `exit` (what the exit code says).
+//! to mono samples), `frontend` (to feature rows), `package` (any package to
+//! aligned bytes), `output` (files that appear whole or not at all) and `exit` (what
+//! the exit code says).
 #![forbid(unsafe_code)]
 
 mod audio;
 mod commands;
 mod exit;
+mod frontend;
 mod npy;
 mod output;
 mod package;

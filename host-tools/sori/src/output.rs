@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Writes a file through a temporary one beside it, so that an interrupted or
@@ -41,6 +42,26 @@ pub(crate) fn progress(files: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} files, {eta} left")
         .expect("the template is a constant and valid");
     ProgressBar::new(files as u64).with_style(style)
+}
+
+/// A table without borders, headings underlined.
+pub(crate) fn table(headings: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::NOTHING)
+        .set_style(TableComponent::HeaderLines, '─')
+        .set_style(TableComponent::MiddleHeaderIntersections, '─')
+        .set_header(headings);
+    table
+}
+
+/// Aligns columns to the right, as numbers are read.
+pub(crate) fn align_right(table: &mut Table, columns: &[usize]) {
+    for &column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,15 +3,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use rayon::prelude::*;
-use sori_dsp::FrontEnd;
 use sori_dsp::design::MelSpec;
 use sori_package::MelContract;
 use sori_quantize::contract::Contract;
 
-use crate::{audio, npy, output, package};
+use crate::{audio, frontend, npy, output, package};
 
 #[derive(Debug, Args)]
 pub(crate) struct Features {
@@ -78,29 +77,14 @@ impl Features {
     }
 
     fn write_one(&self, mel: &MelContract<'_>, source: &audio::Source) -> Result<Vec<String>> {
-        let mut workspace = vec![0; FrontEnd::workspace_len(mel)];
-        let mut frontend = FrontEnd::new(mel, &mut workspace).context("the front end")?;
-        let (mut features, mut levels) = (Vec::new(), Vec::new());
-        let decoded = audio::stream(&source.path, mel.sample_rate_hz, &mut |samples| {
-            frontend.push(samples, &mut |row| {
-                features.extend_from_slice(row.features);
-                levels.push(row.level_dbfs_q8);
-            });
-        })?;
-        if features.is_empty() {
-            bail!(
-                "{} is shorter than one window ({} ms): use a longer recording",
-                source.path.display(),
-                mel.window_samples * 1000 / mel.sample_rate_hz as usize
-            );
-        }
+        let rows = frontend::rows_of(&source.path, mel)?;
         let target = self.out.join(&source.relative);
-        let rows = npy::int8_matrix(&features, mel.bands);
-        output::write_atomically(&target.with_extension("npy"), &rows)?;
+        let matrix = npy::int8_matrix(&rows.features, mel.bands);
+        output::write_atomically(&target.with_extension("npy"), &matrix)?;
         if self.levels {
-            let levels = npy::int32_vector(&levels);
+            let levels = npy::int32_vector(&rows.levels_dbfs_q8);
             output::write_atomically(&target.with_extension("level.npy"), &levels)?;
         }
-        Ok(decoded.warnings)
+        Ok(rows.warnings)
     }
 }
