@@ -106,44 +106,108 @@ impl Fft {
     pub(crate) fn transform(self, spectrum: &mut [Complex]) {
         debug_assert_eq!(spectrum.len(), self.points / 2 + 1);
         let complex = &mut spectrum[..self.points / 2];
-        let mut quarter = 1;
         if self.radix2 {
-            for pair in complex.as_chunks_mut::<2>().0 {
-                let [a, b] = pair.map(|x| [x[0] >> 1, x[1] >> 1]);
-                *pair = [add(a, b), sub(a, b)];
-            }
-            quarter = 2;
-        }
-        for _ in 0..self.stages {
-            radix4(complex, quarter);
-            quarter *= 4;
+            first_radix8(complex);
+            radix4::<8, 32>(complex);
+            radix4::<32, 128>(complex);
+            radix4::<128, 512>(complex);
+        } else {
+            first_radix4(complex);
+            radix4::<4, 16>(complex);
+            radix4::<16, 64>(complex);
+            radix4::<64, 256>(complex);
+            radix4::<256, 1024>(complex);
         }
         split(spectrum);
     }
 }
 
-/// One stage: combines sub-transforms of length `quarter` four by four, scaled by 1/4.
-fn radix4(complex: &mut [Complex], quarter: usize) {
-    let stride = 256 / quarter;
-    for block in complex.chunks_exact_mut(4 * quarter) {
-        let (ab, cd) = block.split_at_mut(2 * quarter);
-        let (a, b) = ab.split_at_mut(quarter);
-        let (c, d) = cd.split_at_mut(quarter);
-        let w1 = TWIDDLES_Q30.iter().step_by(stride);
-        let w2 = TWIDDLES_Q30.iter().step_by(2 * stride);
-        let w3 = TWIDDLES_Q30.iter().step_by(3 * stride);
-        let legs = a.iter_mut().zip(b).zip(c.iter_mut().zip(d));
-        for (((a, b), (c, d)), (w1, (w2, w3))) in legs.zip(w1.zip(w2.zip(w3))) {
-            let p = [a[0] >> 2, a[1] >> 2];
-            let q = rotate_quarter(*b, *w1);
-            let r = rotate_quarter(*c, *w2);
-            let s = rotate_quarter(*d, *w3);
-            let (even, odd) = (add(p, r), sub(p, r));
-            let (sum, difference) = (add(q, s), turn(sub(q, s)));
-            *a = add(even, sum);
-            *b = add(odd, difference);
-            *c = sub(even, sum);
-            *d = sub(odd, difference);
+/// `[w, w², w³]` with w = e^(−2πi·k/1024): what one butterfly of the longest stage
+/// needs, side by side; shorter stages step through it. 6 KiB of flash.
+static TRIPLES_Q30: [[Complex; 3]; 256] = {
+    let mut table = [[[0; 2]; 3]; 256];
+    let mut k = 0;
+    while k < table.len() {
+        table[k] = [TWIDDLES_Q30[k], TWIDDLES_Q30[2 * k], TWIDDLES_Q30[3 * k]];
+        k += 1;
+    }
+    table
+};
+
+/// Joins four sub-transforms' values: `p` is already a quarter, as the rotated ones are.
+#[inline(always)]
+fn butterfly(p: Complex, q: Complex, r: Complex, s: Complex) -> [Complex; 4] {
+    let (even, odd) = (add(p, r), sub(p, r));
+    let (sum, difference) = (add(q, s), turn(sub(q, s)));
+    [
+        add(even, sum),
+        add(odd, difference),
+        sub(even, sum),
+        sub(odd, difference),
+    ]
+}
+
+#[inline(always)]
+fn quartered(x: Complex) -> Complex {
+    [x[0] >> 2, x[1] >> 2]
+}
+
+/// −i · x / 4, rounded as [`rotate_quarter`] by the table's −i rounds.
+#[inline(always)]
+fn turned_quarter(x: Complex) -> Complex {
+    [-(-x[1] >> 2), -x[0] >> 2]
+}
+
+/// The first stage where no radix-2 stage comes before it: every twiddle is 1, and a
+/// product with 1 in Q30 is a shift.
+fn first_radix4(complex: &mut [Complex]) {
+    for block in complex.as_chunks_mut::<4>().0 {
+        let [p, q, r, s] = block.map(quartered);
+        *block = butterfly(p, q, r, s);
+    }
+}
+
+/// The radix-2 stage and the radix-4 stage after it, whose twiddles are eighths of a turn.
+fn first_radix8(complex: &mut [Complex]) {
+    // A product with a constant that it can see LLVM takes apart into four instructions.
+    let [w1, w2, w3] = core::hint::black_box(TRIPLES_Q30[128]);
+    debug_assert_eq!(w2, [0, -(1 << 30)]);
+    for block in complex.as_chunks_mut::<8>().0 {
+        let [a, b, c, d] = [0, 2, 4, 6].map(|n| {
+            let [x, y] = [block[n], block[n + 1]].map(|x| [x[0] >> 1, x[1] >> 1]);
+            [add(x, y), sub(x, y)]
+        });
+        let [p, q, r, s] = [a[0], b[0], c[0], d[0]].map(quartered);
+        let even = butterfly(p, q, r, s);
+        let (q, s) = (rotate_quarter(b[1], w1), rotate_quarter(d[1], w3));
+        let odd = butterfly(quartered(a[1]), q, turned_quarter(c[1]), s);
+        for n in 0..4 {
+            block[2 * n] = even[n];
+            block[2 * n + 1] = odd[n];
+        }
+    }
+}
+
+/// One stage: combines sub-transforms of length `QUARTER` four by four, scaled by 1/4.
+///
+/// The lengths are constants so that all four legs lie at constant distances from one
+/// pointer: with a pointer for each, Cortex-M has too few registers.
+#[inline(never)]
+fn radix4<const QUARTER: usize, const BLOCK: usize>(complex: &mut [Complex]) {
+    const { assert!(BLOCK == 4 * QUARTER) };
+    for block in complex.as_chunks_mut::<BLOCK>().0 {
+        for k in 0..QUARTER {
+            let [w1, w2, w3] = &TRIPLES_Q30[k * (TRIPLES_Q30.len() / QUARTER)];
+            let q = rotate_quarter(block[k + QUARTER], *w1);
+            let s = rotate_quarter(block[k + 3 * QUARTER], *w3);
+            let r = rotate_quarter(block[k + 2 * QUARTER], *w2);
+            let p = quartered(block[k]);
+            [
+                block[k],
+                block[k + QUARTER],
+                block[k + 2 * QUARTER],
+                block[k + 3 * QUARTER],
+            ] = butterfly(p, q, r, s);
         }
     }
 }
@@ -158,12 +222,11 @@ fn split(spectrum: &mut [Complex]) {
     let stride = 1024 / half;
     let (low, high) = spectrum[1..half].split_at_mut(half / 2);
     let middle = low.len() - 1;
-    let twiddles = SPLIT_Q31.iter().step_by(stride).skip(1);
-    for ((z, mirror), &[cos, sin]) in low[..middle]
-        .iter_mut()
-        .zip(high.iter_mut().rev())
-        .zip(twiddles)
-    {
+    let mut k = 0;
+    for (z, mirror) in low[..middle].iter_mut().zip(high.iter_mut().rev()) {
+        k += stride;
+        // The remainder changes nothing and saves the check of the index.
+        let [cos, sin] = SPLIT_Q31[k % 512];
         let (a, b) = (*z, *mirror);
         let even = [(a[0] >> 2) + (b[0] >> 2), (a[1] >> 2) - (b[1] >> 2)];
         // O = −i·(Z[k] − Z*[N/2−k]) / 2, here doubled: the Q31 product halves it again.
