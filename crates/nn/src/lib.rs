@@ -21,8 +21,11 @@
 //! Allocate, use floating point, check anything after [`Network::new`] (a parsed
 //! `Package` is the proof that nothing overflows), or run networks outside the
 //! MobileNetV2 family.
-#![cfg_attr(not(any(test, feature = "testing")), no_std)]
+#![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+
+#[cfg(feature = "testing")]
+extern crate alloc;
 
 mod arena;
 mod error;

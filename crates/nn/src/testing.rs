@@ -1,6 +1,6 @@
 //! Random packages, the same for a seed everywhere: for tests, here and on targets.
 
-use std::vec::Vec;
+use alloc::vec::Vec;
 
 use sori_package::write::{
     ClassifierSpec, ConvolutionSpec, InvertedResidualSpec, PackageBytes, PackageSpec, Sizes,
@@ -192,7 +192,7 @@ impl Table {
                 projection,
                 residual: keeps.then(|| {
                     (0..block.c)
-                        .map(|_| builder.noise.between(1, largest))
+                        .map(|_| builder.noise.between(1, largest.into()))
                         .collect()
                 }),
             }
@@ -258,7 +258,7 @@ impl Builder<'_> {
         taps: usize,
         spatial: Option<Spatial>,
         activated: bool,
-        residual: i32,
+        residual: u16,
     ) -> ConvolutionSpec {
         let depthwise = taps == 9 && spatial.is_some();
         let channels = usize::from(c_out);
@@ -280,8 +280,9 @@ impl Builder<'_> {
         let bias = (0..channels)
             .map(|c| self.noise.between(-20_000, 20_000) - i32::from(self.zero_point) * sum(c))
             .collect();
-        let spread = 73.0 * 73.0 * (taps as f64).sqrt() + f64::from(residual) * 73.0;
-        let (multiplier, shift) = self.scales(channels, 60.0 / spread);
+        // 73 is the root mean square of the int8 values; the outputs get about 60.
+        let spread = (taps as u64 * 73u64.pow(4)).isqrt() + u64::from(residual) * 73;
+        let (multiplier, shift) = self.scales(channels, spread / 60);
         let activation = self.activation(activated);
         ConvolutionSpec {
             c_out,
@@ -296,8 +297,8 @@ impl Builder<'_> {
 
     fn classifier(&mut self, table: &Table, channels: usize, width: usize) -> ClassifierSpec {
         let classes = usize::from(table.classes);
-        let spread = 60.0 * 73.0 * (channels as f64 * width as f64).sqrt();
-        let (multiplier, shift) = self.scales(classes, 40.0 / spread);
+        let spread = 60 * 73 * ((channels * width) as u64).isqrt();
+        let (multiplier, shift) = self.scales(classes, spread / 40);
         let largest =
             i64::from(i32::MAX) / i64::from(table.pool_rows) / (256 * (channels * width) as i64);
         let largest = largest.min(127) as i32;
@@ -322,8 +323,9 @@ impl Builder<'_> {
         }
     }
 
-    fn scales(&mut self, channels: usize, scale: f64) -> (Vec<i32>, Vec<u8>) {
-        let shift = (-scale.log2().floor() as i32 - 1).clamp(1, 31);
+    /// Multipliers and shifts that divide by about `divisor`, each channel by another.
+    fn scales(&mut self, channels: usize, divisor: u64) -> (Vec<i32>, Vec<u8>) {
+        let shift = (divisor.max(1).ilog2() as i32).clamp(1, 31);
         (0..channels)
             .map(|_| {
                 let multiplier = self.noise.between(1 << 30, i32::MAX);
