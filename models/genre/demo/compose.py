@@ -32,7 +32,7 @@ def blues():
     """The last bars of a twelve-bar shuffle in A, with its turnaround."""
     band = Band("blues", bpm=112, swing=2 / 3, loose=0.007, drive=1.3)
     drums, bass = band.drums(), band.part(FINGER_BASS, 105, 15)
-    rhythm, lead, piano = band.part(CLEAN, 78, 25), band.part(OVERDRIVE, 92, 40), band.part(PIANO, 70, 30)
+    rhythm, lead, organ = band.part(CLEAN, 78, 25), band.part(CLEAN, 105, 40), band.part(ORGAN, 70, 30)
 
     bars = ["E7", "D7", "A7", "A7", "A7"]
     for bar, chord in enumerate(bars):
@@ -46,7 +46,7 @@ def blues():
         for half, top in enumerate((7, 7, 9, 9, 10, 10, 9, 9)):
             rhythm.chord(beat + half / 2, [base, base + top], 0.42, 88 - 20 * (half % 2), strum=0.004)
         for off in (0.5, 2.5, 3.5):
-            piano.chord(beat + off, voice(chord, "F#4"), 0.3, 70)
+            organ.chord(beat + off, voice(chord, "F#4"), 0.3, 70)
     drums.groove(14, 0.5, {SNARE: ".g-x", HIGH_TOM: "..x.", CRASH: "...."})
     drums.note(16, CRASH, 1, 95)
 
@@ -80,23 +80,20 @@ def classical():
 
 def country():
     """A train beat in G under a fiddle that trades with a pedal steel."""
-    band = Band("country", bpm=113, loose=0.006, drive=1.2)
-    drums, bass = band.drums(BRUSH_KIT, 92), band.part(FINGER_BASS, 104, 15)
-    strum, twang = band.part(STEEL, 92, 25), band.part(CLEAN, 80, 30)
-    fiddle, steel = band.part(FIDDLE, 92, 40), band.part(JAZZ_GUITAR, 90, 55, 20)
+    band = Band("country", bpm=113, loose=0.006, drive=1.2, highs=3000)
+    drums, bass = band.drums(0, 80), band.part(FINGER_BASS, 104, 15)
+    strum, fiddle = band.part(STEEL, 92, 25), band.part(FIDDLE, 92, 40)
+    steel = band.part(JAZZ_GUITAR, 110, 55, 20)
 
     for bar, chord in enumerate(["G", "C", "G", "D7", "G"]):
         beat = 4 * bar
         drums.groove(beat, 0.25, {SNARE: "-gx--gx--gx--gxo", KICK: "x.......x......."})
-        low = root(chord, "E1")
-        bass.line(beat, "-/4")
-        for step, interval in enumerate((0, -5, 0, -5 if low > 33 else 7)):
-            if step % 2 == 0 or True:
-                bass.note(beat + step, low + interval, 0.8, 98)
+        low = root(chord, "G1")
+        for step, interval in enumerate((0, -5, 0, -5)):
+            bass.note(beat + step, low + interval, 0.8, 98)
         for step in range(4):
             strum.note(beat + step, root(chord, "G2") + (7 if step % 2 else 0), 0.5, 86)
             strum.chord(beat + step + 0.5, voice(chord, "B3"), 0.4, 80, strum=0.008)
-        twang.line(beat + 3, "-/1")
     fiddle.line(0, "B4/0.25 D5/0.25 G5/0.5! F#5/0.25 E5/0.25 D5/0.5^ B4/0.5 D5/0.5 E5/0.5 D5/0.5", 96)
     fiddle.line(4, "E5/1^~! C5/0.5 E5/0.5 G5/0.5 E5/0.5 C5/1~", 96)
     steel.bend(8, 0.5, -2, 0)
@@ -141,10 +138,10 @@ def disco():
 
 
 def hiphop():
-    """Boom-bap at 90: a swung kit, a deep bass with holes, two Rhodes chords."""
+    """Boom-bap at 85: a swung 808, a deep bass with holes, two Rhodes chords."""
     band = Band("hiphop", bpm=85, swing=0.58, swing_unit=0.5, loose=0.004, drive=2.2)
-    drums, low_drums = band.drums(POWER_KIT, 122, 8), band.part(SYNTH_BASS, 118, 0)
-    keys, pluck = band.part(RHODES, 72, 20), band.part(VIBES, 60, 45)
+    drums, bass = band.drums(KIT_808, 122, 8), band.part(SYNTH_BASS, 118, 0)
+    keys, pluck = band.part(RHODES, 72, 20), band.part(VIBES, 80, 45)
 
     for bar in range(4):
         beat = 4 * bar
@@ -158,7 +155,7 @@ def hiphop():
         keys.chord(beat, voice("Dm9", "C4"), 1.2, 82, strum=0.006)
         keys.chord(beat + 1.75, voice("Dm9", "C4"), 0.4, 70)
         keys.chord(beat + 2.5, voice("Bbmaj7", "A3"), 1.3, 80, strum=0.006)
-        low_drums.line(beat, "D2/0.6! -/0.15 D2/0.25 -/0.75 F2/0.25 C2/0.4 -/0.1 A#1/0.9! -/0.1 A1/0.25 C2/0.25", 112)
+        bass.line(beat, "D2/0.6! -/0.15 D2/0.25 -/0.75 F2/0.25 C2/0.4 -/0.1 A#1/0.9! -/0.1 A1/0.25 C2/0.25", 112)
     for beat in (3, 7, 11):
         pluck.line(beat, "A5/0.25 G5/0.25 F5/0.5", 74)
     return band
@@ -166,9 +163,9 @@ def hiphop():
 
 def jazz():
     """A quartet over ii-V-I in B flat: alto, piano, upright, ride."""
-    band = Band("jazz", bpm=168, swing=0.64, loose=0.008, room=0.45)
-    drums, bass = band.drums(JAZZ_KIT, 84, 30), band.part(UPRIGHT, 104, 20)
-    piano, sax = band.part(PIANO, 84, 35), band.part(ALTO_SAX, 96, 40)
+    band = Band("jazz", bpm=198, swing=0.62, loose=0.01, room=0.45, highs=2500)
+    drums, bass = band.drums(JAZZ_KIT, 100, 30), band.part(UPRIGHT, 85, 20)
+    piano, sax = band.part(PIANO, 84, 35), band.part(ALTO_SAX, 120, 40)
 
     bars = ["Cm9", "F13", "Bbmaj9", "G7alt", "Cm9", "F13", "Bbmaj9"]
     walk = "C2 Eb2 G2 A2 F2 E2 Eb2 C2 Bb1 D2 F2 Ab2 G2 F2 D2 B1 C2 D2 Eb2 G2 F2 A2 C3 A2 Bb2 F2 D2 Bb1"
@@ -192,10 +189,9 @@ def jazz():
 
 def metal():
     """Palm-muted gallops on a low E, double kick, power chords that fall by half steps."""
-    band = Band("metal", bpm=168, loose=0.003, drive=3.0, room=0.2)
+    band = Band("metal", bpm=168, loose=0.003, drive=3.0, room=0.2, highs=4000)
     drums, bass = band.drums(POWER_KIT, 112, 10), band.part(PICK_BASS, 96, 5)
     left, right = band.part(DISTORTION, 108, 8), band.part(DISTORTION, 100, 8)
-    mute = band.part(MUTED, 88, 5)
 
     def power(beat, name, beats, velocity=116):
         low = pitch(name)
@@ -203,15 +199,11 @@ def metal():
         right.chord(beat, [low, low + 7, low + 12], beats, velocity, strum=0.003, late=0.008)
         bass.note(beat, low - 12, beats, 108)
 
-    def chug(beat, name="E2", beats=0.2):
-        power(beat, name, beats, 104)
-        mute.note(beat, pitch(name), 0.2, 110)
-
     for bar in range(7):
         beat = 4 * bar
         # Gallop: an eighth and two sixteenths.
         for step in (0, 0.5, 0.75, 1, 1.5, 1.75):
-            chug(beat + step)
+            power(beat + step, "E2", 0.2, 104)
         if bar % 2 == 0:
             power(beat + 2, "G2", 0.9)
             power(beat + 3, "F2", 0.9)
@@ -227,17 +219,17 @@ def metal():
 
 
 def pop():
-    """Four chords in C at 112: piano and pads, a tune in the synthesiser, claps."""
-    band = Band("pop", bpm=112, loose=0.003, drive=2.0)
-    drums, bass = band.drums(ELECTRO_KIT, 108, 15), band.part(SYNTH_BASS, 100, 5)
-    piano, pad = band.part(BRIGHT_PIANO, 92, 30), band.part(SYNTH_STRINGS, 78, 50)
-    lead, voices = band.part(SAW_LEAD, 70, 45), band.part(OOHS, 88, 50)
+    """Four chords in C: piano and pads, a tune for voices, claps."""
+    band = Band("pop", bpm=99, loose=0.003, drive=2.0)
+    drums, bass = band.drums(KIT_808, 90, 15), band.part(SYNTH_BASS, 95, 5)
+    piano, pad = band.part(BRIGHT_PIANO, 125, 30), band.part(WARM_PAD, 90, 50)
+    lead, voices = band.part(OOHS, 120, 45), band.part(OOHS, 88, 50)
 
     for bar, chord in enumerate(["C", "G", "Am", "F", "C"]):
         beat = 4 * bar
         drums.groove(beat, 0.25, {
             KICK: "X.....x.X.x.....", SNARE: "....X.......X...", CLAP: "....x.......x...",
-            HAT: "x-o-x-o-x-o-x-o-", TAMBOURINE: "..o...o...o...o.",
+            SHAKER: "x-o-x-o-x-o-x-o-",
         })  # fmt: skip
         for half in range(8):
             bass.note(beat + half / 2, root(chord, "E1"), 0.4, 98)
@@ -253,11 +245,11 @@ def pop():
 
 
 def reggae():
-    """One drop at 76 in A minor: skank off the beat, organ bubble, a bass that rests."""
-    band = Band("reggae", bpm=85, swing=0.55, swing_unit=0.5, loose=0.006, drive=1.6, room=0.5)
-    drums, bass = band.drums(0, 100, 25), band.part(FINGER_BASS, 127, 0)
-    guitar, piano = band.part(CLEAN, 84, 40), band.part(PIANO, 76, 30)
-    organ, horns = band.part(ORGAN, 62, 25), band.part(TROMBONE, 80, 50)
+    """One drop at 85 in A minor: skank off the beat, organ bubble, a bass that rests."""
+    band = Band("reggae", bpm=85, swing=0.55, swing_unit=0.5, loose=0.006, room=0.5)
+    drums, bass = band.drums(KIT_808, 100, 25), band.part(UPRIGHT, 127, 0)
+    guitar, piano = band.part(MUTED, 100, 40), band.part(PIANO, 100, 30)
+    organ = band.part(ORGAN, 62, 25)
 
     for bar, chords in enumerate((("Am", "G"), ("F", "G"), ("Am", "G"), ("F", "G"))):
         beat = 4 * bar
@@ -274,18 +266,15 @@ def reggae():
         bass.line(beat, "-/0.5 A1/0.5 A1/0.5. C2/0.25 E2/0.25 G1/0.75 -/0.25 B1/0.5 D2/0.5", 114)
         bass.line(beat + 4, "-/0.5 F1/0.5 F1/0.5. A1/0.25 C2/0.25 G1/0.75 -/0.25 G1/0.25 B1/0.25 G1/0.5", 114)
     drums.note(0, CRASH, 1, 70)
-    horns.line(1, "E4/0.5 G4/0.25 A4/0.75 -/0.5 G4/0.5 E4/0.5", 88)
-    horns.line(5, "C5/0.5 A4/0.25 C5/0.75~ -/0.5 B4/1~", 88)
-    horns.line(9, "E4/0.5 G4/0.25 A4/1.25~", 88)
     return band
 
 
 def rock():
     """Driving eighths in E, open hats, a lead that answers."""
-    band = Band("rock", bpm=141, loose=0.005, drive=2.2)
-    drums, bass = band.drums(ROOM_KIT, 110, 25), band.part(PICK_BASS, 102, 10)
-    rhythm, crunch = band.part(OVERDRIVE, 96, 20), band.part(DISTORTION, 76, 20)
-    lead = band.part(OVERDRIVE, 90, 40)
+    band = Band("rock", bpm=127, loose=0.005, drive=1.5, highs=2500)
+    drums, bass = band.drums(POWER_KIT, 120, 25), band.part(PICK_BASS, 102, 10)
+    rhythm, acoustic = band.part(OVERDRIVE, 96, 20), band.part(STEEL, 100, 20)
+    lead = band.part(OOHS, 115, 40)
 
     for bar, chords in enumerate((("E5", "E5"), ("G5", "A5"), ("E5", "E5"), ("D5", "A5"), ("E5", "E5"), ("G5", "A5"))):
         beat = 4 * bar
@@ -295,7 +284,7 @@ def rock():
             low = root(chord, "E2")
             accent = half in (0, 3, 6)
             rhythm.chord(beat + half / 2, [low, low + 7, low + 12], 0.46, 106 if accent else 88, strum=0.004)
-            crunch.chord(beat + half / 2, [low, low + 7], 0.44, 100 if accent else 84, strum=0.003, late=0.006)
+            acoustic.chord(beat + half / 2, [low, low + 7], 0.44, 100 if accent else 84, strum=0.003, late=0.006)
             bass.note(beat + half / 2, low - 12, 0.45, 104)
     lead.line(6, "B4/0.5 D5/0.5 E5/1^!~", 104)
     lead.line(9, "G5/0.5^! E5/0.5 D5/0.5 B4/0.5 A4/0.5^ G4/0.5 E4/2~", 106)
