@@ -14,25 +14,25 @@ from pathlib import Path
 import soundfile
 
 from studio import (
-    BELL, CHINA, CLAP, CRASH, ESNARE, HAT, HIGH_CONGA, HIGH_TOM, KICK, LOW_CONGA, LOW_TOM, MID_TOM,
-    OPEN, PEDAL, RATE, RIDE, SHAKER, SNARE, STICK, TAMBOURINE, Band, pitch, render, root, voice,
+    CHINA, CLAP, CRASH, HAT, HIGH_CONGA, HIGH_TOM, KICK, LOW_CONGA, LOW_TOM, MID_TOM, OPEN, PEDAL, RATE,
+    RIDE, SHAKER, SNARE, STICK, TAMBOURINE, Band, pitch, render, root, voice,
 )  # fmt: skip
 
 # General MIDI, counted from 0.
-PIANO, BRIGHT_PIANO, RHODES, VIBES, ORGAN, ROCK_ORGAN, HARMONICA = 0, 1, 4, 11, 16, 18, 22
-NYLON, STEEL, JAZZ_GUITAR, CLEAN, MUTED, OVERDRIVE, DISTORTION = 24, 25, 26, 27, 28, 29, 30
-UPRIGHT, FINGER_BASS, PICK_BASS, SLAP, SYNTH_BASS = 32, 33, 34, 36, 38
-VIOLIN, VIOLA, CELLO, STRINGS, SYNTH_STRINGS, OOHS = 40, 41, 42, 48, 50, 53
-TRUMPET, TROMBONE, MUTE_TRUMPET, BRASS, ALTO_SAX, CLARINET = 56, 57, 59, 61, 65, 71
-SAW_LEAD, WARM_PAD, BANJO, FIDDLE = 81, 89, 105, 110
-ROOM_KIT, POWER_KIT, ELECTRO_KIT, KIT_808, JAZZ_KIT, BRUSH_KIT = 8, 16, 24, 25, 32, 40
+PIANO, BRIGHT_PIANO, RHODES, VIBES, ORGAN = 0, 1, 4, 11, 16
+STEEL, JAZZ_GUITAR, CLEAN, MUTED, OVERDRIVE = 25, 26, 27, 28, 29
+UPRIGHT, FINGER_BASS, PICK_BASS, SYNTH_BASS = 32, 33, 34, 38
+VIOLIN, VIOLA, CELLO, STRINGS, OOHS = 40, 41, 42, 48, 53
+BRASS, ALTO_SAX = 61, 65
+WARM_PAD, FIDDLE = 89, 110
+POWER_KIT, KIT_808, JAZZ_KIT = 16, 25, 32
 
 
 def blues():
     """The last bars of a twelve-bar shuffle in A, with its turnaround."""
     band = Band("blues", bpm=112, swing=2 / 3, loose=0.007, drive=1.3)
     drums, bass = band.drums(), band.part(FINGER_BASS, 105, 15)
-    rhythm, lead, organ = band.part(CLEAN, 78, 25), band.part(CLEAN, 105, 40), band.part(ORGAN, 70, 30)
+    rhythm, lead, organ = band.part(CLEAN, 78, 25), band.part(CLEAN, 105, 40), band.part(ORGAN, 95, 30)
 
     bars = ["E7", "D7", "A7", "A7", "A7"]
     for bar, chord in enumerate(bars):
@@ -81,15 +81,16 @@ def classical():
 def country():
     """A train beat in G under a fiddle that trades with a pedal steel."""
     band = Band("country", bpm=113, loose=0.006, drive=1.2, highs=3000)
-    drums, bass = band.drums(0, 80), band.part(FINGER_BASS, 104, 15)
-    strum, fiddle = band.part(STEEL, 92, 25), band.part(FIDDLE, 92, 40)
+    drums, bass = band.drums(0, 70), band.part(UPRIGHT, 100, 15)
+    strum, fiddle = band.part(STEEL, 92, 25), band.part(FIDDLE, 105, 40)
     steel = band.part(JAZZ_GUITAR, 110, 55, 20)
 
     for bar, chord in enumerate(["G", "C", "G", "D7", "G"]):
         beat = 4 * bar
         drums.groove(beat, 0.25, {SNARE: "-gx--gx--gx--gxo", KICK: "x.......x......."})
         low = root(chord, "G1")
-        for step, interval in enumerate((0, -5, 0, -5)):
+        fifth = -5 if low > pitch("A1") else 7
+        for step, interval in enumerate((0, fifth, 0, fifth)):
             bass.note(beat + step, low + interval, 0.8, 98)
         for step in range(4):
             strum.note(beat + step, root(chord, "G2") + (7 if step % 2 else 0), 0.5, 86)
@@ -138,10 +139,10 @@ def disco():
 
 
 def hiphop():
-    """Boom-bap at 85: a swung 808, a deep bass with holes, two Rhodes chords."""
-    band = Band("hiphop", bpm=85, swing=0.58, swing_unit=0.5, loose=0.004, drive=2.2)
+    """Boom-bap at 90: a swung 808, a deep bass with holes, two Rhodes chords."""
+    band = Band("hiphop", bpm=90, swing=0.58, swing_unit=0.5, loose=0.004, drive=2.2)
     drums, bass = band.drums(KIT_808, 122, 8), band.part(SYNTH_BASS, 118, 0)
-    keys, pluck = band.part(RHODES, 72, 20), band.part(VIBES, 80, 45)
+    keys, pluck = band.part(RHODES, 72, 20), band.part(VIBES, 100, 45)
 
     for bar in range(4):
         beat = 4 * bar
@@ -164,8 +165,8 @@ def hiphop():
 def jazz():
     """A quartet over ii-V-I in B flat: alto, piano, upright, ride."""
     band = Band("jazz", bpm=198, swing=0.62, loose=0.01, room=0.45, highs=2500)
-    drums, bass = band.drums(JAZZ_KIT, 100, 30), band.part(UPRIGHT, 85, 20)
-    piano, sax = band.part(PIANO, 84, 35), band.part(ALTO_SAX, 120, 40)
+    drums, bass = band.drums(JAZZ_KIT, 120, 30), band.part(UPRIGHT, 85, 20)
+    piano, sax = band.part(PIANO, 115, 35), band.part(ALTO_SAX, 120, 40)
 
     bars = ["Cm9", "F13", "Bbmaj9", "G7alt", "Cm9", "F13", "Bbmaj9"]
     walk = "C2 Eb2 G2 A2 F2 E2 Eb2 C2 Bb1 D2 F2 Ab2 G2 F2 D2 B1 C2 D2 Eb2 G2 F2 A2 C3 A2 Bb2 F2 D2 Bb1"
@@ -176,7 +177,7 @@ def jazz():
         drums.groove(beat, 0.5, {RIDE: "x.X-x.X-", PEDAL: "..x...x.", KICK: "g...g..."})
         comp = ((0, 0.4), (1.5, 1.2)) if bar % 2 == 0 else ((0.5, 0.9), (2.5, 0.3))
         for off, beats in comp:
-            piano.chord(beat + off, voice(chord, "D4" if bar % 3 else "Eb4"), beats, 76)
+            piano.chord(beat + off, voice(chord, "D4"), beats, 76)
     drums.groove(0, 0.5, {SNARE: ".....g.. ...-...g ..g....- .g.-..g- ...g.... .-.g..-x"})
     sax.line(0.5, "G4/0.5 Bb4/0.5 D5/0.5 C5/0.5^ Eb5/0.5 D5/0.5! C5/0.5", 92)
     sax.line(4, "A4/0.5 C5/0.5 Eb5/0.5 G5/0.5! F5/1~ D5/0.5 C5/0.5", 94)
@@ -191,7 +192,7 @@ def metal():
     """Palm-muted gallops on a low E, double kick, power chords that fall by half steps."""
     band = Band("metal", bpm=168, loose=0.003, drive=3.0, room=0.2, highs=4000)
     drums, bass = band.drums(POWER_KIT, 112, 10), band.part(PICK_BASS, 96, 5)
-    left, right = band.part(DISTORTION, 108, 8), band.part(DISTORTION, 100, 8)
+    left, right = band.part(OVERDRIVE, 45, 5, amp=6.0), band.part(OVERDRIVE, 45, 5, amp=15.0)
 
     def power(beat, name, beats, velocity=116):
         low = pitch(name)
@@ -220,10 +221,10 @@ def metal():
 
 def pop():
     """Four chords in C: piano and pads, a tune for voices, claps."""
-    band = Band("pop", bpm=99, loose=0.003, drive=2.0)
-    drums, bass = band.drums(KIT_808, 90, 15), band.part(SYNTH_BASS, 95, 5)
-    piano, pad = band.part(BRIGHT_PIANO, 125, 30), band.part(WARM_PAD, 90, 50)
-    lead, voices = band.part(OOHS, 120, 45), band.part(OOHS, 88, 50)
+    band = Band("pop", bpm=113, loose=0.003, drive=2.0)
+    drums, bass = band.drums(KIT_808, 105, 15), band.part(SYNTH_BASS, 95, 5)
+    piano, pad = band.part(BRIGHT_PIANO, 125, 30), band.part(WARM_PAD, 110, 50)
+    lead, voices = band.part(OOHS, 120, 45), band.part(OOHS, 70, 50)
 
     for bar, chord in enumerate(["C", "G", "Am", "F", "C"]):
         beat = 4 * bar
@@ -271,10 +272,10 @@ def reggae():
 
 def rock():
     """Driving eighths in E, open hats, a lead that answers."""
-    band = Band("rock", bpm=127, loose=0.005, drive=1.5, highs=2500)
+    band = Band("rock", bpm=127, loose=0.005, drive=1.5)
     drums, bass = band.drums(POWER_KIT, 120, 25), band.part(PICK_BASS, 102, 10)
-    rhythm, acoustic = band.part(OVERDRIVE, 96, 20), band.part(STEEL, 100, 20)
-    lead = band.part(OOHS, 115, 40)
+    rhythm, acoustic = band.part(STEEL, 65, 10, amp=20.0), band.part(STEEL, 100, 20)
+    lead = band.part(OVERDRIVE, 105, 40)
 
     for bar, chords in enumerate((("E5", "E5"), ("G5", "A5"), ("E5", "E5"), ("D5", "A5"), ("E5", "E5"), ("G5", "A5"))):
         beat = 4 * bar

@@ -92,16 +92,17 @@ class Band:
         self.rng = np.random.default_rng(zlib.crc32(name.encode()))
         self.parts = []
 
-    def part(self, program, volume=100, reverb=30, chorus=0):
+    def part(self, program, volume=100, reverb=30, chorus=0, amp=0.0):
+        """`amp` is a guitar amplifier's gain; 0 plays straight into the desk."""
         # Channel 9 is the drums'.
         melodic = sum(part.channel != 9 for part in self.parts)
-        return self._join(melodic + (melodic >= 9), program, volume, reverb, chorus)
+        return self._join(melodic + (melodic >= 9), program, volume, reverb, chorus, amp)
 
     def drums(self, kit=0, volume=100, reverb=20):
-        return self._join(9, kit, volume, reverb, 0)
+        return self._join(9, kit, volume, reverb)
 
-    def _join(self, channel, program, volume, reverb, chorus):
-        part = Part(self, channel)
+    def _join(self, channel, program, volume, reverb, chorus=0, amp=0.0):
+        part = Part(self, channel, amp)
         part.at(0.0, mido.Message("program_change", channel=channel, program=program))
         # Everything stays in the middle: the clip is mono.
         for control, value in ((7, volume), (10, 64), (91, reverb), (93, chorus)):
@@ -117,9 +118,10 @@ class Band:
             within = self.swing + (within - 0.5) * 2 * (1 - self.swing)
         return (unit + within) * self.swing_unit * 60 / self.bpm
 
-    def midi(self):
+    def midi(self, amp=0.0):
+        """The parts that play through this amplifier."""
         file = mido.MidiFile(ticks_per_beat=TICKS)
-        for part in self.parts:
+        for part in (part for part in self.parts if part.amp == amp):
             track = mido.MidiTrack()
             track.append(mido.MetaMessage("set_tempo", tempo=1_000_000))
             now = 0
@@ -131,8 +133,8 @@ class Band:
 
 
 class Part:
-    def __init__(self, band, channel):
-        self.band, self.channel = band, channel
+    def __init__(self, band, channel, amp):
+        self.band, self.channel, self.amp = band, channel, amp
         self.notes, self.others = [], []
 
     def at(self, seconds, message):
@@ -219,15 +221,36 @@ class Part:
 
 def render(band, soundfont):
     """The clip: mono, RATE, SECONDS long, as 16-bit numbers."""
+    amps = sorted({part.amp for part in band.parts})
+    stems = [amplify(play(band.midi(amp), soundfont, band.room), amp) for amp in amps]
+    mix = np.zeros(max(map(len, stems)))
+    for stem in stems:
+        mix[: len(stem)] += stem
+    return master(mix, band)
+
+
+def play(midi, soundfont, room):
     with tempfile.TemporaryDirectory() as folder:
-        midi, wave = Path(folder, "piece.mid"), Path(folder, "piece.wav")
-        band.midi().save(midi)
+        score, wave = Path(folder, "piece.mid"), Path(folder, "piece.wav")
+        midi.save(score)
         command = ["fluidsynth", "-ni", "-q", "-r", str(RENDER_RATE), "-g", "0.4", "-T", "wav", "-O", "float"]
-        command += ["-o", f"synth.reverb.room-size={band.room}", "-o", "synth.cpu-cores=1"]
-        command += ["-F", str(wave), str(soundfont), str(midi)]
+        command += ["-o", f"synth.reverb.room-size={room}", "-o", "synth.cpu-cores=1"]
+        command += ["-F", str(wave), str(soundfont), str(score)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         samples, _ = soundfile.read(wave)
-    return master(samples.mean(axis=1), band)
+    return samples.mean(axis=1)
+
+
+def amplify(samples, gain):
+    """Overdrive of the whole stem: the strings of a chord distort one another, which a
+    soundfont, distorting note by note, cannot do. Then a loudspeaker cabinet."""
+    if not gain:
+        return samples
+    tight = butter(1, 150, "highpass", fs=RENDER_RATE, output="sos")
+    cabinet = butter(4, [75, 4500], "bandpass", fs=RENDER_RATE, output="sos")
+    level = np.abs(samples).max()
+    samples = np.tanh(gain * sosfilt(tight, samples) / level + 0.1) - np.tanh(0.1)
+    return sosfilt(cabinet, samples) * level
 
 
 def master(samples, band):
