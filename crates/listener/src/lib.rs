@@ -7,7 +7,8 @@
 //!
 //! A [`Listener`] owns the whole chain and borrows its memory. [`Decider`] turns
 //! probabilities and levels into what to say: smoothing, hysteresis, `unknown`,
-//! `silence`. [`ClipSummary`] is the answer for a clip that has an end.
+//! `silence`. [`ClipSummary`] is the answer for a clip that has an end. [`verify()`]
+//! reproduces a package's golden vectors, which a target does before it listens.
 //!
 //! # What it will not do
 //! Know where samples come from or what shows a decision; read a clock (time is
@@ -19,11 +20,13 @@ mod clip;
 mod decider;
 mod error;
 mod listener;
+mod verify;
 
 pub use clip::{Clip, ClipSummary};
 pub use decider::{Decider, Verdict};
 pub use error::Error;
 pub use listener::{Decision, Event, Listener, Memory};
+pub use verify::{Mismatch, Verified, verify};
 
 /// Most classes that a listener decides between.
 pub const MAX_CLASSES: usize = 64;
