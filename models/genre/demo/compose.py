@@ -142,7 +142,7 @@ def hiphop():
     """Boom-bap at 90: a swung 808, a deep bass with holes, two Rhodes chords."""
     band = Band("hiphop", bpm=90, swing=0.58, swing_unit=0.5, loose=0.004, drive=2.2)
     drums, bass = band.drums(KIT_808, 122, 8), band.part(SYNTH_BASS, 118, 0)
-    keys, pluck = band.part(RHODES, 72, 20), band.part(VIBES, 100, 45)
+    keys, pluck = band.part(RHODES, 72, 20), band.part(VIBES, 80, 45)
 
     for bar in range(4):
         beat = 4 * bar
@@ -151,7 +151,7 @@ def hiphop():
             KICK: "X..x...x..X....." if bar % 2 == 0 else "X..x...x.xX..x..",
             SNARE: "....X.......X..g" if not fill else "....X..g.g..X.xX",
             CLAP: "....o.......o...",
-            HAT: "x-o-x-o-x-o-x-oo",
+            HAT: "XxXxXxXxXxXxXxXx", OPEN: "..............x.",
         })  # fmt: skip
         keys.chord(beat, voice("Dm9", "C4"), 1.2, 82, strum=0.006)
         keys.chord(beat + 1.75, voice("Dm9", "C4"), 0.4, 70)
@@ -221,7 +221,7 @@ def metal():
 
 def pop():
     """Four chords in C: piano and pads, a tune for voices, claps."""
-    band = Band("pop", bpm=113, loose=0.003, drive=2.0)
+    band = Band("pop", bpm=99, loose=0.003, drive=2.0)
     drums, bass = band.drums(KIT_808, 105, 15), band.part(SYNTH_BASS, 95, 5)
     piano, pad = band.part(BRIGHT_PIANO, 125, 30), band.part(WARM_PAD, 110, 50)
     lead, voices = band.part(OOHS, 120, 45), band.part(OOHS, 70, 50)

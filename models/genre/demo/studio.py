@@ -18,12 +18,12 @@ SECONDS = 8.5
 PEAK = 10 ** (-6 / 20)
 TICKS = 10_000  # a MIDI file at 60 quarters a minute: a tick is 0.1 ms, whatever the piece's tempo
 
-KICK, STICK, SNARE, CLAP, ESNARE = 36, 37, 38, 39, 40
+KICK, STICK, SNARE, CLAP = 36, 37, 38, 39
 LOW_TOM, MID_TOM, HIGH_TOM = 45, 47, 50
 HAT, PEDAL, OPEN = 42, 44, 46
-CRASH, RIDE, CHINA, BELL, SPLASH = 49, 51, 52, 53, 55
-TAMBOURINE, COWBELL, SHAKER = 54, 56, 82
-HIGH_BONGO, HIGH_CONGA, LOW_CONGA, TIMBALE = 60, 63, 64, 65
+CRASH, RIDE, CHINA = 49, 51, 52
+TAMBOURINE, SHAKER = 54, 82
+HIGH_CONGA, LOW_CONGA = 63, 64
 
 STROKES = {"X": 118, "x": 100, "o": 80, "-": 60, "g": 38}
 STEPS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
@@ -33,13 +33,11 @@ CHORDS = {
     "7": (0, 4, 7, 10),
     "m7": (0, 3, 7, 10),
     "maj7": (0, 4, 7, 11),
-    "6": (0, 4, 7, 9),
     "9": (2, 4, 7, 10),
     "13": (2, 4, 9, 10),
     "m9": (2, 3, 7, 10),
     "maj9": (2, 4, 7, 11),
     "7alt": (1, 4, 8, 10),
-    "sus4": (0, 5, 7),
     "5": (0, 7),
 }
 
