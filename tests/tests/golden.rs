@@ -1,0 +1,44 @@
+//! This machine computes the golden results.
+
+use sori_conformance::host;
+use sori_listener::{Memory, verify};
+use sori_nn::Network;
+use sori_package::Package;
+
+#[test]
+fn every_case_has_the_golden_bits() {
+    let mut different = String::new();
+    let summary = sori_conformance::check(&mut |outcome| {
+        if !outcome.is_golden() {
+            different += &format!("{outcome:x?}\n");
+        }
+    });
+    assert!(
+        summary.is_golden(),
+        "{summary:?}; if the change is meant: cargo xtask golden\n{different}"
+    );
+}
+
+#[test]
+fn the_demo_clip_is_heard_as_the_golden_file_says_at_any_stripe() {
+    let golden = host::golden_text("listening.txt");
+    for stripe in [1, 64] {
+        assert_eq!(host::listening(stripe), golden, "stripe {stripe}");
+    }
+}
+
+#[test]
+fn the_released_package_reproduces_its_golden_vectors() {
+    let bytes = host::package(&host::model("genre.sori"));
+    let package = Package::parse(&bytes).expect("a release is valid");
+    for stripe in [1, 7, 128] {
+        let mut frontend = vec![0; package.prologue().frontend_bytes().div_ceil(4)];
+        let mut arena = vec![0u32; Network::arena_bytes(&package, stripe).div_ceil(4)];
+        let memory = Memory {
+            frontend: &mut frontend,
+            arena: bytemuck::cast_slice_mut(&mut arena),
+        };
+        let verified = verify(&package, memory, stripe).unwrap_or_else(|e| panic!("{e}"));
+        assert!(verified.feature_rows > 0 && verified.output_rows > 0);
+    }
+}
