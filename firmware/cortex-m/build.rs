@@ -1,0 +1,33 @@
+//! The linker's memory map, and the demo clip as raw samples.
+
+use std::path::Path;
+use std::{env, fs};
+
+const CLIP: &str = "../../models/genre/demo/jazz.flac";
+const RATE_HZ: u32 = 16_000;
+
+fn main() {
+    let out = env::var("OUT_DIR").expect("cargo sets it");
+    let out = Path::new(&out);
+    fs::copy("memory.x", out.join("memory.x")).expect("memory.x lies beside build.rs");
+    println!("cargo:rustc-link-search={}", out.display());
+    println!("cargo:rerun-if-changed=memory.x");
+    println!("cargo:rerun-if-changed={CLIP}");
+    fs::write(out.join("clip.i16"), samples()).expect("OUT_DIR can be written");
+}
+
+/// Little-endian 16-bit samples.
+fn samples() -> Vec<u8> {
+    let mut reader = claxon::FlacReader::open(CLIP)
+        .unwrap_or_else(|error| panic!("the demo clip {CLIP} cannot be read: {error}"));
+    let info = reader.streaminfo();
+    assert!(
+        info.channels == 1 && info.bits_per_sample == 16 && info.sample_rate == RATE_HZ,
+        "{CLIP} must be mono, 16-bit, {RATE_HZ} Hz: sox IN -b 16 -c 1 -r {RATE_HZ} {CLIP}"
+    );
+    reader
+        .samples()
+        .map(|sample| sample.expect("the clip is whole") as i16)
+        .flat_map(i16::to_le_bytes)
+        .collect()
+}

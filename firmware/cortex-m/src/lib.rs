@@ -1,0 +1,55 @@
+//! What the firmware's programs share: the way out, a clock that counts instructions,
+//! and the depth of the stack.
+//!
+//! | Program | Does |
+//! |---|---|
+//! | `sori-mcu` | proves its package by the golden vectors, then listens to a clip |
+//! | `conformance` | runs `sori-conformance`, the suite of every target |
+//! | `fft-instructions` | counts one FFT and fails above its limit |
+//!
+//! They run on Arm's MPS2 boards, in QEMU (`cargo xtask qemu`), and print by semihosting:
+//!
+//! ```text
+//! cargo run --release --target thumbv7m-none-eabi         # Cortex-M3
+//! cargo run --release --target thumbv7em-none-eabihf      # Cortex-M4
+//! ```
+//!
+//! To port the listener, replace [`Counter`] by the board's clock, the clip in `main.rs`
+//! by the microphone's DMA blocks, and `memory.x`.
+//!
+//! # What it will not do
+//! Know more of a board than its core: SysTick and semihosting are in every one.
+#![no_std]
+
+use cortex_m_rt::{ExceptionFrame, exception};
+use cortex_m_semihosting::{debug, hprintln};
+
+mod counter;
+pub mod stack;
+
+pub use counter::Counter;
+
+/// Ends the emulation, or the debugger's session, with this result.
+pub fn exit(success: bool) -> ! {
+    debug::exit(if success {
+        debug::EXIT_SUCCESS
+    } else {
+        debug::EXIT_FAILURE
+    });
+    // A debugger may let the program go on.
+    loop {
+        cortex_m::asm::wfi();
+    }
+}
+
+#[panic_handler]
+fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    hprintln!("{}", info);
+    exit(false)
+}
+
+#[exception]
+unsafe fn HardFault(frame: &ExceptionFrame) -> ! {
+    hprintln!("hard fault: {:?}", frame);
+    exit(false)
+}
