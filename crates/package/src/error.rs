@@ -43,6 +43,25 @@ pub enum Error {
         /// Bytes claimed.
         len: u64,
     },
+    /// The tables up to this layer are longer than the blob: some share bytes.
+    Overlap {
+        /// Layer index, as in [`Error::Table`].
+        layer: u16,
+    },
+    /// There are more inverted residuals than [`crate::MAX_BLOCKS`].
+    TooManyBlocks {
+        /// Blocks in the header.
+        found: u16,
+    },
+    /// Running could need more memory than a 32-bit target can count.
+    TooLarge {
+        /// Layer index, as in [`Error::Table`].
+        layer: u16,
+        /// Bytes, up to this layer, with stripes of [`crate::MAX_STRIPE`] rows.
+        bytes: u64,
+        /// The most there may be.
+        limit: u64,
+    },
     /// A layer's shapes cannot be.
     Shape {
         /// Layer index, as in [`Error::Table`].
@@ -55,7 +74,7 @@ pub enum Error {
         /// Layer index, as in [`Error::Table`].
         layer: u16,
     },
-    /// A multiplier or shift is outside the arithmetic contract.
+    /// A multiplier, shift or residual factor is outside the arithmetic contract.
     Requantize {
         /// Layer index, as in [`Error::Table`].
         layer: u16,
@@ -108,6 +127,23 @@ impl fmt::Display for Error {
                 f,
                 "layer {layer}: a table of {len} bytes at offset {offset} is outside the blob or misaligned"
             ),
+            Self::Overlap { layer } => write!(
+                f,
+                "layer {layer}: the tables so far are longer than the blob, so some share bytes"
+            ),
+            Self::TooManyBlocks { found } => write!(
+                f,
+                "the network has {found} inverted residuals and at most {} can run",
+                crate::MAX_BLOCKS
+            ),
+            Self::TooLarge {
+                layer,
+                bytes,
+                limit,
+            } => write!(
+                f,
+                "layer {layer}: running could take {bytes} bytes, and {limit} is the most"
+            ),
             Self::Shape { layer, what } => write!(f, "layer {layer}: {what}"),
             Self::WeightOutOfRange { layer } => {
                 write!(
@@ -117,7 +153,7 @@ impl fmt::Display for Error {
             }
             Self::Requantize { layer, channel } => write!(
                 f,
-                "layer {layer}, channel {channel}: multiplier or shift outside the arithmetic contract"
+                "layer {layer}, channel {channel}: multiplier, shift or residual factor outside the arithmetic contract"
             ),
             Self::Overflow { layer, channel } => write!(
                 f,

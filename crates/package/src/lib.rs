@@ -45,7 +45,7 @@ pub use aligned::Aligned;
 pub use desc::{Activation, DecisionRule, MelScale, Provenance, Spatial, TensorShape, Thresholds};
 pub use error::Error;
 pub use parse::Package;
-pub use prologue::{ALIGNMENT, MAX_STRIPE, Prologue, VERSION};
+pub use prologue::{ALIGNMENT, MAX_BLOCKS, MAX_STRIPE, Prologue, VERSION};
 pub use view::{
     Blocks, Classifier, Convolution, Golden, InvertedResidual, Kernel, Labels, MelBand, MelContract,
 };

@@ -6,7 +6,10 @@ use crate::prologue::{ALIGNMENT, LEN};
 use crate::view::{
     Blocks, Classifier, Convolution, Golden, InvertedResidual, Kernel, Labels, MelContract,
 };
-use crate::{Activation, DecisionRule, Error, Prologue, Provenance, Spatial, TensorShape};
+use crate::{
+    Activation, DecisionRule, Error, MAX_BLOCKS, MAX_STRIPE, Prologue, Provenance, Spatial,
+    TensorShape,
+};
 
 pub(crate) const CRC32: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 
@@ -15,6 +18,10 @@ const NO_LAYER: u16 = u16::MAX;
 
 /// Tables of 32-bit integers are read in place.
 const TABLE_ALIGNMENT: usize = 4;
+
+/// Most bytes that running may take, so that no size overflows the `usize` (or the slices'
+/// `isize`) of a 32-bit target.
+const MAX_RUN_BYTES: u64 = i32::MAX as u64;
 
 /// The part of the file that offsets point into.
 #[derive(Debug, Clone, Copy)]
@@ -193,51 +200,107 @@ fn check_activation(layer: u16, activation: Activation) -> Result<(), Error> {
     Ok(())
 }
 
-/// Proves the arithmetic contract for one layer.
-///
-/// `acc = bias + Σ w·q + K·(x − z)` with `|q| ≤ 128`, `|x − z| ≤ 255`; every
-/// partial sum is bounded by the sum of the magnitudes, so order does not matter.
-fn prove(
-    layer: u16,
-    convolution: &Convolution<'_>,
-    depthwise: bool,
-    residual: Option<&[i32]>,
-) -> Result<(), Error> {
-    check_activation(layer, convolution.activation)?;
-    let Kernel {
-        weights,
-        bias,
-        multiplier,
-        shift,
-    } = convolution.kernel;
-    if weights.contains(&-128) {
-        return Err(Error::WeightOutOfRange { layer });
+/// What validation adds up from layer to layer.
+struct Totals {
+    /// Bytes of the blob that no table has taken yet.
+    unclaimed: u64,
+    /// An upper bound of what running takes.
+    run_bytes: u64,
+}
+
+impl Totals {
+    /// Tables of a network never share bytes. Without this bound many small records
+    /// could name the same large table, and checking a small file could take hours.
+    fn claim(&mut self, layer: u16, kernel: &Kernel<'_>, more: usize) -> Result<(), Error> {
+        let Kernel {
+            weights,
+            bias,
+            multiplier,
+            shift,
+        } = kernel;
+        let bytes = weights.len() + size_of_val(*bias) + size_of_val(*multiplier) + shift.len();
+        self.unclaimed = self
+            .unclaimed
+            .checked_sub((bytes + more) as u64)
+            .ok_or(Error::Overlap { layer })?;
+        Ok(())
     }
-    let c_out = bias.len();
-    let taps = weights.len() / c_out;
-    for c in 0..c_out {
-        let channel = c as u16;
-        if multiplier[c] < 1 << 30 || !(1..=31).contains(&shift[c]) {
-            return Err(Error::Requantize { layer, channel });
-        }
-        let magnitude: i64 = if depthwise {
-            (0..9)
-                .map(|tap| weight_magnitude(weights[tap * c_out + c]))
-                .sum()
-        } else {
-            weights[c * taps..][..taps]
-                .iter()
-                .map(|&w| weight_magnitude(w))
-                .sum()
-        };
-        let residual = residual.map_or(0, |k| i64::from(k[c]));
-        if residual < 0
-            || 128 * magnitude + 255 * residual + i64::from(bias[c]).abs() > i64::from(i32::MAX)
-        {
-            return Err(Error::Overflow { layer, channel });
-        }
+
+    /// Counts a tensor between two layers. An executor has at most [`MAX_STRIPE`] rows
+    /// of it at a time; two more as a 3×3 kernel's history and two for a residual.
+    fn tensor(&mut self, layer: u16, shape: TensorShape) -> Result<(), Error> {
+        self.run(layer, (MAX_STRIPE as u64 + 4) * shape.row_len() as u64)
     }
-    Ok(())
+
+    fn run(&mut self, layer: u16, bytes: u64) -> Result<(), Error> {
+        self.run_bytes += bytes;
+        if self.run_bytes > MAX_RUN_BYTES {
+            return Err(Error::TooLarge {
+                layer,
+                bytes: self.run_bytes,
+                limit: MAX_RUN_BYTES,
+            });
+        }
+        Ok(())
+    }
+
+    /// Proves the arithmetic contract for one layer.
+    ///
+    /// `acc = bias + Σ w·q + K·(x − z)` with `|q| ≤ 128`, `|x − z| ≤ 255`; every
+    /// partial sum is bounded by the sum of the magnitudes, so order does not matter.
+    fn prove(
+        &mut self,
+        layer: u16,
+        convolution: &Convolution<'_>,
+        depthwise: bool,
+        residual: Option<&[i32]>,
+    ) -> Result<(), Error> {
+        check_activation(layer, convolution.activation)?;
+        self.claim(
+            layer,
+            &convolution.kernel,
+            residual.map_or(0, size_of_val::<[i32]>),
+        )?;
+        self.tensor(layer, convolution.output)?;
+        let Kernel {
+            weights,
+            bias,
+            multiplier,
+            shift,
+        } = convolution.kernel;
+        if weights.contains(&-128) {
+            return Err(Error::WeightOutOfRange { layer });
+        }
+        let c_out = bias.len();
+        let taps = weights.len() / c_out;
+        for c in 0..c_out {
+            let channel = c as u16;
+            let residual = residual.map(|k| k[c]);
+            if multiplier[c] < 1 << 30
+                || !(1..=31).contains(&shift[c])
+                || residual.is_some_and(|k| k < 1)
+            {
+                return Err(Error::Requantize { layer, channel });
+            }
+            let magnitude: i64 = if depthwise {
+                (0..9)
+                    .map(|tap| weight_magnitude(weights[tap * c_out + c]))
+                    .sum()
+            } else {
+                weights[c * taps..][..taps]
+                    .iter()
+                    .map(|&w| weight_magnitude(w))
+                    .sum()
+            };
+            let bound = 128 * magnitude
+                + 255 * i64::from(residual.unwrap_or(0))
+                + i64::from(bias[c].unsigned_abs());
+            if bound > i64::from(i32::MAX) {
+                return Err(Error::Overflow { layer, channel });
+            }
+        }
+        Ok(())
+    }
 }
 
 fn weight_magnitude(weight: i8) -> i64 {
@@ -265,8 +328,9 @@ impl<'a> Classifier<'a> {
         })
     }
 
-    fn prove(&self, layer: u16) -> Result<(), Error> {
+    fn prove(&self, layer: u16, totals: &mut Totals) -> Result<(), Error> {
         check_activation(layer, self.activation)?;
+        totals.claim(layer, &self.kernel, 0)?;
         if self.classes == 0 || self.pool_rows == 0 {
             return Err(Error::Shape {
                 layer,
@@ -279,6 +343,9 @@ impl<'a> Classifier<'a> {
                 what: "the softmax step is outside its range",
             });
         }
+        // A ring of `pool_rows` rows, their sum and the newest row, as 32-bit integers.
+        let accumulators = (self.pool_rows as u64 + 2) * self.classes as u64;
+        totals.run(layer, 4 * accumulators + self.classes as u64)?;
         let kernel = self.kernel;
         if kernel.weights.contains(&-128) {
             return Err(Error::WeightOutOfRange { layer });
@@ -291,7 +358,9 @@ impl<'a> Classifier<'a> {
             }
             let magnitude: i64 = weights.iter().map(|&w| weight_magnitude(w)).sum();
             let row = 255 * i64::from(self.input.width) * magnitude;
-            let total = i128::from(row + i64::from(kernel.bias[k]).abs()) * self.pool_rows as i128;
+            // Below 2^48 times 2^16.
+            let total =
+                i128::from(row + i64::from(kernel.bias[k].unsigned_abs())) * self.pool_rows as i128;
             if total > i128::from(i32::MAX) {
                 return Err(Error::Overflow { layer, channel });
             }
@@ -420,8 +489,26 @@ impl<'a> Package<'a> {
         if header.input.row_len() == 0 || header.nominal_rows == 0 {
             return Err(stage.error("the input is empty"));
         }
+        let whole_input = u64::from(header.nominal_rows) * header.input.row_len() as u64;
+        if whole_input > MAX_RUN_BYTES {
+            return Err(Error::TooLarge {
+                layer: 0,
+                bytes: whole_input,
+                limit: MAX_RUN_BYTES,
+            });
+        }
+        if usize::from(header.blocks) > MAX_BLOCKS {
+            return Err(Error::TooManyBlocks {
+                found: header.blocks,
+            });
+        }
+        let mut totals = Totals {
+            unclaimed: blob.0.len() as u64,
+            run_bytes: 0,
+        };
+        totals.tensor(0, header.input)?;
         let stem = stage.spatial(blob, &header.stem, false)?;
-        prove(0, &stem, false, None)?;
+        totals.prove(0, &stem, false, None)?;
         stage.layer = 1;
 
         let blocks = Blocks {
@@ -438,10 +525,10 @@ impl<'a> Package<'a> {
             let layer = stage.layer;
             let block = stage.inverted_residual(blob, &desc)?;
             if let Some(expansion) = &block.expansion {
-                prove(layer, expansion, false, None)?;
+                totals.prove(layer, expansion, false, None)?;
             }
-            prove(layer, &block.depthwise, true, None)?;
-            prove(layer, &block.projection, false, block.residual)?;
+            totals.prove(layer, &block.depthwise, true, None)?;
+            totals.prove(layer, &block.projection, false, block.residual)?;
         }
         if !rest.is_empty() {
             return Err(Error::Header);
@@ -450,14 +537,14 @@ impl<'a> Package<'a> {
         let head = match &header.head {
             Some(desc) => {
                 let head = stage.pointwise(blob, desc)?;
-                prove(stage.layer, &head, false, None)?;
+                totals.prove(stage.layer, &head, false, None)?;
                 stage.layer += 1;
                 Some(head)
             }
             None => None,
         };
         let classifier = Classifier::resolve(blob, &header.classifier, &stage)?;
-        classifier.prove(stage.layer)?;
+        classifier.prove(stage.layer, &mut totals)?;
 
         let mel = match &header.mel {
             Some(desc) => Some(MelContract::resolve(blob, desc)?),
@@ -488,6 +575,12 @@ impl<'a> Package<'a> {
 
     fn check_contents(&self) -> Result<(), Error> {
         let labels = self.labels().count();
+        let damaged = |label: &str| label.is_empty() || label.ends_with('\r');
+        if labels != 0 && self.header.labels.split('\n').any(damaged) {
+            return Err(Error::Contents {
+                what: "a label is empty or ends in a carriage return",
+            });
+        }
         if labels != 0 && labels != self.classifier.classes {
             return Err(Error::Contents {
                 what: "there are not as many labels as classes",
@@ -519,15 +612,48 @@ impl<'a> Package<'a> {
                 what: "the decision rule leaves above where it enters, or above certainty",
             });
         }
-        if let Some(golden) = &self.golden
-            && golden.audio.is_some()
-            && self.mel.is_none()
-        {
-            return Err(Error::Contents {
-                what: "golden audio without a mel contract",
-            });
+        match &self.golden {
+            Some(golden) => self.check_golden(golden),
+            None => Ok(()),
+        }
+    }
+
+    /// A self-test that compares other numbers of rows, or none, would prove nothing.
+    fn check_golden(&self, golden: &Golden<'a>) -> Result<(), Error> {
+        let error = |what| Err(Error::Contents { what });
+        let rows = golden.features.len() / self.header.input.row_len();
+        match (golden.audio, &self.mel) {
+            (Some(audio), Some(mel)) => {
+                let hops = audio.len().checked_sub(mel.window_samples);
+                if rows != hops.map_or(0, |hops| hops / mel.hop_samples + 1) {
+                    return error("golden features are not the rows that the golden audio gives");
+                }
+            }
+            (Some(_), None) => return error("golden audio without a mel contract"),
+            (None, _) => {}
+        }
+        let outputs = golden.logits.len() / self.classifier.classes;
+        if outputs == 0 || outputs as u64 != self.output_rows(rows as u64) {
+            return error("golden logits are not the output rows that the golden features give");
         }
         Ok(())
+    }
+
+    /// Output rows of a clip of so many input rows, flush included.
+    fn output_rows(&self, rows: u64) -> u64 {
+        let through = |rows: u64, convolution: Convolution<'_>| match convolution.spatial {
+            Some(spatial) => {
+                let padding = spatial.pad_time[0] + spatial.pad_time[1];
+                match (rows + u64::from(padding)).checked_sub(3) {
+                    Some(beyond) => beyond / u64::from(spatial.stride_time) + 1,
+                    None => 0,
+                }
+            }
+            None => rows,
+        };
+        self.blocks()
+            .map(|block| block.depthwise)
+            .fold(through(rows, self.stem), through)
     }
 
     /// Sizes stated in the fixed head of the file.

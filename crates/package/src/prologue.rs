@@ -11,6 +11,10 @@ pub const ALIGNMENT: usize = 64;
 /// Largest stripe whose arena size the prologue lists.
 pub const MAX_STRIPE: usize = 128;
 
+/// Most inverted residuals of a network: four times the paper's, and few enough that
+/// an executor can keep something for each without allocating.
+pub const MAX_BLOCKS: usize = 64;
+
 pub(crate) const MAGIC: [u8; 8] = *b"\x89SORI\r\n\x1a";
 pub(crate) const LEN: usize = 96;
 /// Powers of two from 1 to [`MAX_STRIPE`].
@@ -62,6 +66,10 @@ impl Prologue {
             });
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
+        // Versions start at 1.
+        if version == 0 {
+            return Err(Error::NotAPackage);
+        }
         if version > VERSION {
             return Err(Error::NewerVersion {
                 found: version,

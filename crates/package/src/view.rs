@@ -255,7 +255,9 @@ impl<'a> MelContract<'a> {
         if !(4..=16).contains(&self.dc_shift) {
             return bad("the DC blocker's shift is not 4 to 16");
         }
-        if self.reference_release_q16 > 64 << 16 || self.reference_floor_q16.abs() > 128 << 16 {
+        if self.reference_release_q16 > 64 << 16
+            || self.reference_floor_q16.unsigned_abs() > 128 << 16
+        {
             return bad("the level reference is outside its range");
         }
         if self.feature_multiplier < 1 << 30 || !(1..=31).contains(&self.feature_shift) {
