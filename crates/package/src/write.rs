@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use crate::desc::{BlockDesc, ClassifierDesc, ConvDesc, GoldenDesc, Header, MelDesc};
 use crate::prologue::{self, ALIGNMENT, STRIPES};
 use crate::{
-    Activation, DecisionRule, Error, MelContract, Package, Prologue, Provenance, Spatial,
+    Activation, DecisionRule, Error, Kernel, MelContract, Package, Prologue, Provenance, Spatial,
     TensorShape, VERSION,
 };
 
@@ -244,8 +244,13 @@ impl PackageSpec<'_> {
     /// Writes the file and parses it back, so that what is returned is valid.
     ///
     /// # Errors
-    /// Whatever [`Package::parse`] finds wrong with the parts.
+    /// Whatever [`Package::parse`] finds wrong with the parts, and tables that are shorter
+    /// or longer than their layer.
     pub fn build(&self, sizes: Sizes) -> Result<PackageBytes, Error> {
+        // The file has narrower integers than the contract: what is valid fits.
+        if let Some(mel) = &self.mel {
+            mel.validate()?;
+        }
         let mut blob = BlobWriter::default();
         let labels = self.labels.join("\n");
         let provenance = &self.provenance;
@@ -306,9 +311,84 @@ impl PackageSpec<'_> {
         bytes.extend(crc.to_le_bytes());
 
         let bytes = PackageBytes::copy_from(&bytes);
-        Package::parse(&bytes)?;
+        self.compare(&Package::parse(&bytes)?)?;
         Ok(bytes)
     }
+
+    /// Lengths in the file follow from the shapes, so a table of another length would read
+    /// its neighbour's bytes, or lose its own end, without parsing ever noticing.
+    fn compare(&self, package: &Package<'_>) -> Result<(), Error> {
+        let layers = core::iter::once((0, &self.stem, package.stem()));
+        let blocks = (1..).zip(&self.blocks).zip(package.blocks());
+        let blocks = blocks.flat_map(|((layer, spec), block)| {
+            let expansion = spec.expansion.as_ref().zip(block.expansion);
+            expansion
+                .into_iter()
+                .chain([
+                    (&spec.depthwise, block.depthwise),
+                    (&spec.projection, block.projection),
+                ])
+                .map(move |(spec, convolution)| (layer, spec, convolution))
+        });
+        let end = self.blocks.len() as u16 + 1;
+        let head = self.head.as_ref().zip(package.head());
+        let head = head.map(|(spec, convolution)| (end, spec, convolution));
+        for (layer, spec, convolution) in layers.chain(blocks).chain(head) {
+            same_tables(
+                layer,
+                (&spec.weights, &spec.bias, &spec.multiplier, &spec.shift),
+                convolution.kernel,
+            )?;
+        }
+        for ((layer, spec), block) in (1..).zip(&self.blocks).zip(package.blocks()) {
+            if spec.residual.as_deref() != block.residual {
+                return Err(wrong_length(layer));
+            }
+        }
+        let classifier = &self.classifier;
+        same_tables(
+            end + u16::from(self.head.is_some()),
+            (
+                &classifier.weights,
+                &classifier.bias,
+                &classifier.multiplier,
+                &classifier.shift,
+            ),
+            package.classifier().kernel,
+        )?;
+        if !package.labels().eq(&self.labels) {
+            return Err(Error::Contents {
+                what: "a label has a line break",
+            });
+        }
+        if let (Some(spec), Some(golden)) = (&self.golden, package.golden())
+            && (spec.features != golden.features || spec.logits != golden.logits)
+        {
+            return Err(Error::Contents {
+                what: "golden vectors end within a row",
+            });
+        }
+        Ok(())
+    }
+}
+
+fn wrong_length(layer: u16) -> Error {
+    Error::Shape {
+        layer,
+        what: "a table's length is not what the shapes ask for",
+    }
+}
+
+fn same_tables(
+    layer: u16,
+    spec: (&[i8], &[i32], &[i32], &[u8]),
+    kernel: Kernel<'_>,
+) -> Result<(), Error> {
+    let found = (kernel.weights, kernel.bias, kernel.multiplier, kernel.shift);
+    if spec != found {
+        return Err(wrong_length(layer));
+    }
+    Ok(())
 }
 
 impl From<Provenance<'_>> for ProvenanceSpec {
