@@ -1,0 +1,121 @@
+//! Bytes that parse can be run: nothing overflows, nothing is out of bounds.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sori_dsp::FrontEnd;
+use sori_nn::Network;
+use sori_package::{Aligned, Package, Prologue};
+
+/// Larger networks only cost time.
+const ARENA_BYTES: usize = 1 << 20;
+/// Multiplications for the rows of one case.
+const MACS: u64 = 20_000_000;
+const ROWS: usize = 5;
+const FILE_BYTES: usize = 1 << 16;
+
+fuzz_target!(|data: &[u8]| {
+    if data.len() > FILE_BYTES {
+        return;
+    }
+    let mut file = Aligned([0; FILE_BYTES]);
+    let file = &mut file.0[..data.len()];
+    file.copy_from_slice(data);
+    // As it came, for the refusals; then with what a mutation cannot guess made right.
+    let _ = Package::parse(file);
+    if !repair(file) {
+        return;
+    }
+    let Ok(package) = Package::parse(file) else {
+        return;
+    };
+    walk(&package);
+    run(&package);
+    listen(&package);
+});
+
+/// Magic, version, lengths and checksum; false when there is no room for them.
+fn repair(file: &mut [u8]) -> bool {
+    let len = file.len();
+    let Some(body) = len.checked_sub(4).filter(|&body| body >= 96) else {
+        return false;
+    };
+    file[..10].copy_from_slice(b"\x89SORI\r\n\x1a\x01\0");
+    let blob_offset = u32::from_le_bytes([file[16], file[17], file[18], file[19]]);
+    let blob_offset = (blob_offset as usize & !63).clamp(96, body);
+    let words = [blob_offset & !63, body - (blob_offset & !63), len];
+    for (at, word) in [16, 20, 24].into_iter().zip(words) {
+        file[at..][..4].copy_from_slice(&(word as u32).to_le_bytes());
+    }
+    let crc = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC).checksum(&file[..body]);
+    file[body..].copy_from_slice(&crc.to_le_bytes());
+    true
+}
+
+/// Reads whatever the accessors give.
+fn walk(package: &Package<'_>) {
+    let _ = Prologue::read(&[]);
+    assert_eq!(package.blocks().count(), package.blocks().len());
+    for block in package.blocks() {
+        let _ = (block.spatial(), block.input_zero_point());
+        assert_eq!(
+            block.depthwise.input.channels,
+            block.depthwise.output.channels
+        );
+    }
+    let labels = package.labels().count();
+    assert!(labels == 0 || labels == package.classifier().classes);
+    if let Some(mel) = package.mel() {
+        let weights: usize = mel.filterbank().map(|band| band.weights_q15.len()).sum();
+        assert_eq!(weights, mel.band_weights_q15.len());
+    }
+    if let Some(golden) = package.golden() {
+        assert!(
+            golden
+                .features
+                .len()
+                .is_multiple_of(package.input().row_len())
+        );
+    }
+    let prologue = package.prologue();
+    let _ = (prologue.arena_bytes(1), prologue.frontend_bytes());
+}
+
+/// Rows one by one, then the flush, then the same rows at once: the same logits.
+fn run(package: &Package<'_>) {
+    if Network::arena_bytes(package, ROWS) > ARENA_BYTES
+        || sori_nn::memory::macs(package, ROWS) > MACS
+    {
+        return;
+    }
+    let row_len = package.input().row_len();
+    let rows: Vec<i8> = (0..ROWS * row_len)
+        .map(|n| (n * 0x9d + n / 7) as u8 as i8)
+        .collect();
+    let mut arena = vec![0i32; ARENA_BYTES / 4];
+    let arena = bytemuck::cast_slice_mut(&mut arena);
+    let mut last = [Vec::new(), Vec::new()];
+    for (stripe, last) in [1, ROWS].into_iter().zip(&mut last) {
+        let mut network = Network::new(package, arena, stripe).expect("it fits the arena");
+        let mut keep = |logits: &[i8]| *last = logits.to_vec();
+        for rows in rows.chunks(stripe * row_len) {
+            network.push(rows, &mut keep);
+        }
+        network.flush(&mut keep);
+    }
+    assert_eq!(last[0], last[1]);
+}
+
+/// Silence, full scale both ways, beyond it, and a ramp.
+fn listen(package: &Package<'_>) {
+    let Some(mel) = package.mel() else { return };
+    let mut workspace = vec![0; FrontEnd::workspace_len(&mel)];
+    let mut frontend = FrontEnd::new(&mel, &mut workspace).expect("parse has validated it");
+    for level in [0, 1 << 23, -(1 << 23), i32::MIN] {
+        let samples: Vec<i32> = (0..mel.window_samples as i32)
+            .map(|n| if n % 3 == 0 { level } else { n })
+            .collect();
+        frontend.push(&samples, &mut |row| {
+            assert_eq!(row.features.len(), mel.bands)
+        });
+    }
+}
