@@ -1,10 +1,20 @@
 //! `cargo xtask ci`: every check, the same on a laptop and in CI.
 //!
+//! | Command | Runs | Needs |
+//! |---|---|---|
+//! | `ci` | formatting, clippy, tests, documentation, bare-metal builds, then `qemu` | what `qemu` needs |
+//! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3 and M4 | `qemu-user`, `qemu-system-arm` |
+//! | `golden` | writes `tests/golden` again after a wanted change of bits | |
+//! | `endurance` | an hour of noise, Miri, fuzzing | nightly with Miri, `cargo-fuzz` |
+//!
 //! Each step prints its title and time; a failing one prints the command that
 //! repeats it alone. Nothing is skipped: what cannot run fails and says why.
 #![forbid(unsafe_code)]
 
 mod ci;
+mod endurance;
+mod firmware;
+mod steps;
 mod tools;
 
 use std::process::ExitCode;
@@ -13,14 +23,29 @@ const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
 Commands:
-  ci     every check that fits into half an hour (what .ci/run runs)
-  qemu   only the tests on emulated processors";
+  ci         every check that fits into half an hour (what .ci/run runs)
+  qemu       only what runs on emulated processors: the tests on the Pi's cores,
+             the firmware on Cortex-M3 and M4
+  golden     write tests/golden again, after a change that is meant to move bits
+             or a new models/genre/genre.sori
+  endurance  what takes longer: an hour of noise, Miri, fuzzing (about 45 minutes)
+
+As root on Debian, ci and qemu install the QEMU packages they miss; elsewhere
+they say which.";
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
+    // Steps name their directories from the root, wherever the command was typed.
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    if let Err(error) = std::env::set_current_dir(root) {
+        eprintln!("error: the workspace is no longer at {root}: {error}");
+        return ExitCode::FAILURE;
+    }
     let result = match command.as_str() {
         "ci" => ci::all(),
         "qemu" => ci::qemu(),
+        "golden" => ci::golden(),
+        "endurance" => endurance::run(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

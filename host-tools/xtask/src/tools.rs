@@ -6,8 +6,13 @@ use anyhow::{Context as _, bail};
 
 /// Whether `program` can be started at all.
 fn exists(program: &str) -> bool {
+    succeeds(program, &["--version"])
+}
+
+/// Whether a command works, quietly.
+pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> bool {
     Command::new(program)
-        .arg("--version")
+        .args(arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()

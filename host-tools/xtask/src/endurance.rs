@@ -1,0 +1,74 @@
+//! What takes longer than a commit should: hours of input, an interpreter that sees
+//! undefined behaviour, and fuzzing.
+
+use anyhow::bail;
+
+use crate::steps::{Step, Steps};
+use crate::tools;
+
+const FUZZ: &str = "tests/fuzz";
+const FUZZ_SECONDS: u32 = 600;
+
+/// For the end of `ci`.
+pub(crate) const HOLDS: &str = "\
+   not run here; cargo xtask endurance (about 45 minutes) holds:
+     an hour of noise through the listener, a row at a time against in batches
+     Miri over sori-package and the scalar code of sori-nn and sori-listener
+     each fuzz target of tests/fuzz for 10 minutes";
+
+pub(crate) fn run() -> anyhow::Result<()> {
+    let mut steps = Steps::default();
+    soak(&mut steps)?;
+    miri(&mut steps)?;
+    fuzz(&mut steps)?;
+    steps.summary();
+    Ok(())
+}
+
+fn soak(steps: &mut Steps) -> anyhow::Result<()> {
+    steps.run(&Step::new(
+        "an hour of noise through the listener",
+        "cargo test --release -p sori-conformance --test soak -- --ignored --nocapture",
+    ))
+}
+
+/// Interpreted code is some hundred times slower: few random cases, and no whole
+/// MobileNetV2.
+fn miri(steps: &mut Steps) -> anyhow::Result<()> {
+    if !tools::succeeds("cargo", &["+nightly", "miri", "--version"]) {
+        bail!("Miri is missing: rustup toolchain install nightly --component miri,rust-src");
+    }
+    let environment = [
+        ("PROPTEST_CASES", "3"),
+        // proptest reads the clock and its own source's place.
+        ("MIRIFLAGS", "-Zmiri-disable-isolation"),
+    ];
+    for (title, command) in [
+        (
+            "Miri: sori-package",
+            "cargo +nightly miri test -p sori-package",
+        ),
+        (
+            "Miri: sori-nn, unit tests and random networks",
+            "cargo +nightly miri test -p sori-nn --lib --test executor -- --skip mobilenet --skip softmax --skip arena_and_stream",
+        ),
+    ] {
+        steps.run(&Step::new(title, command).with(&environment))?;
+    }
+    Ok(())
+}
+
+fn fuzz(steps: &mut Steps) -> anyhow::Result<()> {
+    if !tools::succeeds("cargo", &["fuzz", "--version"]) {
+        bail!("cargo-fuzz is missing: cargo install cargo-fuzz");
+    }
+    steps.run(&Step::new("fuzzing: seeds", "cargo +nightly run --example seeds").within(FUZZ))?;
+    for (target, longest) in [("parse", 8192), ("frontend", 4096)] {
+        let title = format!("fuzzing: {target}");
+        let command = format!(
+            "cargo +nightly fuzz run {target} -- -max_len={longest} -max_total_time={FUZZ_SECONDS}"
+        );
+        steps.run(&Step::new(&title, &command).within(FUZZ))?;
+    }
+    Ok(())
+}

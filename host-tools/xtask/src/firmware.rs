@@ -1,0 +1,88 @@
+//! The firmware on QEMU's Cortex-M3 and M4 boards, against the host's golden answer.
+
+use anyhow::{Context as _, ensure};
+
+use crate::ci::BARE_METAL;
+use crate::steps::{Step, Steps};
+use crate::tools;
+
+const DIRECTORY: &str = "firmware/cortex-m";
+/// A hard fault's way out, a wait that never ends: what a stuck program looks like.
+const TIMEOUT_S: u32 = 300;
+
+/// Builds, checks and runs each program on both boards; `cargo run` starts QEMU as
+/// `firmware/cortex-m/.cargo/config.toml` says.
+pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
+    tools::require("qemu-system-arm", "qemu-system-arm")?;
+    tools::require("timeout", "coreutils")?;
+    let golden = std::fs::read_to_string("tests/golden/listening.txt")
+        .context("tests/golden/listening.txt: cargo xtask golden")?;
+    steps
+        .run(&Step::new("formatting of the firmware", "cargo fmt -- --check").within(DIRECTORY))?;
+    let mut heard = Vec::new();
+    for (target, core) in BARE_METAL {
+        for features in ["", " --features conformance --bin conformance"] {
+            let command =
+                format!("cargo clippy --release --target {target}{features} -- -D warnings");
+            let title = format!("clippy of the firmware for {core}{features}");
+            steps.run(&Step::new(&title, &command).within(DIRECTORY))?;
+        }
+        // Building is not part of the time-out.
+        for program in ["sori-mcu", "fft-instructions", "conformance"] {
+            let features = match program {
+                "conformance" => " --features conformance",
+                _ => "",
+            };
+            let arguments = format!("--release --target {target} --bin {program}{features}");
+            let title = format!("{program} builds for {core}");
+            let command = format!("cargo build {arguments}");
+            steps.run(&Step::new(&title, &command).within(DIRECTORY))?;
+            let title = format!("{program} on {core} (QEMU)");
+            let command = format!("timeout {TIMEOUT_S} cargo run --quiet {arguments}");
+            let output = steps.output(&Step::new(&title, &command).within(DIRECTORY))?;
+            if program == "sori-mcu" {
+                for line in golden.lines() {
+                    ensure!(
+                        output.lines().any(|printed| printed == line),
+                        "{core} heard something else than this machine, which says \"{line}\" (tests/golden/listening.txt)"
+                    );
+                }
+                heard.push(decisions(&output));
+            }
+        }
+    }
+    ensure!(
+        heard.windows(2).all(|pair| pair[0] == pair[1]),
+        "the boards decided differently: {heard:#?}"
+    );
+    println!("   all cores heard what this machine hears");
+    Ok(())
+}
+
+/// The lines that do not depend on the core: not those with instruction counts.
+fn decisions(output: &str) -> Vec<String> {
+    let said = |line: &&str| {
+        let time = line
+            .trim_start()
+            .trim_start_matches(|c: char| c.is_ascii_digit());
+        time.starts_with(" ms: ")
+            || ["golden vectors: ", "clip: ", "logits: ", "decision: "]
+                .iter()
+                .any(|start| line.starts_with(start))
+    };
+    output.lines().filter(said).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decisions_are_compared_and_instruction_counts_are_not() {
+        let output = "package: genre, 9 bytes, checked in 7 instructions\n 1024 ms: jazz\nlogits: crc32 00000000\nmemory: arena 1 bytes\n";
+        assert_eq!(
+            decisions(output),
+            [" 1024 ms: jazz", "logits: crc32 00000000"]
+        );
+    }
+}
