@@ -53,6 +53,14 @@ pub(crate) fn qemu() -> anyhow::Result<()> {
     Ok(())
 }
 
+pub(crate) fn firmware() -> anyhow::Result<()> {
+    tools::require_toolchain()?;
+    let mut steps = Steps::default();
+    firmware::run(&mut steps)?;
+    steps.summary();
+    Ok(())
+}
+
 /// Writes `tests/golden` again, in two steps: the second program contains what the
 /// first one writes.
 pub(crate) fn golden() -> anyhow::Result<()> {
@@ -125,7 +133,8 @@ fn emulated(steps: &mut Steps) -> anyhow::Result<()> {
                 &format!("tests on {core} (QEMU)"),
                 &format!("cargo test --all-features --target aarch64-unknown-linux-musl{packages}"),
             )
-            .with(&[("QEMU_CPU", core)]),
+            // The native run has the full number of random cases.
+            .with(&[("QEMU_CPU", core), ("PROPTEST_CASES", "64")]),
         )?;
     }
     firmware::run(steps)

@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `ci` | formatting, clippy, tests, documentation, bare-metal builds, then `qemu` | what `qemu` needs |
 //! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3 and M4 | `qemu-user`, `qemu-system-arm` |
+//! | `firmware` | only the latter | `qemu-system-arm` |
 //! | `golden` | writes `tests/golden` again after a wanted change of bits | |
 //! | `endurance` | an hour of noise, Miri, fuzzing | nightly with Miri, `cargo-fuzz` |
 //!
@@ -26,12 +27,13 @@ Commands:
   ci         every check that fits into half an hour (what .ci/run runs)
   qemu       only what runs on emulated processors: the tests on the Pi's cores,
              the firmware on Cortex-M3 and M4
+  firmware   only the latter
   golden     write tests/golden again, after a change that is meant to move bits
              or a new models/genre/genre.sori
   endurance  what takes longer: an hour of noise, Miri, fuzzing (about 45 minutes)
 
-As root on Debian, ci and qemu install the QEMU packages they miss; elsewhere
-they say which.";
+As root on Debian, ci, qemu and firmware install the QEMU packages they miss;
+elsewhere they say which.";
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
     let result = match command.as_str() {
         "ci" => ci::all(),
         "qemu" => ci::qemu(),
+        "firmware" => ci::firmware(),
         "golden" => ci::golden(),
         "endurance" => endurance::run(),
         _ => {
