@@ -37,6 +37,7 @@ const CLASSIFIER: u16 = 4;
 
 /// The first weight and the last: the scan covers the table.
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn a_weight_of_minus_128_is_refused_in_every_layer() {
     for (layer, convolution) in LAYERS {
         for first in [true, false] {
@@ -54,6 +55,7 @@ fn a_weight_of_minus_128_is_refused_in_every_layer() {
 
 /// Just below 2^30 and negative; shifts just outside 1..=31, and the largest.
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn multipliers_and_shifts_outside_the_contract_are_refused_in_every_layer() {
     for (layer, convolution) in LAYERS {
         let channel = convolution(&mut tiny()).c_out - 1;
@@ -89,6 +91,7 @@ fn residual_factors_start_at_1() {
 
 /// The largest bias that the weights leave room for, and one more, on both sides.
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn an_accumulator_may_reach_the_largest_i32_and_no_further() {
     for (layer, convolution) in LAYERS {
         let mut spec = tiny();
@@ -119,6 +122,7 @@ fn an_accumulator_may_reach_the_largest_i32_and_no_further() {
 
 /// Width 3, 7 rows: what `K` rows can sum to, and one more.
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn the_pooled_total_may_reach_the_largest_i32_and_no_further() {
     // 255 · 3 · Σ|w| with weights of 1 in 4 channels; i32::MAX / 7 is the room a row has.
     let room = i32::MAX / 7 - 255 * 3 * 4;
@@ -156,6 +160,7 @@ fn assert_shape(layer: u16, change: impl FnOnce(&mut Spec)) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn shapes_that_cannot_be_are_refused() {
     assert_shape(0, |spec| spec.input.width = 0);
     assert_shape(0, |spec| spec.input.channels = 0);
@@ -187,6 +192,7 @@ fn shapes_that_cannot_be_are_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn strides_and_paddings_out_of_range_are_refused() {
     let bad = [
         spatial(0, 1, [1, 1], [1, 1]),
@@ -207,6 +213,7 @@ fn strides_and_paddings_out_of_range_are_refused() {
 
 /// NaN compares with nothing; the clamp must have its zero point within.
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn activations_that_make_no_sense_are_refused() {
     let bad = [
         activation(f32::NAN, 0, -128, 127),
@@ -228,6 +235,7 @@ fn activations_that_make_no_sense_are_refused() {
 
 /// Fewer rows, fewer columns, other channels: each alone breaks the sum.
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn a_residual_around_a_change_of_shape_is_refused() {
     let spatials = [
         spatial(2, 1, [1, 1], [1, 1]),
@@ -254,12 +262,9 @@ fn a_residual_around_a_change_of_shape_is_refused() {
 
 /// 65 blocks, and as many as the count can say.
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn the_number_of_blocks_is_bounded() {
     for blocks in [MAX_BLOCKS + 1, usize::from(u16::MAX)] {
-        if cfg!(miri) && blocks > MAX_BLOCKS + 1 {
-            eprintln!("{blocks} blocks take Miri minutes: not run");
-            continue;
-        }
         let error = refusal(|spec| spec.blocks = vec![spec.blocks[0].clone(); blocks]);
         assert_eq!(
             error,
@@ -277,6 +282,7 @@ fn the_number_of_blocks_is_bounded() {
 
 /// Sizes that a few bytes can name and a 32-bit target cannot count.
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn absurd_sizes_are_refused() {
     let cases: [(u16, Change); 4] = [
         // An input row of 4 GiB, and a clip of 32 GiB.
@@ -316,6 +322,7 @@ fn absurd_sizes_are_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn every_violation_of_the_mel_contract_is_refused() {
     let changes: [fn(&mut MelContract<'static>); 26] = [
         |mel| mel.fft = 0,
@@ -380,6 +387,7 @@ fn assert_contents(change: impl FnOnce(&mut Spec)) {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn labels_are_one_a_class_and_come_back_whole() {
     assert_contents(|spec| spec.labels.truncate(1));
     assert_contents(|spec| spec.labels.push("third".into()));
@@ -395,6 +403,7 @@ fn labels_are_one_a_class_and_come_back_whole() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn the_contract_the_rule_and_the_network_belong_together() {
     assert_contents(|spec| spec.decision = None);
     // The contract's rows are 8 bands of one channel.
@@ -421,6 +430,7 @@ fn thresholds_out_of_order_are_refused() {
 
 /// One row or sample more or less than follows from the geometry.
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn golden_vectors_have_the_rows_that_they_give() {
     fn golden(spec: &mut Spec) -> &mut sori_package::write::GoldenSpec {
         spec.golden.as_mut().expect("the spec has golden vectors")

@@ -208,6 +208,7 @@ fn the_prologue_is_read_in_const_context() {
 
 /// Lengths are not in the file, so a table one too short or too long must not get there.
 #[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn a_table_of_another_length_than_its_layer_is_not_written() {
     type Change = fn(&mut ConvolutionSpec);
     let changes: [Change; 6] = [
