@@ -12,7 +12,8 @@ use sori_nn::testing::{Block, Noise, Table};
 use sori_package::write::{PackageBytes, Sizes};
 use sori_package::{DecisionRule, Package, Spatial, TensorShape, Thresholds};
 
-fn golden(name: &str) -> PathBuf {
+/// A golden file.
+pub fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("golden")
         .join(name)

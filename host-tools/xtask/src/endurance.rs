@@ -13,7 +13,7 @@ const FUZZ_SECONDS: u32 = 600;
 pub(crate) const HOLDS: &str = "\
    not run here; cargo xtask endurance (about 45 minutes) holds:
      an hour of noise through the listener, a row at a time against in batches
-     Miri over sori-package and the scalar code of sori-nn and sori-listener
+     Miri over sori-package and small networks behind a listener
      each fuzz target of tests/fuzz for 10 minutes";
 
 pub(crate) fn run() -> anyhow::Result<()> {
@@ -32,8 +32,7 @@ fn soak(steps: &mut Steps) -> anyhow::Result<()> {
     ))
 }
 
-/// Interpreted code is some hundred times slower: few random cases, and no whole
-/// MobileNetV2.
+/// Interpreted code is some thousand times slower: few random cases, small networks.
 fn miri(steps: &mut Steps) -> anyhow::Result<()> {
     if !tools::succeeds("cargo", &["+nightly", "miri", "--version"]) {
         bail!("Miri is missing: rustup toolchain install nightly --component miri,rust-src");
@@ -49,8 +48,12 @@ fn miri(steps: &mut Steps) -> anyhow::Result<()> {
             "cargo +nightly miri test -p sori-package",
         ),
         (
-            "Miri: sori-nn, unit tests and random networks",
-            "cargo +nightly miri test -p sori-nn --lib --test executor -- --skip mobilenet --skip softmax --skip arena_and_stream",
+            "Miri: sori-nn, requantization and softmax",
+            "cargo +nightly miri test -p sori-nn --lib",
+        ),
+        (
+            "Miri: the listener, a moment of noise",
+            "cargo +nightly miri test -p sori-conformance --test soak",
         ),
     ] {
         steps.run(&Step::new(title, command).with(&environment))?;
