@@ -11,6 +11,7 @@ import argparse
 import json
 import subprocess
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from net import MobileNetV2, running_mean
 
 HERE = Path(__file__).parent
 ROWS_PER_PATCH = 60  # 0.96 s of 16 ms rows
+ROWS_PER_OUTPUT = 32
 POOL_ROWS = 20
 FEATURE_SCALE = 1 / 64
 
@@ -62,7 +64,7 @@ class Clips:
     """Feature rows, teacher's patches and labels of the bank, in memory."""
 
     def __init__(self, args):
-        self.rows, self.patches, self.labels, self.soft = [], [], [], None
+        self.rows, self.patches, self.labels = [], [], []
         root = args.work / "features" / "bank"
         for path in sorted(root.rglob("*.npy")):
             relative = path.relative_to(root)
@@ -76,13 +78,11 @@ class Clips:
             self.patches.append(np.load(embedding).astype(np.float32) if embedding.exists() else None)
         self.taught = all(patches is not None for patches in self.patches)
 
-    def teach(self, probabilities, mean, scale):
-        """Standardises the patches; `probabilities` maps embeddings to soft labels."""
-        self.soft = probabilities
-        self.mean, self.scale = mean, scale
-
     def batch(self, indices, patches, rng):
-        """Sequences of `patches` patches from the start of a stream, as a listener hears them."""
+        """Sequences of `patches` patches from the start of a stream, as a listener hears them.
+
+        The teacher's embeddings are `[batch, patches, 1024]`: the mean of all patches so far.
+        """
         x, embeddings, labels = [], [], []
         length = patches * ROWS_PER_PATCH
         for index in indices:
@@ -94,7 +94,7 @@ class Clips:
                 piece = torch.cat([piece, piece.flip(0).repeat(length // len(piece) + 1, 1)])[:length]
             x.append(piece)
             if self.taught:
-                embeddings.append(self.patches[index][start : start + patches].mean(0))
+                embeddings.append(prefix_means(self.patches[index][start : start + patches], patches))
             labels.append(self.labels[index])
         x = torch.stack(x).unsqueeze(1).float() * FEATURE_SCALE
         # Some bands and some time are lost now and then.
@@ -105,6 +105,12 @@ class Clips:
                 piece[:, rows : rows + rng.integers(0, 20)] = -2
         embeddings = np.stack(embeddings) if self.taught else None
         return x, embeddings, torch.tensor(labels)
+
+
+def prefix_means(patches, length):
+    """Mean of the first 1, 2, … `length` patches; a shorter clip's last mean is repeated."""
+    means = np.cumsum(patches, 0) / np.arange(1, len(patches) + 1)[:, None]
+    return means[np.minimum(np.arange(length), len(means) - 1)]
 
 
 def real_clips(args):
@@ -176,18 +182,24 @@ def train(args):
         patches = 8 if step % 6 == 5 else 4
         x, embeddings, labels = clips.batch(indices, patches, rng)
         net.train()
-        pooled = net.features(x.contiguous(memory_format=torch.channels_last)).mean((2, 3))
+        # What a listener has after each patch: a second of sound must be worth something.
+        rows = running_mean(net.rows(x.contiguous(memory_format=torch.channels_last)), POOL_ROWS)
+        ends = [min(round((p + 1) * ROWS_PER_PATCH / ROWS_PER_OUTPUT), rows.shape[1]) for p in range(patches)]
+        pooled = rows[:, [end - 1 for end in ends]]
         logits = net.classifier(pooled)
         known = labels >= 0
         loss = torch.zeros(())
         if known.any():
-            hard = F.cross_entropy(logits[known], labels[known], label_smoothing=0.1)
+            repeated = labels[known, None].expand(-1, patches).flatten()
+            hard = F.cross_entropy(logits[known].flatten(0, 1), repeated, label_smoothing=0.1)
             loss = loss + (0.5 if clips.taught else 1.0) * hard
         if clips.taught:
-            target = (torch.from_numpy(embeddings) - mean) / scale
+            target = (torch.from_numpy(embeddings).float() - mean) / scale
             distance = F.smooth_l1_loss(regressor(pooled), target.clamp(-4, 4))
-            soft = torch.tensor(judge.predict_proba(embeddings), dtype=torch.float32)
-            loss = loss + 4 * distance + F.kl_div(F.log_softmax(logits, 1), soft, reduction="batchmean")
+            soft = judge.predict_proba(embeddings.reshape(-1, embeddings.shape[-1]))
+            soft = torch.tensor(soft, dtype=torch.float32)
+            divergence = F.kl_div(F.log_softmax(logits.flatten(0, 1), 1), soft, reduction="batchmean")
+            loss = loss + 4 * distance + divergence
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 5.0)
@@ -239,11 +251,15 @@ def export(args, net):
     net.eval()
     args.onnx.parent.mkdir(parents=True, exist_ok=True)
     partial = args.onnx.with_suffix(".partial")
-    torch.onnx.export(
-        net.to(memory_format=torch.contiguous_format), (torch.zeros(1, 1, 622, 64),), str(partial),
-        input_names=["features"], output_names=["logits"], dynamic_axes={"features": {2: "rows"}},
-        opset_version=17, dynamo=False,
-    )
+    with warnings.catch_warnings():
+        # The older exporter folds batch norm, which makes the smaller file; torch would
+        # rather have the newer one used.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            net.to(memory_format=torch.contiguous_format), (torch.zeros(1, 1, 622, 64),), str(partial),
+            input_names=["features"], output_names=["logits"], dynamic_axes={"features": {2: "rows"}},
+            opset_version=17, dynamo=False,
+        )
     model = onnx.load(partial)
     entry = model.metadata_props.add()
     entry.key, entry.value = "sori.contract", (HERE / "contract.toml").read_text()

@@ -25,7 +25,7 @@ mod verify;
 pub use clip::{Clip, ClipSummary};
 pub use decider::{Decider, Verdict};
 pub use error::Error;
-pub use listener::{Decision, Event, Listener, Memory};
+pub use listener::{Decision, Event, Listener, Memory, NOTHING_HEARD};
 pub use verify::{Mismatch, Verified, verify};
 
 /// Most classes that a listener decides between.

@@ -177,7 +177,8 @@ impl<'p, 'a> Listener<'p, 'a> {
     }
 }
 
-const NOTHING_HEARD: Decision = Decision {
+/// The decision before any sound.
+pub const NOTHING_HEARD: Decision = Decision {
     verdict: Verdict::Unknown,
     probabilities_q15: Probabilities::new(),
     level_dbfs_q8: sori_dsp::Row::SILENT,

@@ -1,5 +1,7 @@
 //! What a network costs, for people: layers, multiplications, bytes.
 
+use core::fmt;
+
 use sori_package::{Convolution, Package, Spatial, TensorShape};
 
 use crate::plan::{delay_rows, history_len};
@@ -21,6 +23,19 @@ pub enum LayerKind {
     Classifier,
 }
 
+impl fmt::Display for LayerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stem => f.write_str("stem"),
+            Self::Expansion(n) => write!(f, "block {n} expansion"),
+            Self::Depthwise(n) => write!(f, "block {n} depthwise"),
+            Self::Projection(n) => write!(f, "block {n} projection"),
+            Self::Head => f.write_str("head"),
+            Self::Classifier => f.write_str("classifier"),
+        }
+    }
+}
+
 /// One layer of a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layer {
@@ -36,6 +51,8 @@ pub struct Layer {
     pub residual: bool,
     /// Multiplications for one output row.
     pub macs_per_row: u64,
+    /// Weights and biases, as the trained network counts them.
+    pub parameters: usize,
     /// Bytes of weights, biases, multipliers, shifts and residual factors.
     pub weight_bytes: usize,
     /// Bytes that the layer keeps between rows.
@@ -64,6 +81,7 @@ impl Layer {
             spatial: convolution.spatial,
             residual: false,
             macs_per_row: (convolution.output.row_len() * taps) as u64,
+            parameters: convolution.kernel.weights.len() + channels,
             // int8 weights; i32 bias, i32 multiplier and u8 shift a channel.
             weight_bytes: convolution.kernel.weights.len() + 9 * channels,
             state_bytes: convolution.spatial.map_or(0, |_| history_len(convolution)),
@@ -106,6 +124,7 @@ pub fn for_each_layer(package: &Package<'_>, on_layer: &mut impl FnMut(Layer)) {
         spatial: None,
         residual: false,
         macs_per_row: (classifier.classes * channels) as u64,
+        parameters: classifier.kernel.weights.len() + classifier.classes,
         weight_bytes: classifier.kernel.weights.len() + 9 * classifier.classes,
         state_bytes: (classifier.pool_rows + 2) * classifier.classes * size_of::<i32>()
             + classifier.classes,

@@ -1,7 +1,8 @@
 //! Golden vectors: made once when a package is built, reproduced by every target.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use sori_dsp::FrontEnd;
+use sori_listener::{Memory, Mismatch, Verified};
 use sori_nn::Network;
 use sori_package::write::GoldenSpec;
 use sori_package::{MelContract, Package};
@@ -88,61 +89,28 @@ fn bytes(arena: &mut [u32]) -> &mut [u8] {
     bytemuck::cast_slice_mut(arena)
 }
 
-/// What [`verify`] compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Verified {
-    /// Feature rows computed from the golden audio; 0 for packages without audio.
-    pub feature_rows: usize,
-    /// Output rows, for each of the stripes.
-    pub output_rows: usize,
-    /// Stripes the network ran with.
-    pub stripes: [usize; 3],
-}
+/// Rows at a time that [`verify`] runs the network with.
+pub const VERIFIED_STRIPES: [usize; 3] = [1, 7, 128];
 
-/// Computes the golden vectors again and compares every bit.
+/// Computes the golden vectors again, with several numbers of rows at a time, and
+/// compares every bit.
 ///
 /// # Errors
-/// Says where the first difference is.
-pub fn verify(package: &Package<'_>) -> Result<Verified> {
-    let golden = package
-        .golden()
-        .context("the package has no golden vectors: quantize the model again")?;
-    let row_len = package.input().row_len();
-    let mut feature_rows = 0;
-    if let (Some(audio), Some(mel)) = (golden.audio, package.mel()) {
-        let computed = features(&mel, audio)?;
-        feature_rows = computed.len() / row_len;
-        equal("feature row", &computed, golden.features, row_len)?;
+/// The first difference.
+pub fn verify(package: &Package<'_>) -> Result<Verified, Mismatch> {
+    let frontend_len = package.mel().map_or(0, |mel| FrontEnd::workspace_len(&mel));
+    let mut frontend = vec![0; frontend_len];
+    let mut verified = Verified {
+        feature_rows: 0,
+        output_rows: 0,
+    };
+    for stripe in VERIFIED_STRIPES {
+        let mut arena = aligned_arena(package, stripe);
+        let memory = Memory {
+            frontend: &mut frontend,
+            arena: bytes(&mut arena),
+        };
+        verified = sori_listener::verify(package, memory, stripe)?;
     }
-    let classes = package.classifier().classes;
-    let stripes = [1, 7, 128];
-    for stripe in stripes {
-        let computed = logits(package, golden.features, stripe)?;
-        equal("logits of output row", &computed, golden.logits, classes)
-            .with_context(|| format!("with stripes of {stripe} rows"))?;
-    }
-    Ok(Verified {
-        feature_rows,
-        output_rows: golden.logits.len() / classes,
-        stripes,
-    })
-}
-
-fn equal(what: &str, computed: &[i8], golden: &[i8], row_len: usize) -> Result<()> {
-    ensure!(
-        computed.len() == golden.len(),
-        "{} {what}s were computed and the package has {}: this build computes other bits than the one that made the package",
-        computed.len() / row_len,
-        golden.len() / row_len
-    );
-    if let Some(at) = computed.iter().zip(golden).position(|(a, b)| a != b) {
-        anyhow::bail!(
-            "{what} {} differs at position {}: {} instead of {}: this build computes other bits than the one that made the package",
-            at / row_len,
-            at % row_len,
-            computed[at],
-            golden[at]
-        );
-    }
-    Ok(())
+    Ok(verified)
 }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! [`quantize`] does all of it; [`contract`] is what the network was trained on;
-//! [`verify`] runs a package's golden vectors again.
+//! [`verify`] computes a package's golden vectors again.
 //!
 //! # What it will not do
 //! Decode audio or read folders (the `sori` command does), retrain, or take networks
@@ -40,7 +40,7 @@ use tract_onnx::pb::ModelProto;
 
 use contract::Contract;
 use float::FloatNetwork;
-pub use golden::{Verified, verify};
+pub use golden::{VERIFIED_STRIPES, verify};
 use measure::{measure, roles};
 use ranges::{Observed, dequantize};
 use reference::Reference;

@@ -258,17 +258,27 @@ impl AudioFile {
     }
 }
 
+/// A sample of full scale ±1 in 24-bit scale, clipped; none when it is no number.
+pub(crate) fn from_float(x: f64) -> Option<i32> {
+    let scaled = (x * f64::from(FULL_SCALE)).round();
+    let clipped = scaled.clamp(f64::from(-FULL_SCALE), f64::from(FULL_SCALE - 1));
+    x.is_finite().then_some(clipped as i32)
+}
+
+/// Mean over the channels, rounded to nearest with halves going up.
+pub(crate) fn mean(sum: i64, channels: usize) -> i32 {
+    let divisor = channels.max(1) as i64;
+    (sum + divisor / 2).div_euclid(divisor) as i32
+}
+
 /// Averages the channels into `mono`; returns how many values were no numbers.
 fn mix_down(buffer: &AudioBufferRef<'_>, mono: &mut Vec<i32>) -> u64 {
     let mut not_a_number = 0;
-    let mut from_float = |x: f64| {
-        if x.is_finite() {
-            let scaled = (x * f64::from(FULL_SCALE)).round();
-            scaled.clamp(f64::from(-FULL_SCALE), f64::from(FULL_SCALE - 1)) as i32
-        } else {
+    let mut or_silence = |x: f64| {
+        from_float(x).unwrap_or_else(|| {
             not_a_number += 1;
             0
-        }
+        })
     };
     match buffer {
         AudioBufferRef::U8(b) => average(b, |x| (i32::from(x) - 0x80) << 16, mono),
@@ -279,26 +289,22 @@ fn mix_down(buffer: &AudioBufferRef<'_>, mono: &mut Vec<i32>) -> u64 {
         AudioBufferRef::S16(b) => average(b, sori_dsp::from_i16, mono),
         AudioBufferRef::S24(b) => average(b, |x| x.inner(), mono),
         AudioBufferRef::S32(b) => average(b, sori_dsp::from_i32, mono),
-        AudioBufferRef::F32(b) => average(b, |x| from_float(x.into()), mono),
-        AudioBufferRef::F64(b) => average(b, from_float, mono),
+        AudioBufferRef::F32(b) => average(b, |x| or_silence(x.into()), mono),
+        AudioBufferRef::F64(b) => average(b, or_silence, mono),
     }
     not_a_number
 }
 
-/// Mean over the channels, rounded to nearest with halves going up.
 fn average<S: Sample>(
     buffer: &AudioBuffer<S>,
     mut to_sample: impl FnMut(S) -> i32,
     mono: &mut Vec<i32>,
 ) {
     let channels = buffer.spec().channels.count();
-    let divisor = channels.max(1) as i64;
     mono.clear();
     mono.extend((0..buffer.frames()).map(|frame| {
-        let sum: i64 = (0..channels)
-            .map(|channel| i64::from(to_sample(buffer.chan(channel)[frame])))
-            .sum();
-        (sum + divisor / 2).div_euclid(divisor) as i32
+        let of_channel = |channel| i64::from(to_sample(buffer.chan(channel)[frame]));
+        mean((0..channels).map(of_channel).sum(), channels)
     }));
 }
 

@@ -5,33 +5,46 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+/// Failures that have an exit code of their own. The text says what to do.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// A combination of arguments, or a missing input, that clap cannot see.
+    Usage(String),
+    /// A quantization that costs more than `--gate` allows.
+    Gate(String),
+    /// No such microphone.
+    #[cfg(feature = "microphone")]
+    NoDevice(String),
+    /// A package that parses but cannot do what was asked of it.
+    Incompatible(String),
+}
+
 const RUNTIME: u8 = 1;
-const GATE_FAILED: u8 = 3;
 const INCOMPATIBLE: u8 = 5;
 
-/// A package that parses but cannot do what was asked of it.
-#[derive(Debug)]
-pub(crate) struct Incompatible(pub(crate) String);
-
-impl fmt::Display for Incompatible {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Gate(_) => 3,
+            #[cfg(feature = "microphone")]
+            Self::NoDevice(_) => 4,
+            Self::Incompatible(_) => INCOMPATIBLE,
+        }
     }
 }
 
-impl Error for Incompatible {}
-
-/// A quantization that costs more than `--gate` allows.
-#[derive(Debug)]
-pub(crate) struct GateFailed(pub(crate) String);
-
-impl fmt::Display for GateFailed {
+impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::Usage(text) | Self::Gate(text) | Self::Incompatible(text) => f.write_str(text),
+            #[cfg(feature = "microphone")]
+            Self::NoDevice(text) => f.write_str(text),
+        }
     }
 }
 
-impl Error for GateFailed {}
+impl Error for Failure {}
 
 /// Prints the error on one line of stderr and picks the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
@@ -50,16 +63,13 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
 }
 
 fn code(error: &anyhow::Error) -> u8 {
-    let incompatible = |error: &(dyn Error + 'static)| {
-        error.is::<sori_package::Error>() || error.is::<Incompatible>()
-    };
-    if error.chain().any(incompatible) {
-        INCOMPATIBLE
-    } else if error.is::<GateFailed>() {
-        GATE_FAILED
-    } else {
-        RUNTIME
-    }
+    let known = error.chain().find_map(|error| {
+        if error.is::<sori_package::Error>() {
+            return Some(INCOMPATIBLE);
+        }
+        error.downcast_ref::<Failure>().map(Failure::code)
+    });
+    known.unwrap_or(RUNTIME)
 }
 
 #[cfg(test)]
@@ -69,12 +79,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_package_error_keeps_its_code_under_context() {
-        let error = Err::<(), _>(sori_package::Error::NotAPackage)
-            .context("cannot use a.sori")
-            .unwrap_err();
-        assert_eq!(code(&error), INCOMPATIBLE);
-        assert_eq!(code(&GateFailed("too noisy".into()).into()), GATE_FAILED);
-        assert_eq!(code(&anyhow::anyhow!("disk full")), RUNTIME);
+    fn a_failure_keeps_its_code_under_context() {
+        let under_context = |error: anyhow::Error| code(&error.context("cannot use a.sori"));
+        assert_eq!(under_context(sori_package::Error::NotAPackage.into()), 5);
+        assert_eq!(
+            under_context(Failure::Incompatible("no mel".into()).into()),
+            5
+        );
+        assert_eq!(under_context(Failure::Gate("too noisy".into()).into()), 3);
+        assert_eq!(under_context(Failure::Usage("pipe it in".into()).into()), 2);
+        let plain = Err::<(), _>(io::Error::other("disk full")).context("cannot write");
+        assert_eq!(code(&plain.unwrap_err()), 1);
     }
 }

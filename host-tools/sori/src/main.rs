@@ -1,18 +1,24 @@
 //! The `sori` command.
 //!
 //! One module per command under `commands`; what they share is `audio` (any file
-//! to mono samples), `frontend` (to feature rows), `package` (any package to
-//! aligned bytes), `output` (files that appear whole or not at all) and `exit` (what
-//! the exit code says).
+//! to mono samples), `frontend` (to feature rows), `hearing` (to an answer), `batch`
+//! (many of them on all cores), `package` (any package to aligned bytes), `output`
+//! (files that appear whole or not at all, tables) and `exit` (what the exit code says).
 #![forbid(unsafe_code)]
 
 mod audio;
+mod batch;
 mod commands;
+mod confusion;
 mod exit;
 mod frontend;
+mod hearing;
+#[cfg(feature = "microphone")]
+mod microphone;
 mod npy;
 mod output;
 mod package;
+mod pcm;
 
 use std::process::ExitCode;
 

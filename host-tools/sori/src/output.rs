@@ -64,6 +64,18 @@ pub(crate) fn align_right(table: &mut Table, columns: &[usize]) {
     }
 }
 
+/// A bar of `cells` characters, filled to `fraction`.
+pub(crate) fn bar(fraction: f64, cells: usize) -> String {
+    const PARTS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
+    let eighths = (fraction.clamp(0.0, 1.0) * 8.0 * cells as f64).round() as usize;
+    let mut bar = "█".repeat(eighths / 8);
+    if !eighths.is_multiple_of(8) {
+        bar.push(PARTS[eighths % 8]);
+    }
+    let missing = cells - eighths.div_ceil(8);
+    bar + &" ".repeat(missing)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,5 +87,15 @@ mod tests {
         std::fs::create_dir_all(taken.join("a folder is in the way")).unwrap();
         assert!(write_atomically(&taken, b"bytes").is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_bar_has_its_width_at_every_fraction() {
+        for n in -1..=33 {
+            let bar = bar(f64::from(n) / 32.0, 4);
+            assert_eq!(bar.chars().count(), 4, "{n}: {bar:?}");
+        }
+        assert_eq!(bar(0.5, 4), "██  ");
+        assert_eq!(bar(1.0 / 32.0, 4), "▏   ");
     }
 }

@@ -1,4 +1,4 @@
-//! Packages from files.
+//! Packages from files, and the one that is built in.
 
 use std::path::Path;
 
@@ -6,13 +6,29 @@ use anyhow::{Context as _, Result};
 use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
 
-use crate::exit::Incompatible;
+use crate::exit::Failure;
+
+/// The genre model that every command uses when none is named.
+static GENRE: &[u8] = include_bytes!("../../../models/genre/genre.sori");
 
 /// A package file in memory, aligned as its tables need.
 pub(crate) fn read(path: &Path) -> Result<PackageBytes> {
     let bytes = std::fs::read(path)
         .with_context(|| format!("cannot read {}: check the path", path.display()))?;
     Ok(PackageBytes::copy_from(&bytes))
+}
+
+/// The package that `--model` names, or the built-in one.
+pub(crate) fn read_or_built_in(path: Option<&Path>) -> Result<PackageBytes> {
+    match path {
+        Some(path) => read(path),
+        None => Ok(PackageBytes::copy_from(GENRE)),
+    }
+}
+
+/// What to call it in messages.
+pub(crate) fn name(path: Option<&Path>) -> &Path {
+    path.unwrap_or(Path::new("the built-in genre.sori"))
 }
 
 /// Parses it, naming the file when it cannot be used.
@@ -23,7 +39,7 @@ pub(crate) fn parse<'a>(bytes: &'a PackageBytes, path: &Path) -> Result<Package<
 /// Its mel contract; a package without one takes feature rows only.
 pub(crate) fn mel<'a>(package: &Package<'a>, path: &Path) -> Result<MelContract<'a>> {
     package.mel().ok_or_else(|| {
-        Incompatible(format!(
+        Failure::Incompatible(format!(
             "{} has no mel contract and takes feature rows only: quantize it with --contract FILE.toml",
             path.display()
         ))

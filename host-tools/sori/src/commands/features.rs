@@ -3,14 +3,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
-use rayon::prelude::*;
 use sori_dsp::design::MelSpec;
 use sori_package::MelContract;
 use sori_quantize::contract::Contract;
 
-use crate::{audio, frontend, npy, output, package};
+use crate::{audio, batch, frontend, npy, output, package};
 
 #[derive(Debug, Args)]
 pub(crate) struct Features {
@@ -49,31 +48,14 @@ impl Features {
 
     fn write_all(&self, mel: &MelContract<'_>) -> Result<()> {
         let sources = audio::find(&self.inputs)?;
-        let bar = output::progress(sources.len());
-        let failed = sources
-            .par_iter()
-            .filter(|source| {
-                let result = self.write_one(mel, source);
-                bar.inc(1);
-                match result {
-                    Ok(warnings) => {
-                        for warning in warnings {
-                            bar.suspend(|| eprintln!("sori: {}: {warning}", source.path.display()));
-                        }
-                        false
-                    }
-                    Err(error) => {
-                        bar.suspend(|| eprintln!("sori: {error:#}"));
-                        true
-                    }
-                }
-            })
-            .count();
-        bar.finish_and_clear();
-        if failed > 0 {
-            bail!("{failed} of {} files failed", sources.len());
-        }
-        Ok(())
+        batch::run(
+            &sources,
+            |source| self.write_one(mel, source),
+            |source, warnings| {
+                batch::warn(source, warnings.as_deref().unwrap_or_default());
+                Ok(())
+            },
+        )
     }
 
     fn write_one(&self, mel: &MelContract<'_>, source: &audio::Source) -> Result<Vec<String>> {

@@ -1,8 +1,13 @@
 //! One module per command.
 
+mod classify;
 mod completions;
+mod eval;
 mod features;
+mod inspect;
+mod listen;
 mod quantize;
+mod verify;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -10,10 +15,20 @@ use clap::Subcommand;
 /// What `sori` can do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Write the front end's int8 rows of audio files as .npy, for training
-    Features(features::Features),
+    /// Name the genre of audio files
+    Classify(classify::Classify),
+    /// Name the genre of sound as it comes in
+    Listen(listen::Listen),
+    /// Measure accuracy on a folder of labelled audio
+    Eval(eval::Eval),
     /// Turn a trained MobileNetV2 (ONNX) into an int8 package
     Quantize(quantize::Quantize),
+    /// Show what is in a package: layers, sizes, mel contract, provenance
+    Inspect(inspect::Inspect),
+    /// Check that this machine computes the bits that a package promises
+    Verify(verify::Verify),
+    /// Write the front end's int8 rows of audio files as .npy, for training
+    Features(features::Features),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
@@ -21,8 +36,13 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self) -> Result<()> {
         match self {
-            Self::Features(command) => command.run(),
+            Self::Classify(command) => command.run(),
+            Self::Listen(command) => command.run(),
+            Self::Eval(command) => command.run(),
             Self::Quantize(command) => command.run(),
+            Self::Inspect(command) => command.run(),
+            Self::Verify(command) => command.run(),
+            Self::Features(command) => command.run(),
             Self::Completions(command) => command.run(),
         }
     }

@@ -9,7 +9,7 @@ use sori_package::TensorShape;
 use sori_quantize::contract::Contract;
 use sori_quantize::{Gate, Quantized, Report, Request, Rows};
 
-use crate::exit::GateFailed;
+use crate::exit::Failure;
 use crate::{audio, frontend, output};
 
 #[derive(Debug, Args)]
@@ -90,7 +90,7 @@ impl Quantize {
             failed += u32::from(!passed);
         }
         if failed > 0 {
-            return Err(GateFailed(format!(
+            return Err(Failure::Gate(format!(
                 "{} not written: quantization costs more than --gate allows; calibrate on audio closer to what the network will hear, or train it with less extreme weights",
                 self.out.display()
             ))

@@ -1,0 +1,114 @@
+//! Many files on all cores, answered in their order.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc;
+
+use anyhow::{Result, bail};
+use indicatif::ProgressBar;
+use rayon::prelude::*;
+
+use crate::audio::Source;
+use crate::output;
+
+/// Works on every file; `on_done` gets the results on the calling thread, in the order
+/// of the files, each as soon as those before it are there.
+///
+/// A file that fails is reported on stderr and the others go on.
+///
+/// # Errors
+/// Says at the end how many files failed; stops at once when `on_done` fails, which
+/// means that nobody reads the results any more.
+pub(crate) fn run<T: Send>(
+    sources: &[Source],
+    work: impl Fn(&Source) -> Result<T> + Sync,
+    mut on_done: impl FnMut(&Source, &Result<T>) -> Result<()>,
+) -> Result<()> {
+    let bar = output::progress(sources.len());
+    let mut failed = 0;
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel();
+        scope.spawn(|| {
+            let sender = sender;
+            // The receiver is gone when `on_done` failed: that ends the work.
+            let _ = sources
+                .par_iter()
+                .enumerate()
+                .try_for_each_with(sender, |sender, (n, source)| sender.send((n, work(source))));
+        });
+        let mut early = BTreeMap::new();
+        let mut next = 0;
+        for (n, result) in receiver {
+            bar.inc(1);
+            early.insert(n, result);
+            while let Some(result) = early.remove(&next) {
+                if let Err(error) = &result {
+                    failed += 1;
+                    complain(&bar, &format!("{error:#}"));
+                }
+                bar.suspend(|| on_done(&sources[next], &result))?;
+                next += 1;
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    bar.finish_and_clear();
+    if failed > 0 {
+        bail!("{failed} of {} files failed", sources.len());
+    }
+    Ok(())
+}
+
+/// What a person should know of a file that was used all the same.
+pub(crate) fn warn(source: &Source, warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("sori: {}: {warning}", source.path.display());
+    }
+}
+
+fn complain(bar: &ProgressBar, message: &str) {
+    bar.suspend(|| eprintln!("sori: {message}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources(n: usize) -> Vec<Source> {
+        let named = |n: usize| Source {
+            path: format!("{n}.wav").into(),
+            relative: format!("{n}.wav").into(),
+        };
+        (0..n).map(named).collect()
+    }
+
+    /// The first file takes longest, so that later ones wait for it.
+    #[test]
+    fn results_come_in_order_and_a_failure_does_not_stop_the_others() {
+        let mut seen = Vec::new();
+        let error = run(
+            &sources(9),
+            |source| {
+                let n: u64 = source.path.file_stem().unwrap().to_str().unwrap().parse()?;
+                std::thread::sleep(std::time::Duration::from_millis(9 - n));
+                match n {
+                    4 => bail!("4 is damaged"),
+                    n => Ok(n),
+                }
+            },
+            |_, result| {
+                seen.push(result.as_ref().ok().copied());
+                Ok(())
+            },
+        )
+        .unwrap_err();
+        let expected = [0, 1, 2, 3, 4, 5, 6, 7, 8].map(|n| (n != 4).then_some(n));
+        assert_eq!(seen, expected);
+        assert_eq!(error.to_string(), "1 of 9 files failed");
+    }
+
+    #[test]
+    fn nobody_listening_ends_the_work() {
+        let error = run(&sources(500), |_| Ok(()), |_, _| bail!("closed")).unwrap_err();
+        assert_eq!(error.to_string(), "closed");
+    }
+}

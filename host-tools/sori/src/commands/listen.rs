@@ -1,0 +1,259 @@
+//! `sori listen`: the genre of sound as it comes in.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use serde::Serialize;
+use sori_listener::{Decision, Event, Listener, Verdict};
+
+use crate::exit::Failure;
+use crate::hearing::{self, Workspace};
+use crate::pcm::{Encoding, Layout, PcmReader};
+use crate::{output, package};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: arecord -q -f S16_LE -r 16000 -c 1 | sori listen")]
+pub(crate) struct Listen {
+    /// The package; without it the genre model that is built in
+    #[arg(long, value_name = "FILE.sori")]
+    model: Option<PathBuf>,
+    /// Samples a second on standard input, 8000 to 192000; a WAV header overrides it
+    #[arg(long, value_name = "HZ", default_value_t = 16_000)]
+    rate: u32,
+    /// How the samples on standard input are stored
+    #[arg(long, value_enum, default_value = "S16_LE", ignore_case = true)]
+    format: Encoding,
+    /// Channels on standard input
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
+    channels: u8,
+    /// Listen to this channel, from 0, instead of the mean of all
+    #[arg(long, value_name = "N")]
+    channel: Option<usize>,
+    /// Listen to a microphone of this machine instead of standard input
+    #[cfg(feature = "microphone")]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "default")]
+    microphone: Option<String>,
+    /// One JSON object a decision, on a line of its own
+    #[arg(long)]
+    json: bool,
+}
+
+impl Listen {
+    pub(crate) fn run(self) -> Result<()> {
+        let bytes = package::read_or_built_in(self.model.as_deref())?;
+        let name = package::name(self.model.as_deref());
+        let package = package::parse(&bytes, name)?;
+        let mel = package::mel(&package, name)?;
+        let labels: Vec<&str> = package.labels().collect();
+        let mut workspace = Workspace::new(&package, &mel);
+        let mut display = Display::new(self.json, labels);
+
+        #[cfg(feature = "microphone")]
+        if let Some(microphone) = &self.microphone {
+            let microphone = crate::microphone::Microphone::open(microphone, self.channel)?;
+            let rate_hz = microphone.rate_hz();
+            let mut listener = workspace.listener(&package, rate_hz)?;
+            display.settings(&microphone.describe());
+            return microphone.run(&mut |samples| display.hear(&mut listener, samples));
+        }
+
+        if io::stdin().is_terminal() {
+            return Err(Failure::Usage(
+                "nothing is piped in; for instance: arecord -q -f S16_LE -r 16000 -c 1 | sori listen"
+                    .into(),
+            )
+            .into());
+        }
+        let layout = Layout {
+            encoding: self.format,
+            rate_hz: self.rate,
+            channels: self.channels.into(),
+            channel: self.channel,
+        };
+        let mut input = PcmReader::new(io::stdin().lock(), layout)?;
+        let Layout {
+            encoding,
+            rate_hz,
+            channels,
+            ..
+        } = input.layout();
+        let mut listener = workspace
+            .listener(&package, rate_hz)
+            .context("standard input")?;
+        display.settings(&format!(
+            "standard input, {encoding:?}, {rate_hz} Hz, channels: {channels}"
+        ));
+        while let Some(samples) = input.next_block()? {
+            display.hear(&mut listener, samples)?;
+        }
+        display.finish(&mut listener)
+    }
+}
+
+/// Version of the JSON lines.
+const SCHEMA_VERSION: u32 = 1;
+
+/// A line of `--json`.
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    schema_version: u32,
+    time_s: f64,
+    verdict: &'a str,
+    /// Of the most probable label, smoothed.
+    best: Option<&'a str>,
+    confidence: Option<f64>,
+    level_dbfs: f64,
+}
+
+/// Where decisions appear: one line that is rewritten on a terminal, a line a change
+/// elsewhere, or JSON.
+struct Display<'l> {
+    labels: Vec<&'l str>,
+    form: Form,
+    latest: Decision,
+    heard_any: bool,
+    shown: Option<Verdict>,
+    rows: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Live,
+    Changes,
+    Json,
+}
+
+/// The live line is rewritten every so many rows: about ten times a second.
+const ROWS_PER_REFRESH: u32 = 6;
+
+impl<'l> Display<'l> {
+    fn new(json: bool, labels: Vec<&'l str>) -> Self {
+        let form = match json {
+            true => Form::Json,
+            false if io::stdout().is_terminal() => Form::Live,
+            false => Form::Changes,
+        };
+        Self {
+            labels,
+            form,
+            latest: sori_listener::NOTHING_HEARD,
+            heard_any: false,
+            shown: None,
+            rows: 0,
+        }
+    }
+
+    /// Resolved settings, for people.
+    fn settings(&self, text: &str) {
+        if self.form != Form::Json {
+            eprintln!("listening to {text}; end with Ctrl-C");
+        }
+    }
+
+    fn hear(&mut self, listener: &mut Listener<'_, '_>, samples: &[i32]) -> Result<()> {
+        let mut result = Ok(());
+        listener.push(samples, &mut |event| {
+            if result.is_ok() {
+                result = self.show(&event);
+            }
+        });
+        result
+    }
+
+    fn show(&mut self, event: &Event<'_>) -> Result<()> {
+        match *event {
+            Event::Row { level_dbfs_q8, .. } => {
+                self.heard_any = true;
+                self.latest.level_dbfs_q8 = level_dbfs_q8;
+                self.rows += 1;
+                if self.form == Form::Live && self.rows.is_multiple_of(ROWS_PER_REFRESH) {
+                    self.rewrite()?;
+                }
+            }
+            Event::Output { .. } => {}
+            Event::Decision(decision) => {
+                self.latest = decision.clone();
+                match self.form {
+                    Form::Live => self.rewrite()?,
+                    Form::Json => println_checked(&serde_json::to_string(&self.line())?)?,
+                    Form::Changes if self.shown != Some(decision.verdict) => {
+                        println_checked(&self.text())?;
+                    }
+                    Form::Changes => {}
+                }
+                self.shown = Some(decision.verdict);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, listener: &mut Listener<'_, '_>) -> Result<()> {
+        let mut result = Ok(());
+        listener.finish(&mut |event| {
+            if result.is_ok() {
+                result = self.show(&event);
+            }
+        });
+        result?;
+        if self.form == Form::Live {
+            println_checked("")?;
+        }
+        if !self.heard_any {
+            anyhow::bail!("the sound ended before the first window was full: send more");
+        }
+        Ok(())
+    }
+
+    /// The most probable label and its probability.
+    fn best(&self) -> Option<(&'l str, f64)> {
+        let probabilities = self.latest.probabilities_q15.iter().enumerate();
+        let (best, &p) = probabilities.rev().max_by_key(|&(_, p)| p)?;
+        Some((self.labels.get(best)?, hearing::fraction(p)))
+    }
+
+    fn line(&self) -> Line<'l> {
+        let best = self.best();
+        Line {
+            schema_version: SCHEMA_VERSION,
+            time_s: self.latest.time_ms as f64 / 1000.0,
+            verdict: hearing::name(self.latest.verdict, &self.labels),
+            best: best.map(|(label, _)| label),
+            confidence: best.map(|(_, p)| p),
+            level_dbfs: hearing::decibels(self.latest.level_dbfs_q8),
+        }
+    }
+
+    fn text(&self) -> String {
+        let seconds = self.latest.time_ms / 1000;
+        let verdict = hearing::name(self.latest.verdict, &self.labels);
+        let confidence = match self.best() {
+            Some((label, p)) if label == verdict => {
+                format!("{} {:3.0} %", output::bar(p, 10), 100.0 * p)
+            }
+            Some((label, p)) => format!("perhaps {label}, {:.0} %", 100.0 * p),
+            None => String::new(),
+        };
+        format!(
+            "{:02}:{:02}  {verdict:10} {confidence:24} {:4.0} dBFS",
+            seconds / 60,
+            seconds % 60,
+            hearing::decibels(self.latest.level_dbfs_q8)
+        )
+    }
+
+    fn rewrite(&self) -> Result<()> {
+        // Back to the start of the line, and what the last text left over is cleared.
+        let mut stdout = io::stdout();
+        write!(stdout, "\r{}\x1b[K", self.text())?;
+        stdout.flush()?;
+        Ok(())
+    }
+}
+
+/// `println!` panics when the reader is gone; this is an error like any other.
+fn println_checked(text: &str) -> Result<()> {
+    writeln!(io::stdout(), "{text}")?;
+    Ok(())
+}

@@ -1,0 +1,153 @@
+//! A microphone of this machine (feature `microphone`).
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use cpal::traits::{DeviceTrait as _, HostTrait as _, StreamTrait as _};
+use cpal::{Device, FromSample, I24, SampleFormat, SizedSample, Stream, StreamConfig};
+
+use crate::audio;
+use crate::exit::Failure;
+
+/// Blocks that may wait for the network; a few seconds at the usual block sizes.
+const QUEUE: usize = 256;
+
+/// After so long without a sample the microphone counts as gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// An open microphone, which delivers mono samples in 24-bit scale.
+pub(crate) struct Microphone {
+    name: String,
+    config: StreamConfig,
+    blocks: Receiver<Vec<i32>>,
+    /// Sound flows for as long as this lives.
+    _stream: Stream,
+}
+
+impl Microphone {
+    /// Opens `default`, or the first whose name contains `name`, at what it prefers; of
+    /// several channels the mean, or the one that is asked for.
+    pub(crate) fn open(name: &str, channel: Option<usize>) -> Result<Self> {
+        let device = find(name)?;
+        let name = device
+            .description()
+            .map_or_else(|_| name.into(), |d| d.to_string());
+        let cannot = || format!("cannot open the microphone {name}");
+        let preferred = device.default_input_config().with_context(cannot)?;
+        let config = preferred.config();
+        if channel.is_some_and(|channel| channel >= config.channels.into()) {
+            bail!("{name} has {} channels, counted from 0", config.channels);
+        }
+        let (sender, blocks) = mpsc::sync_channel(QUEUE);
+        let route = Route {
+            channels: config.channels.into(),
+            channel,
+            sender,
+        };
+        let stream = match preferred.sample_format() {
+            SampleFormat::U8 => route.stream::<u8>(&device, config),
+            SampleFormat::I16 => route.stream::<i16>(&device, config),
+            SampleFormat::I24 => route.stream::<I24>(&device, config),
+            SampleFormat::I32 => route.stream::<i32>(&device, config),
+            SampleFormat::F32 => route.stream::<f32>(&device, config),
+            SampleFormat::F64 => route.stream::<f64>(&device, config),
+            other => bail!("{name} delivers {other} samples, which are not supported"),
+        };
+        let stream = stream.with_context(cannot)?;
+        stream.play().with_context(cannot)?;
+        Ok(Self {
+            name,
+            config,
+            blocks,
+            _stream: stream,
+        })
+    }
+
+    pub(crate) fn rate_hz(&self) -> u32 {
+        self.config.sample_rate
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        let StreamConfig {
+            channels,
+            sample_rate,
+            ..
+        } = self.config;
+        format!("{}, {sample_rate} Hz, channels: {channels}", self.name)
+    }
+
+    /// Hands on blocks of samples until the microphone goes or `on_samples` fails.
+    pub(crate) fn run(&self, on_samples: &mut impl FnMut(&[i32]) -> Result<()>) -> Result<()> {
+        loop {
+            match self.blocks.recv_timeout(PATIENCE) {
+                Ok(samples) => on_samples(&samples)?,
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::NoDevice(format!(
+                        "{} delivers nothing any more: plug it in and start again",
+                        self.name
+                    ))
+                    .into());
+                }
+            }
+        }
+    }
+}
+
+fn find(name: &str) -> Result<Device> {
+    let host = cpal::default_host();
+    if name == "default" {
+        return host.default_input_device().ok_or_else(|| {
+            Failure::NoDevice("this machine has no microphone: plug one in".into()).into()
+        });
+    }
+    let mut known = Vec::new();
+    for device in host
+        .input_devices()
+        .context("cannot list the microphones")?
+    {
+        let found = device.description()?.to_string();
+        if found.contains(name) {
+            return Ok(device);
+        }
+        known.push(found);
+    }
+    Err(Failure::NoDevice(format!(
+        "no microphone is called {name}; there are: {}",
+        known.join(", ")
+    ))
+    .into())
+}
+
+/// From the sound system's thread to ours.
+struct Route {
+    channels: usize,
+    channel: Option<usize>,
+    sender: SyncSender<Vec<i32>>,
+}
+
+impl Route {
+    fn stream<S>(self, device: &Device, config: StreamConfig) -> Result<Stream, cpal::Error>
+    where
+        S: SizedSample,
+        i32: FromSample<S>,
+    {
+        let on_samples = move |samples: &[S], _: &_| {
+            let mono = samples.chunks_exact(self.channels).map(|frame| {
+                let sample = |x: &S| sori_dsp::from_i32(i32::from_sample_(*x));
+                match self.channel {
+                    Some(channel) => sample(&frame[channel]),
+                    None => {
+                        let sum = frame.iter().map(|x| i64::from(sample(x))).sum();
+                        audio::mean(sum, self.channels)
+                    }
+                }
+            });
+            if self.sender.try_send(mono.collect()).is_err() {
+                eprintln!("sori: inference is late: a block of sound was dropped");
+            }
+        };
+        let on_error = |error| eprintln!("sori: the microphone: {error}");
+        device.build_input_stream(config, on_samples, on_error, None)
+    }
+}

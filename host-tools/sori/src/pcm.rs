@@ -1,0 +1,272 @@
+//! Raw PCM from a pipe to mono samples in 24-bit scale.
+
+use std::io::{self, Read};
+
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
+
+use crate::audio::from_float;
+
+/// How a sample lies in the stream, little-endian, by the names that ALSA gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Encoding {
+    /// 16 bits
+    #[value(name = "S16_LE", alias = "s16")]
+    S16,
+    /// 24 bits in the low part of 32
+    #[value(name = "S24_LE", alias = "s24")]
+    S24,
+    /// 24 bits in 3 bytes
+    #[value(name = "S24_3LE", alias = "s24_3")]
+    S24Packed,
+    /// 32 bits, as I2S microphones deliver
+    #[value(name = "S32_LE", alias = "s32")]
+    S32,
+    /// 32-bit floating point, full scale ±1
+    #[value(name = "FLOAT_LE", alias = "f32")]
+    Float,
+}
+
+impl Encoding {
+    fn bytes(self) -> usize {
+        match self {
+            Self::S16 => 2,
+            Self::S24Packed => 3,
+            Self::S24 | Self::S32 | Self::Float => 4,
+        }
+    }
+
+    /// One sample of [`bytes`](Self::bytes) bytes; what is no number is silence.
+    fn sample(self, bytes: &[u8]) -> i32 {
+        let mut word = [0; 4];
+        word[..bytes.len()].copy_from_slice(bytes);
+        let value = i32::from_le_bytes(word);
+        match self {
+            Self::S16 => sori_dsp::from_i16(value as i16),
+            Self::S24 | Self::S24Packed => value << 8 >> 8,
+            Self::S32 => sori_dsp::from_i32(value),
+            Self::Float => from_float(f32::from_le_bytes(word).into()).unwrap_or(0),
+        }
+    }
+}
+
+/// What a stream consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) encoding: Encoding,
+    pub(crate) rate_hz: u32,
+    pub(crate) channels: usize,
+    /// The channel to use, from 0; none for the mean of all.
+    pub(crate) channel: Option<usize>,
+}
+
+/// Reads mono samples from bytes as they come.
+#[derive(Debug)]
+pub(crate) struct PcmReader<R> {
+    input: R,
+    layout: Layout,
+    bytes: Vec<u8>,
+    /// Bytes of an incomplete frame at the start of `bytes`.
+    left: usize,
+    mono: Vec<i32>,
+}
+
+/// Bytes read at a time: well below a tenth of a second of any stream.
+const BLOCK: usize = 4096;
+
+impl<R: Read> PcmReader<io::Chain<io::Cursor<Vec<u8>>, R>> {
+    /// Looks at the first bytes: a WAV header, as `arecord` writes without `-t raw`, says
+    /// more than the command line does and takes its place.
+    pub(crate) fn new(mut input: R, layout: Layout) -> Result<Self> {
+        let mut head = Vec::new();
+        input.by_ref().take(4).read_to_end(&mut head)?;
+        let is_wav = head == b"RIFF";
+        let mut input = io::Cursor::new(head).chain(input);
+        let layout = match is_wav {
+            true => Layout {
+                channel: layout.channel,
+                ..wav_layout(&mut input).context("the WAV header on standard input")?
+            },
+            false => layout,
+        };
+        if let Some(channel) = layout.channel
+            && channel >= layout.channels
+        {
+            bail!(
+                "channel {channel} was asked for and the stream has {}, counted from 0",
+                layout.channels
+            );
+        }
+        Ok(Self {
+            input,
+            layout,
+            bytes: vec![0; BLOCK],
+            left: 0,
+            mono: Vec::new(),
+        })
+    }
+}
+
+impl<R: Read> PcmReader<R> {
+    pub(crate) fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The next samples, as soon as any are there; none at the end.
+    pub(crate) fn next_block(&mut self) -> Result<Option<&[i32]>> {
+        let Layout {
+            encoding,
+            channels,
+            channel,
+            ..
+        } = self.layout;
+        let frame = encoding.bytes() * channels;
+        self.bytes.resize(BLOCK.max(2 * frame), 0);
+        loop {
+            let read = match self.input.read(&mut self.bytes[self.left..]) {
+                Ok(0) => return Ok(None),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context("cannot read standard input"),
+            };
+            let there = self.left + read;
+            let whole = there / frame * frame;
+            self.mono.clear();
+            for frame in self.bytes[..whole].chunks_exact(frame) {
+                let mut samples = frame
+                    .chunks_exact(encoding.bytes())
+                    .map(|b| encoding.sample(b));
+                let sample = match channel {
+                    Some(channel) => samples.nth(channel).unwrap_or(0),
+                    None => crate::audio::mean(samples.map(i64::from).sum(), channels),
+                };
+                self.mono.push(sample);
+            }
+            self.bytes.copy_within(whole..there, 0);
+            self.left = there - whole;
+            if !self.mono.is_empty() {
+                return Ok(Some(&self.mono));
+            }
+        }
+    }
+}
+
+/// Reads a WAV header up to the first sample.
+fn wav_layout(input: &mut impl Read) -> Result<Layout> {
+    use hound::SampleFormat::{Float, Int};
+    let spec = hound::WavReader::new(input)?.spec();
+    let encoding = match (spec.sample_format, spec.bits_per_sample) {
+        (Int, 16) => Encoding::S16,
+        (Int, 24) => Encoding::S24Packed,
+        (Int, 32) => Encoding::S32,
+        (Float, 32) => Encoding::Float,
+        (_, bits) => bail!("samples of {bits} bits: record with -f S16_LE or S32_LE"),
+    };
+    Ok(Layout {
+        encoding,
+        rate_hz: spec.sample_rate,
+        channels: spec.channels.into(),
+        channel: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(encoding: Encoding, channels: usize, channel: Option<usize>) -> Layout {
+        Layout {
+            encoding,
+            rate_hz: 48_000,
+            channels,
+            channel,
+        }
+    }
+
+    /// Hands out a few bytes at a time, as a pipe may.
+    struct Dribble<'a>(&'a [u8], usize);
+
+    impl Read for Dribble<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let now = self.1.min(self.0.len()).min(buffer.len());
+            buffer[..now].copy_from_slice(&self.0[..now]);
+            self.0 = &self.0[now..];
+            Ok(now)
+        }
+    }
+
+    fn all(bytes: &[u8], step: usize, layout: Layout) -> Vec<i32> {
+        let mut reader = PcmReader::new(Dribble(bytes, step), layout).unwrap();
+        let mut samples = Vec::new();
+        while let Some(block) = reader.next_block().unwrap() {
+            samples.extend_from_slice(block);
+        }
+        samples
+    }
+
+    /// -1/2 of full scale, then its smallest step or silence.
+    #[test]
+    fn every_encoding_comes_to_24_bit_scale() {
+        let half = -(1 << 22);
+        let cases: [(Encoding, Vec<u8>, [i32; 2]); 5] = [
+            (Encoding::S16, [0x00, 0xc0, 1, 0].into(), [half, 256]),
+            (Encoding::S24Packed, [0, 0, 0xc0, 1, 0, 0].into(), [half, 1]),
+            // What lies above the 24 bits is not part of the sample.
+            (Encoding::S24, [0, 0, 0xc0, 0, 1, 0, 0, 0].into(), [half, 1]),
+            (Encoding::S32, [0, 0, 0, 0xc0, 0, 1, 0, 0].into(), [half, 1]),
+            (
+                Encoding::Float,
+                [(-0.5f32).to_le_bytes(), f32::NAN.to_le_bytes()].concat(),
+                [half, 0],
+            ),
+        ];
+        for (encoding, bytes, expected) in cases {
+            assert_eq!(
+                all(&bytes, 99, layout(encoding, 1, None)),
+                expected,
+                "{encoding:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn frames_may_arrive_in_any_pieces() {
+        let bytes: Vec<u8> = (0..6 * 100).map(|n| (n * 7 % 251) as u8).collect();
+        let whole = all(&bytes, 600, layout(Encoding::S16, 3, None));
+        assert_eq!(whole.len(), 100);
+        for step in [1, 2, 5, 7] {
+            assert_eq!(all(&bytes, step, layout(Encoding::S16, 3, None)), whole);
+        }
+    }
+
+    #[test]
+    fn one_channel_of_two_can_be_chosen() {
+        let bytes = [100i16, -200, 300, -400].map(i16::to_le_bytes).concat();
+        let only = |channel| all(&bytes, 3, layout(Encoding::S16, 2, channel));
+        assert_eq!(only(Some(0)), [100 << 8, 300 << 8]);
+        assert_eq!(only(Some(1)), [-200 << 8, -400 << 8]);
+        assert_eq!(only(None), [-50 << 8, -50 << 8]);
+        let wrong = PcmReader::new(&bytes[..], layout(Encoding::S16, 2, Some(2)));
+        assert!(wrong.unwrap_err().to_string().contains("channel 2"));
+    }
+
+    #[test]
+    fn a_wav_header_says_what_follows() {
+        let mut bytes = io::Cursor::new(Vec::new());
+        let spec = hound::WavSpec {
+            channels: 2,
+            sample_rate: 22_050,
+            bits_per_sample: 32,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut writer = hound::WavWriter::new(&mut bytes, spec).unwrap();
+        for sample in [256, 768, -256, -768] {
+            writer.write_sample(sample).unwrap();
+        }
+        writer.finalize().unwrap();
+        let reader = PcmReader::new(&bytes.get_ref()[..], layout(Encoding::S16, 1, None)).unwrap();
+        assert_eq!(reader.layout().rate_hz, 22_050);
+        let samples = all(bytes.get_ref(), 5, layout(Encoding::S16, 1, None));
+        assert_eq!(samples, [2, -2]);
+    }
+}

@@ -1,0 +1,522 @@
+//! The command as scripts see it: results on stdout, one line an error on stderr, exit
+//! codes, and files that appear whole or not at all.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+const RATE_HZ: u32 = 16_000;
+
+fn in_genre(path: &str) -> String {
+    let genre = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/genre");
+    genre.join(path).to_str().expect("UTF-8").into()
+}
+
+fn command<S: AsRef<str>>(arguments: &[S]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sori"));
+    command.args(arguments.iter().map(AsRef::as_ref));
+    command
+}
+
+fn sori<S: AsRef<str>>(arguments: &[S]) -> Output {
+    command(arguments).output().expect("the command starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// The exit code, and stderr, which must be a single line and no panic's.
+fn refusal(output: &Output) -> (i32, String) {
+    let stderr = text(&output.stderr);
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    (output.status.code().expect("no signal"), stderr)
+}
+
+fn json_lines(output: &Output) -> Vec<Value> {
+    let lines = text(&output.stdout);
+    let parsed = lines.lines().map(serde_json::from_str);
+    parsed.collect::<Result<_, _>>().expect("JSON")
+}
+
+/// A folder that is gone when the test ends, and the paths in it.
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn at(&self, name: &str) -> String {
+        let path = self.0.path().join(name);
+        path.to_str().expect("UTF-8").into()
+    }
+
+    fn wav(&self, name: &str, spec: hound::WavSpec, samples: impl IntoIterator<Item = i32>) {
+        let mut writer = hound::WavWriter::create(self.at(name), spec).expect("writable");
+        for sample in samples {
+            writer.write_sample(sample).expect("writable");
+        }
+        writer.finalize().expect("writable");
+    }
+
+    fn entries(&self) -> usize {
+        fs::read_dir(self.0.path()).expect("listable").count()
+    }
+}
+
+fn spec(channels: u16, rate_hz: u32) -> hound::WavSpec {
+    hound::WavSpec {
+        channels,
+        sample_rate: rate_hz,
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    }
+}
+
+/// A chord with a peak near full scale times `gain`, clipped at full scale.
+fn chord(rate_hz: u32, seconds: f64, gain: f64) -> impl Iterator<Item = i32> {
+    let frames = (f64::from(rate_hz) * seconds) as usize;
+    (0..frames).map(move |n| {
+        let t = n as f64 / f64::from(rate_hz);
+        let tones = [220.0, 277.2, 329.6].map(|hz| (std::f64::consts::TAU * hz * t).sin());
+        let sum: f64 = tones.iter().sum::<f64>() / 2.5;
+        (sum * gain * 32_768.0).round().clamp(-32_768.0, 32_767.0) as i32
+    })
+}
+
+/// The README's command: a folder in, a table out, every clip named.
+#[test]
+fn classify_names_every_demo_clip_in_a_table() {
+    let output = sori(&["classify", &in_genre("demo")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let table = text(&output.stdout);
+    let clips = fs::read_dir(in_genre("demo")).unwrap();
+    let names = clips.map(|clip| clip.unwrap().file_name().into_string().unwrap());
+    for name in names.filter(|name| name.ends_with(".flac")) {
+        assert!(table.contains(&name), "{table}");
+    }
+    assert!(
+        table.contains('%') && table.contains("real time"),
+        "{table}"
+    );
+}
+
+#[test]
+fn classify_gives_one_json_object_a_file_in_the_order_of_the_arguments() {
+    let output = sori(&["classify", "--json", &in_genre("demo")]);
+    let lines = json_lines(&output);
+    assert!(lines.len() >= 3);
+    assert!(lines.is_sorted_by_key(|line| line["file"].as_str().unwrap().to_owned()));
+    for line in &lines {
+        assert_eq!(line["schema_version"], 1);
+        let probabilities = line["probabilities"].as_object().unwrap();
+        let sum: f64 = probabilities.values().map(|p| p.as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 0.01, "{line}");
+        let verdict = line["verdict"].as_str().unwrap();
+        assert!(verdict == line["best"] || verdict == "unknown", "{line}");
+    }
+}
+
+/// Silence, clipping, the ends of the rates, and one to eight channels.
+#[test]
+fn classify_takes_any_level_rate_and_channel_count() {
+    let folder = Folder::new();
+    folder.wav("silence.wav", spec(1, RATE_HZ), vec![0; 64_000]);
+    folder.wav("clipped.wav", spec(1, RATE_HZ), chord(RATE_HZ, 3.0, 20.0));
+    for rate_hz in [8_000, 44_100, 192_000] {
+        let samples = chord(rate_hz, 2.0, 0.5);
+        folder.wav(&format!("{rate_hz} Hz.wav"), spec(1, rate_hz), samples);
+    }
+    for channels in [2, 8] {
+        let frames = chord(RATE_HZ, 2.0, 0.5);
+        let samples = frames.flat_map(|x| std::iter::repeat_n(x, channels.into()));
+        folder.wav(
+            &format!("{channels} channels.wav"),
+            spec(channels, RATE_HZ),
+            samples,
+        );
+    }
+    let output = sori(&["classify", "--json", &folder.at("")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let lines = json_lines(&output);
+    assert_eq!(lines.len(), 7);
+    let of = |name: &str| {
+        let mut lines = lines.iter();
+        lines
+            .find(|line| line["file"].as_str().unwrap().contains(name))
+            .expect(name)
+    };
+    assert_eq!(of("silence")["verdict"], "silence");
+    // The mean of equal channels is the channel.
+    assert_eq!(
+        of("2 channels")["probabilities"],
+        of("8 channels")["probabilities"]
+    );
+}
+
+/// One is missing, one too short, one no audio, one empty: the good one is still answered.
+#[test]
+fn a_bad_file_among_many_is_reported_and_the_others_finish() {
+    let folder = Folder::new();
+    folder.wav("good.wav", spec(1, RATE_HZ), chord(RATE_HZ, 3.0, 0.5));
+    folder.wav("short.wav", spec(1, RATE_HZ), chord(RATE_HZ, 0.03, 0.5));
+    fs::write(folder.at("noise.mp3"), b"this is not music").unwrap();
+    fs::write(folder.at("empty.flac"), b"").unwrap();
+    let names = [
+        "missing.ogg",
+        "short.wav",
+        "noise.mp3",
+        "empty.flac",
+        "good.wav",
+    ];
+    let paths = names.map(|name| folder.at(name));
+    let output = sori(&[&["classify".into(), "--json".into()][..], &paths].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let lines = json_lines(&output);
+    assert_eq!(lines.len(), names.len());
+    for (line, name) in lines.iter().zip(names) {
+        assert!(line["file"].as_str().unwrap().ends_with(name), "{line}");
+        assert_eq!(line["error"].is_null(), name == "good.wav", "{line}");
+    }
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("4 of 5 files failed"), "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+/// A recording that stops in the middle of a sample still gives its answer.
+#[test]
+fn a_truncated_file_is_classified_with_a_warning() {
+    let folder = Folder::new();
+    folder.wav("cut.wav", spec(1, RATE_HZ), chord(RATE_HZ, 4.0, 0.5));
+    let path = folder.at("cut.wav");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() / 2 + 1]).unwrap();
+    let (code, stderr) = refusal(&sori(&["classify", &path]));
+    assert_eq!(code, 0);
+    assert!(stderr.contains("cut short"), "{stderr}");
+}
+
+#[test]
+fn a_damaged_or_newer_package_is_refused_with_exit_code_5() {
+    let folder = Folder::new();
+    let good = fs::read(in_genre("genre.sori")).unwrap();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    let mut newer = good.clone();
+    newer[8] = 0xff;
+    let cases: [(&[u8], &str); 4] = [
+        (&good[..good.len() - 1], "copy it again"),
+        (&flipped, "damaged"),
+        (&newer, "update Sori"),
+        (b"RIFF....WAVE", "not a Sori package"),
+    ];
+    let (model, audio) = (&*folder.at("x.sori"), &*in_genre("demo"));
+    for (bytes, says) in cases {
+        fs::write(model, bytes).unwrap();
+        for arguments in [
+            &["classify", "--model", model, audio][..],
+            &["verify", model],
+            &["inspect", model],
+            &["eval", "--model", model, audio],
+            &["features", "--model", model, "--out", "never", audio],
+        ] {
+            let (code, stderr) = refusal(&sori(arguments));
+            assert_eq!(code, 5, "{arguments:?}: {stderr}");
+            assert!(stderr.contains(says), "{arguments:?}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn verify_holds_for_the_shipped_model() {
+    let output = sori(&["verify", &in_genre("genre.sori")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("every bit is equal"));
+}
+
+#[test]
+fn inspect_states_the_arena_that_the_prologue_states() {
+    let genre = in_genre("genre.sori");
+    let bytes = fs::read(&genre).unwrap();
+    let prologue = sori_package::Prologue::read(&bytes).unwrap();
+    let output = sori(&["inspect", "--json", &genre]);
+    let inspected: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(inspected["schema_version"], 1);
+    for arena in inspected["memory"]["arena"].as_array().unwrap() {
+        let stripe = arena["stripe_rows"].as_u64().unwrap() as usize;
+        assert_eq!(
+            arena["bytes"],
+            prologue.arena_bytes(stripe),
+            "{stripe} rows"
+        );
+    }
+    let shown = text(&sori(&["inspect"]).stdout);
+    for part in [
+        "block 0 depthwise",
+        "classifier",
+        "mel contract",
+        "golden vectors",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+}
+
+/// One folder is a label spelt differently, one is none.
+#[test]
+fn eval_counts_labelled_folders_and_draws_the_matrix() {
+    let folder = Folder::new();
+    for (genre, into) in [("jazz", "Jazz"), ("metal", "metal"), ("pop", "k-pop")] {
+        fs::create_dir(folder.at(into)).unwrap();
+        let clip = in_genre(&format!("demo/{genre}.flac"));
+        fs::copy(clip, folder.at(&format!("{into}/a.flac"))).unwrap();
+    }
+    let png = folder.at("confusion.png");
+    let output = sori(&["eval", "--json", "--png", &png, &folder.at("")]);
+    assert!(output.status.success());
+    assert!(text(&output.stderr).contains("k-pop is none of the labels"));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["schema_version"], 1);
+    assert_eq!(report["n"], 2);
+    assert!(report["accuracy"].is_f64());
+    let confusion = report["confusion"].as_array().unwrap();
+    let counts = confusion.iter().flat_map(|row| row.as_array().unwrap());
+    assert_eq!(counts.map(|c| c.as_u64().unwrap()).sum::<u64>(), 2);
+    assert!(fs::read(png).unwrap().starts_with(b"\x89PNG"));
+
+    let (code, stderr) = refusal(&sori(&["eval", &Folder::new().at("")]));
+    assert_eq!(code, 1);
+    assert!(
+        stderr.contains("no audio file") || stderr.contains("cannot"),
+        "{stderr}"
+    );
+}
+
+fn piped(arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = command(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    // A command that refuses its settings closes the pipe: that is for its output to say.
+    let _ = stdin.write_all(input);
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+/// The same samples raw, with a WAV header that overrides the flags, and from a file.
+#[test]
+fn listen_hears_in_a_pipe_what_classify_hears_in_the_file() {
+    let folder = Folder::new();
+    folder.wav("x.wav", spec(1, RATE_HZ), chord(RATE_HZ, 6.0, 0.5));
+    let path = folder.at("x.wav");
+    let raw = chord(RATE_HZ, 6.0, 0.5).flat_map(|x| (x as i16).to_le_bytes());
+    let from_raw = piped(&["listen", "--json"], &raw.collect::<Vec<u8>>());
+    let wav = fs::read(&path).unwrap();
+    let from_wav = piped(&["listen", "--json", "--rate", "8000"], &wav);
+    assert!(from_raw.status.success());
+    assert_eq!(text(&from_raw.stdout), text(&from_wav.stdout));
+    let decisions = json_lines(&from_raw);
+    let last = decisions.last().unwrap();
+    assert!(last["time_s"].as_f64().unwrap() > 5.0, "{last}");
+    let classified = json_lines(&sori(&["classify", "--json", &path]));
+    assert_eq!(last["best"], classified[0]["best"]);
+}
+
+#[test]
+fn listen_refuses_what_it_cannot_hear() {
+    for (arguments, input, code, says) in [
+        (
+            &["listen"][..],
+            &[0u8; 100][..],
+            1,
+            "before the first window",
+        ),
+        (&["listen"], &[], 1, "before the first window"),
+        (
+            &["listen", "--rate", "4000"],
+            &[0; 9000],
+            1,
+            "8000 to 192000 Hz",
+        ),
+        (
+            &["listen", "--channel", "3"],
+            &[0; 9000],
+            1,
+            "counted from 0",
+        ),
+        (&["listen", "--format", "S12_LE"], &[], 2, "S12_LE"),
+        (&["listen", "--channels", "0"], &[], 2, "--channels"),
+    ] {
+        let output = piped(arguments, input);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert!(
+            stderr.contains(says) && !stderr.contains("panicked"),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn features_mirror_the_folders_and_do_not_depend_on_where_the_contract_is() {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.at("audio/jazz")).unwrap();
+    folder.wav(
+        "audio/jazz/a.wav",
+        spec(1, RATE_HZ),
+        chord(RATE_HZ, 1.0, 0.5),
+    );
+    let (out, audio) = (&*folder.at("features"), &*folder.at("audio"));
+    let contract = in_genre("contract.toml");
+    let by_contract = [
+        "features",
+        "--levels",
+        "--contract",
+        &contract,
+        "--out",
+        out,
+        audio,
+    ];
+    assert!(sori(&by_contract).status.success());
+    let first = fs::read(folder.at("features/jazz/a.npy")).unwrap();
+    assert!(first.starts_with(b"\x93NUMPY"));
+    assert!(Path::new(&folder.at("features/jazz/a.level.npy")).exists());
+    let genre = in_genre("genre.sori");
+    assert!(
+        sori(&["features", "--model", &genre, "--out", out, audio])
+            .status
+            .success()
+    );
+    assert_eq!(fs::read(folder.at("features/jazz/a.npy")).unwrap(), first);
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_an_error_and_leaves_nothing() {
+    let folder = Folder::new();
+    folder.wav("a.wav", spec(1, RATE_HZ), chord(RATE_HZ, 1.0, 0.5));
+    fs::write(folder.at("file"), b"").unwrap();
+    let out = folder.at("file/features");
+    let output = sori(&["features", "--out", &out, &folder.at("a.wav")]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("cannot write"));
+    assert_eq!(folder.entries(), 2);
+}
+
+fn quantize(onnx: &str, out: &str, more: &[&str]) -> Output {
+    let calibration = in_genre("demo");
+    let arguments = ["quantize", onnx, "--calib", &calibration, "--out", out];
+    sori(&[&arguments[..], more].concat())
+}
+
+#[test]
+fn quantize_writes_a_package_that_verifies() {
+    let folder = Folder::new();
+    let out = folder.at("deep/er/x.sori");
+    let output = quantize(
+        &in_genre("genre.onnx"),
+        &out,
+        &["--json", "--gate", "sqnr=5"],
+    );
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["schema_version"], 1);
+    assert!(report["layers"].as_array().unwrap().len() > 50);
+    assert!(sori(&["verify", &out]).status.success());
+}
+
+#[test]
+fn a_failed_gate_writes_nothing_and_exits_with_3() {
+    let folder = Folder::new();
+    let output = quantize(
+        &in_genre("genre.onnx"),
+        &folder.at("x.sori"),
+        &["--gate", "sqnr=300"],
+    );
+    assert_eq!(output.status.code(), Some(3));
+    assert!(
+        text(&output.stderr).contains("sqnr"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(folder.entries(), 0);
+}
+
+#[test]
+fn what_is_no_network_of_the_family_is_refused() {
+    let folder = Folder::new();
+    fs::write(folder.at("x.onnx"), b"not protobuf").unwrap();
+    let missing = quantize(&folder.at("missing.onnx"), &folder.at("x.sori"), &[]);
+    let garbage = quantize(&folder.at("x.onnx"), &folder.at("x.sori"), &[]);
+    for output in [missing, garbage] {
+        let (code, _) = refusal(&output);
+        assert_eq!(code, 1);
+    }
+    let gate = quantize(
+        &in_genre("genre.onnx"),
+        &folder.at("x.sori"),
+        &["--gate", "speed=9"],
+    );
+    assert_eq!(gate.status.code(), Some(2));
+    assert_eq!(folder.entries(), 1);
+}
+
+/// Without a contract the rows must come ready-made, and the package cannot hear.
+#[test]
+fn a_network_without_a_contract_takes_rows_only_and_classify_says_so() {
+    let folder = Folder::new();
+    let mut onnx = fs::read(in_genre("genre.onnx")).unwrap();
+    let key = b"sori.contract";
+    let at = onnx
+        .windows(key.len())
+        .position(|w| w == key)
+        .expect("metadata");
+    onnx[at + 5] = b'K';
+    let (bare, rows, out) = (folder.at("x.onnx"), folder.at("rows"), folder.at("x.sori"));
+    fs::write(&bare, onnx).unwrap();
+    let (code, stderr) = refusal(&quantize(&bare, &out, &[]));
+    assert_eq!(code, 1);
+    assert!(stderr.contains("--contract"), "{stderr}");
+
+    // 400 float rows of 64, as numpy.save would write them.
+    fs::create_dir(&rows).unwrap();
+    let dict = "{'descr': '<f4', 'fortran_order': False, 'shape': (400, 64), }";
+    let mut npy = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    npy.extend(format!("{dict:117}\n").bytes());
+    npy.extend((0..400 * 64).flat_map(|n| ((n * 37 % 101) as f32 / 50.0 - 1.0).to_le_bytes()));
+    fs::write(Path::new(&rows).join("a.npy"), npy).unwrap();
+    let output = sori(&["quantize", &bare, "--calib", &rows, "--out", &out]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let (code, stderr) = refusal(&sori(&["classify", "--model", &out, &in_genre("demo")]));
+    assert_eq!(code, 5);
+    assert!(stderr.contains("no mel contract"), "{stderr}");
+}
+
+#[test]
+fn every_shell_gets_its_completions() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = sori(&["completions", shell]);
+        assert!(output.status.success());
+        assert!(text(&output.stdout).contains("classify"), "{shell}");
+    }
+}
+
+/// `sori … | head` must not end in a panic.
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let mut child = command(&["classify", "--json", &in_genre("demo")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(text(&output.stderr), "");
+    assert!(output.status.success());
+}
