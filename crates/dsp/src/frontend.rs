@@ -192,7 +192,8 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
         let headroom = magnitudes.leading_zeros().saturating_sub(1).min(30);
         for bin in self.spectrum.iter_mut() {
             let [re, im] = bin.map(|x| i64::from(x << headroom));
-            let power = (re * re + im * im) as u64 >> POWER_SHIFT;
+            // Each square may be 2^62: their sum needs the sign bit.
+            let power = ((re * re) as u64 + (im * im) as u64) >> POWER_SHIFT;
             *bin = [power as u32 as i32, (power >> 32) as i32];
         }
         let log2 = POWER_SHIFT as i32 + 2 * self.fft.output_exponent()

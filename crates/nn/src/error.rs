@@ -18,11 +18,6 @@ pub enum Error {
     },
     /// A stripe of no rows.
     StripeZero,
-    /// More inverted residuals than [`crate::MAX_BLOCKS`].
-    TooManyBlocks {
-        /// Blocks in the package.
-        found: usize,
-    },
 }
 
 impl fmt::Display for Error {
@@ -39,11 +34,6 @@ impl fmt::Display for Error {
                 "the arena must start at a multiple of {needed} bytes: use sori_nn::Arena"
             ),
             Self::StripeZero => f.write_str("a stripe needs at least 1 row"),
-            Self::TooManyBlocks { found } => write!(
-                f,
-                "the network has {found} inverted residuals and at most {} can run",
-                crate::MAX_BLOCKS
-            ),
         }
     }
 }

@@ -42,5 +42,5 @@ pub use arena::Arena;
 pub use error::Error;
 pub use kernels::softmax::softmax_q15;
 pub use network::Network;
-pub use plan::{ARENA_ALIGNMENT, MAX_BLOCKS, stripe_sizes};
+pub use plan::{ARENA_ALIGNMENT, stripe_sizes};
 pub use requantize::Requantize;

@@ -80,7 +80,7 @@ impl Layer {
             output: convolution.output,
             spatial: convolution.spatial,
             residual: false,
-            macs_per_row: (convolution.output.row_len() * taps) as u64,
+            macs_per_row: convolution.output.row_len() as u64 * taps as u64,
             parameters: convolution.kernel.weights.len() + channels,
             // int8 weights; i32 bias, i32 multiplier and u8 shift a channel.
             weight_bytes: convolution.kernel.weights.len() + 9 * channels,
@@ -123,7 +123,7 @@ pub fn for_each_layer(package: &Package<'_>, on_layer: &mut impl FnMut(Layer)) {
         },
         spatial: None,
         residual: false,
-        macs_per_row: (classifier.classes * channels) as u64,
+        macs_per_row: classifier.classes as u64 * channels as u64,
         parameters: classifier.kernel.weights.len() + classifier.classes,
         weight_bytes: classifier.kernel.weights.len() + 9 * classifier.classes,
         state_bytes: (classifier.pool_rows + 2) * classifier.classes * size_of::<i32>()

@@ -1,11 +1,11 @@
-use sori_package::{Classifier, Convolution, InvertedResidual, Package};
+use sori_package::{Classifier, Convolution, InvertedResidual, MAX_BLOCKS, MAX_STRIPE, Package};
 
 use crate::Error;
 use crate::kernels::classifier::{logits, row_totals};
 use crate::kernels::depthwise::depthwise;
 use crate::kernels::pointwise::{Residual, pointwise};
 use crate::kernels::stem::stem;
-use crate::plan::{BlockUse, HeadUse, MAX_BLOCKS, Plan, delay_rows, history_len, spatial};
+use crate::plan::{BlockUse, HeadUse, Plan, delay_rows, history_len, spatial};
 use crate::window::{Window, windows};
 
 /// A network on its stream.
@@ -94,24 +94,21 @@ impl End {
 impl<'p, 'a> Network<'p, 'a> {
     /// Bytes of arena for stripes of up to `stripe` rows: exact.
     ///
-    /// A stripe of 1 needs the least memory; a larger one reads the weights less often.
+    /// A stripe of 1 needs the least memory; a larger one reads the weights less often, which
+    /// pays up to [`MAX_STRIPE`] rows: more count as that.
     pub fn arena_bytes(package: &Package<'_>, stripe: usize) -> usize {
-        Plan::new(package, stripe.max(1)).bytes()
+        Plan::new(package, stripe.clamp(1, MAX_STRIPE)).bytes()
     }
 
     /// A network at the start of a stream.
     ///
     /// # Errors
-    /// [`Error::ArenaTooSmall`], [`Error::ArenaMisaligned`], [`Error::StripeZero`],
-    /// [`Error::TooManyBlocks`].
+    /// [`Error::ArenaTooSmall`], [`Error::ArenaMisaligned`], [`Error::StripeZero`].
     pub fn new(package: &Package<'p>, arena: &'a mut [u8], stripe: usize) -> Result<Self, Error> {
         if stripe == 0 {
             return Err(Error::StripeZero);
         }
-        let blocks = package.blocks().len();
-        if blocks > MAX_BLOCKS {
-            return Err(Error::TooManyBlocks { found: blocks });
-        }
+        let stripe = stripe.min(MAX_STRIPE);
         let plan = Plan::new(package, stripe);
         let (needed, found) = (plan.bytes(), arena.len());
         let Some(arena) = arena.get_mut(..needed) else {
@@ -171,7 +168,7 @@ impl<'p, 'a> Network<'p, 'a> {
         self.state[state..][..rows * convolution.input.row_len()]
             .fill(convolution.input_zero_point);
         let pushed = self.have.push(rows);
-        debug_assert!(pushed.is_ok(), "new() counted the blocks");
+        debug_assert!(pushed.is_ok(), "parse counted the blocks");
     }
 
     /// Takes any number of whole rows, `[rows][width][channels]`; `on_logits` sees the

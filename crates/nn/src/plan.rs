@@ -9,10 +9,7 @@
 //! Blocks pass narrow rows from one end of the scratch to the other and back, with
 //! the wide tiles in the middle.
 
-use sori_package::{Classifier, Convolution, InvertedResidual, Package, Spatial};
-
-/// Most inverted residuals a network may have.
-pub const MAX_BLOCKS: usize = 64;
+use sori_package::{Classifier, Convolution, InvertedResidual, MAX_STRIPE, Package, Spatial};
 
 /// What an arena's address must be a multiple of, bytes.
 pub const ARENA_ALIGNMENT: usize = align_of::<i32>();
@@ -39,6 +36,8 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(package: &Package<'_>, stripe: usize) -> Self {
+        // Parsing proved that sizes up to this stripe fit 32 bits.
+        debug_assert!((1..=MAX_STRIPE).contains(&stripe));
         let stem = package.stem();
         let mut rows = stripe;
         let mut state = history_len(&stem);

@@ -37,6 +37,13 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// A line on stdout. `println!` panics when the reader is gone; this is an error like any
+/// other.
+pub(crate) fn line(text: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{text}")?;
+    Ok(())
+}
+
 /// A bar on stderr, which draws nothing unless stderr is a terminal.
 pub(crate) fn progress(files: usize) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} files, {eta} left")

@@ -510,13 +510,20 @@ fn every_shell_gets_its_completions() {
 /// `sori … | head` must not end in a panic.
 #[test]
 fn a_reader_that_goes_away_is_no_failure() {
-    let mut child = command(&["classify", "--json", &in_genre("demo")])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(text(&output.stderr), "");
-    assert!(output.status.success());
+    let demo = in_genre("demo");
+    for arguments in [
+        &["classify", "--json", &demo][..],
+        &["inspect"],
+        &["inspect", "--json"],
+    ] {
+        let mut child = command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(text(&output.stderr), "", "{arguments:?}");
+        assert!(output.status.success(), "{arguments:?}");
+    }
 }

@@ -1,5 +1,6 @@
 //! `sori eval`: accuracy on labelled audio, and what is taken for what.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
@@ -115,9 +116,9 @@ impl Eval {
             output::write_atomically(path, &confusion.png(&labels)?)?;
         }
         if self.json {
-            println!("{}", serde_json::to_string(&report)?);
+            output::line(&serde_json::to_string(&report)?)?;
         } else {
-            print(&report);
+            print(&report, &mut io::stdout())?;
         }
         outcome
     }
@@ -163,7 +164,7 @@ fn same(label: &str, folder: &str) -> bool {
     plain(label) == plain(folder)
 }
 
-fn print(report: &Report<'_>) {
+fn print(report: &Report<'_>, out: &mut impl io::Write) -> io::Result<()> {
     let mut headings = vec!["", "clips", "recall", "precision", "│"];
     headings.extend(report.labels);
     let mut table = output::table(&headings);
@@ -187,13 +188,15 @@ fn print(report: &Report<'_>) {
     }
     let columns: Vec<usize> = (1..headings.len()).collect();
     output::align_right(&mut table, &columns);
-    println!("{table}\n");
-    println!(
+    writeln!(out, "{table}\n")?;
+    writeln!(
+        out,
         "accuracy {:.1} % of {} clips ({} would be called unknown or silence)",
         100.0 * report.accuracy,
         report.n,
         report.rejected
-    );
+    )?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! `sori inspect`: what is in a package, and what it needs.
 
+use std::io;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -33,9 +34,9 @@ impl Inspect {
         let package = package::parse(&bytes, package::name(self.model.as_deref()))?;
         let inspected = Inspected::new(&package, bytes.len());
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&inspected)?);
+            output::line(&serde_json::to_string_pretty(&inspected)?)?;
         } else {
-            inspected.print();
+            inspected.print(&mut io::stdout())?;
         }
         Ok(())
     }
@@ -225,17 +226,18 @@ impl<'a> Inspected<'a> {
         }
     }
 
-    fn print(&self) {
+    fn print(&self, out: &mut impl io::Write) -> io::Result<()> {
         let provenance = &self.provenance;
-        println!("{}: {}", provenance.name, self.labels.join(", "));
-        println!("  made by      {}", provenance.tool);
-        println!("  from         {} (SHA-256)", provenance.source_sha256);
-        println!("  calibrated   {}", provenance.calibration);
-        println!("  measured     {}", provenance.metrics);
-        println!(
+        writeln!(out, "{}: {}", provenance.name, self.labels.join(", "))?;
+        writeln!(out, "  made by      {}", provenance.tool)?;
+        writeln!(out, "  from         {} (SHA-256)", provenance.source_sha256)?;
+        writeln!(out, "  calibrated   {}", provenance.calibration)?;
+        writeln!(out, "  measured     {}", provenance.metrics)?;
+        writeln!(
+            out,
             "  size         {} bytes, of which {} weights; {} parameters\n",
             self.package_bytes, self.weight_bytes, self.parameters
-        );
+        )?;
 
         let mut table = output::table(&[
             "layer",
@@ -264,36 +266,45 @@ impl<'a> Inspected<'a> {
             ]);
         }
         output::align_right(&mut table, &[3, 4, 5, 6]);
-        println!("{table}\n");
-        print!(
+        writeln!(out, "{table}\n")?;
+        write!(
+            out,
             "{:.2} million MACs for {} rows",
             self.macs as f64 / 1e6,
             self.nominal_rows
-        );
+        )?;
         match self.macs_per_second {
-            Some(per_second) => println!("; {:.2} million a second of audio", per_second / 1e6),
-            None => println!(),
+            Some(per_second) => {
+                writeln!(out, "; {:.2} million a second of audio", per_second / 1e6)?
+            }
+            None => writeln!(out)?,
         }
 
         let memory = &self.memory;
-        println!("\narena, exact bytes, for so many rows at a time:");
+        writeln!(out, "\narena, exact bytes, for so many rows at a time:")?;
         let whole = Arena {
             stripe_rows: self.nominal_rows,
             bytes: memory.arena_whole_clip_bytes,
         };
         for arena in memory.arena.iter().chain([&whole]) {
-            println!("  {:6} {:9}", arena.stripe_rows, arena.bytes);
+            writeln!(out, "  {:6} {:9}", arena.stripe_rows, arena.bytes)?;
         }
-        println!(
+        writeln!(
+            out,
             "  layer by layer over whole tensors it would be {}",
             memory.layer_by_layer_bytes
-        );
+        )?;
         if memory.frontend_bytes > 0 {
-            println!("  the front end needs {} besides", memory.frontend_bytes);
+            writeln!(
+                out,
+                "  the front end needs {} besides",
+                memory.frontend_bytes
+            )?;
         }
 
         if let Some(mel) = &self.mel {
-            println!(
+            writeln!(
+                out,
                 "\nmel contract: {} Hz, FFT {}, window {}, hop {} ({:.1} ms a row), {} bands {}–{} Hz ({}),",
                 mel.sample_rate_hz,
                 mel.fft,
@@ -304,30 +315,38 @@ impl<'a> Inspected<'a> {
                 mel.low_hz,
                 mel.high_hz,
                 mel.scale
-            );
-            println!(
+            )?;
+            writeln!(
+                out,
                 "  {} dB below a reference that falls {} dB/s and not below {} dB; DC blocker 2^-{}",
                 mel.range_db, mel.release_db_per_s, mel.reference_floor_db, mel.dc_shift
-            );
+            )?;
         } else {
-            println!("\nno mel contract: takes feature rows, not audio");
+            writeln!(out, "\nno mel contract: takes feature rows, not audio")?;
         }
-        println!("logits: running mean over {} output rows", self.pool_rows);
+        writeln!(
+            out,
+            "logits: running mean over {} output rows",
+            self.pool_rows
+        )?;
         if let Some(decision) = &self.decision {
-            println!(
+            writeln!(
+                out,
                 "decision: a label from {} until {}, silence below {} dBFS",
                 decision.enter, decision.leave, decision.silence_dbfs
-            );
+            )?;
         }
         match &self.golden {
-            Some(golden) => println!(
+            Some(golden) => writeln!(
+                out,
                 "golden vectors: {} samples, {} feature rows, {} output rows",
                 golden.audio_samples.unwrap_or(0),
                 golden.feature_rows,
                 golden.output_rows
-            ),
-            None => println!("no golden vectors"),
+            )?,
+            None => writeln!(out, "no golden vectors")?,
         }
+        Ok(())
     }
 }
 

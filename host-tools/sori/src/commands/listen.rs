@@ -177,9 +177,9 @@ impl<'l> Display<'l> {
                 self.latest = decision.clone();
                 match self.form {
                     Form::Live => self.rewrite()?,
-                    Form::Json => println_checked(&serde_json::to_string(&self.line())?)?,
+                    Form::Json => output::line(&serde_json::to_string(&self.line())?)?,
                     Form::Changes if self.shown != Some(decision.verdict) => {
-                        println_checked(&self.text())?;
+                        output::line(&self.text())?;
                     }
                     Form::Changes => {}
                 }
@@ -198,7 +198,7 @@ impl<'l> Display<'l> {
         });
         result?;
         if self.form == Form::Live {
-            println_checked("")?;
+            output::line("")?;
         }
         if !self.heard_any {
             anyhow::bail!("the sound ended before the first window was full: send more");
@@ -250,10 +250,4 @@ impl<'l> Display<'l> {
         stdout.flush()?;
         Ok(())
     }
-}
-
-/// `println!` panics when the reader is gone; this is an error like any other.
-fn println_checked(text: &str) -> Result<()> {
-    writeln!(io::stdout(), "{text}")?;
-    Ok(())
 }

@@ -1,5 +1,6 @@
 //! `sori quantize`: a trained MobileNetV2 to the package every target loads.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -78,9 +79,9 @@ impl Quantize {
     fn deliver(&self, quantized: &Quantized) -> Result<()> {
         let report = &quantized.report;
         if self.json {
-            println!("{}", serde_json::to_string(report)?);
+            output::line(&serde_json::to_string(report)?)?;
         } else {
-            print(report);
+            print(report, &mut io::stdout())?;
         }
         let gates = self.gate.iter().flat_map(|gates| &gates.0);
         let mut failed = 0;
@@ -98,7 +99,7 @@ impl Quantize {
         }
         output::write_atomically(&self.out, &quantized.bytes)?;
         if !self.json {
-            println!("wrote {}", self.out.display());
+            output::line(&format!("wrote {}", self.out.display()))?;
         }
         Ok(())
     }
@@ -156,7 +157,7 @@ fn load(folder: &Path, contract: Option<&Contract>, shape: TensorShape) -> Resul
     Ok(rows)
 }
 
-fn print(report: &Report) {
+fn print(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
     let mut table = output::table(&["layer", "ONNX node", "SQNR dB", "scale", "zero point"]);
     for layer in &report.layers {
         table.add_row([
@@ -168,30 +169,34 @@ fn print(report: &Report) {
         ]);
     }
     output::align_right(&mut table, &[2, 3, 4]);
-    println!("{table}\n");
+    writeln!(out, "{table}\n")?;
     for note in &report.notes {
-        println!("note: {note}");
+        writeln!(out, "note: {note}")?;
     }
     let compared = if report.held_out {
         "held-out windows"
     } else {
         "windows of the calibration itself (give --eval for others)"
     };
-    println!(
+    writeln!(
+        out,
         "int8 and float agree on {} of {} {compared}: {:.1} %",
         report.agreeing_windows,
         report.evaluation_windows,
         100.0 * report.top1_agreement
-    );
-    println!("SQNR of the logits: {:.1} dB", report.logits_sqnr_db);
-    println!(
+    )?;
+    writeln!(out, "SQNR of the logits: {:.1} dB", report.logits_sqnr_db)?;
+    writeln!(
+        out,
         "{:.1} million multiplications for {} rows; package {} bytes",
         report.macs as f64 / 1e6,
         report.nominal_rows,
         report.package_bytes
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "arena, a row at a time: {} bytes; layer by layer it would be {} bytes",
         report.arena_bytes_row, report.layer_by_layer_bytes
-    );
+    )?;
+    Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::exit::Failure;
-use crate::package;
+use crate::{output, package};
 
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
@@ -22,7 +22,7 @@ impl Verify {
         let verified = sori_quantize::verify(&parsed)
             .map_err(|mismatch| Failure::Incompatible(mismatch.to_string()))
             .with_context(|| format!("{} does not hold", self.model.display()))?;
-        println!(
+        output::line(&format!(
             "{}: {} feature rows and {} output rows, in stripes of {} rows: every bit is equal",
             self.model.display(),
             verified.feature_rows,
@@ -30,7 +30,6 @@ impl Verify {
             sori_quantize::VERIFIED_STRIPES
                 .map(|stripe| stripe.to_string())
                 .join(", ")
-        );
-        Ok(())
+        ))
     }
 }
