@@ -21,6 +21,10 @@ const PI_CORES: [&str; 3] = ["cortex-a53", "cortex-a72", "cortex-a76"];
 
 pub(crate) fn all() -> anyhow::Result<()> {
     tools::require_toolchain()?;
+    if cfg!(target_os = "linux") {
+        // For `sori listen --microphone`, which is behind a feature.
+        tools::require_library("alsa", "libasound2-dev")?;
+    }
     let mut steps = Steps::default();
     steps.run(&Step::new("formatting", "cargo fmt --all -- --check"))?;
     steps.run(&Step::new(

@@ -2,7 +2,7 @@
 //!
 //! | Command | Runs | Needs |
 //! |---|---|---|
-//! | `ci` | formatting, clippy, tests, documentation, bare-metal builds, then `qemu` | what `qemu` needs |
+//! | `ci` | formatting, clippy, tests, documentation, bare-metal builds, then `qemu` | `libasound2-dev`, what `qemu` needs |
 //! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3 and M4 | `qemu-user`, `qemu-system-arm` |
 //! | `firmware` | only the latter | `qemu-system-arm` |
 //! | `golden` | writes `tests/golden` again after a wanted change of bits | |
@@ -32,7 +32,7 @@ Commands:
              or a new models/genre/genre.sori
   endurance  what takes longer: an hour of noise, Miri, fuzzing (about 45 minutes)
 
-As root on Debian, ci, qemu and firmware install the QEMU packages they miss;
+As root on Debian, ci, qemu and firmware install the packages they miss;
 elsewhere they say which.";
 
 fn main() -> ExitCode {

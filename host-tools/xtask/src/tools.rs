@@ -21,7 +21,22 @@ pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> bool {
 
 /// Installs the Debian package that brings `program`, as root; elsewhere says what to type.
 pub(crate) fn require(program: &str, debian_package: &str) -> anyhow::Result<()> {
-    if exists(program) {
+    install_unless(|| exists(program), program, debian_package)
+}
+
+/// The same for a C library that pkg-config knows as `library`.
+pub(crate) fn require_library(library: &str, debian_package: &str) -> anyhow::Result<()> {
+    require("pkg-config", "pkg-config")?;
+    let is_there = || succeeds("pkg-config", &["--exists", library]);
+    install_unless(is_there, library, debian_package)
+}
+
+fn install_unless(
+    is_there: impl Fn() -> bool,
+    what: &str,
+    debian_package: &str,
+) -> anyhow::Result<()> {
+    if is_there() {
         return Ok(());
     }
     let is_root = Command::new("id")
@@ -29,9 +44,9 @@ pub(crate) fn require(program: &str, debian_package: &str) -> anyhow::Result<()>
         .output()
         .is_ok_and(|output| output.stdout.trim_ascii() == b"0");
     if !is_root || !exists("apt-get") {
-        bail!("{program} is missing: sudo apt-get install {debian_package}");
+        bail!("{what} is missing: sudo apt-get install {debian_package}");
     }
-    println!("installing {debian_package} for {program}");
+    println!("installing {debian_package} for {what}");
     // An index can be out of step for a while and still be good enough to install from.
     let _ = Command::new("apt-get").args(["-qq", "update"]).status();
     let installed = Command::new("apt-get")
@@ -45,8 +60,8 @@ pub(crate) fn require(program: &str, debian_package: &str) -> anyhow::Result<()>
         .env("DEBIAN_FRONTEND", "noninteractive")
         .status()
         .context("apt-get did not start")?;
-    if !installed.success() || !exists(program) {
-        bail!("{program} is missing and {debian_package} could not be installed");
+    if !installed.success() || !is_there() {
+        bail!("{what} is missing and {debian_package} could not be installed");
     }
     Ok(())
 }
