@@ -13,7 +13,7 @@ const FUZZ_SECONDS: u32 = 600;
 pub(crate) const HOLDS: &str = "\
    not run here; cargo xtask endurance (about 45 minutes) holds:
      an hour of noise through the listener, a row at a time against in batches
-     Miri over sori-package and small networks behind a listener
+     Miri over parts of sori-package and small networks behind a listener
      each fuzz target of tests/fuzz for 10 minutes";
 
 pub(crate) fn run() -> anyhow::Result<()> {
@@ -45,7 +45,7 @@ fn miri(steps: &mut Steps) -> anyhow::Result<()> {
     for (title, command) in [
         (
             "Miri: sori-package",
-            "cargo +nightly miri test -p sori-package",
+            "cargo +nightly miri test -p sori-package --test suite -- round_trip:: damage::repaired damage::only",
         ),
         (
             "Miri: sori-nn, requantization and softmax",
