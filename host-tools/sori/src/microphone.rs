@@ -1,7 +1,9 @@
 //! A microphone of this machine (feature `microphone`).
 
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use cpal::traits::{DeviceTrait as _, HostTrait as _, StreamTrait as _};
@@ -16,11 +18,16 @@ const QUEUE: usize = 256;
 /// After so long without a sample the microphone counts as gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often dropped sound is reported.
+const REPORT: Duration = Duration::from_secs(10);
+
 /// An open microphone, which delivers mono samples in 24-bit scale.
 pub(crate) struct Microphone {
     name: String,
     config: StreamConfig,
     blocks: Receiver<Vec<i32>>,
+    /// Blocks that found the queue full.
+    dropped: Arc<AtomicU64>,
     /// Sound flows for as long as this lives.
     _stream: Stream,
 }
@@ -40,7 +47,9 @@ impl Microphone {
             bail!("{name} has {} channels, counted from 0", config.channels);
         }
         let (sender, blocks) = mpsc::sync_channel(QUEUE);
+        let dropped = Arc::<AtomicU64>::default();
         let route = Route {
+            dropped: dropped.clone(),
             channels: config.channels.into(),
             channel,
             sender,
@@ -60,6 +69,7 @@ impl Microphone {
             name,
             config,
             blocks,
+            dropped,
             _stream: stream,
         })
     }
@@ -79,18 +89,20 @@ impl Microphone {
 
     /// Hands on blocks of samples until the microphone goes or `on_samples` fails.
     pub(crate) fn run(&self, on_samples: &mut impl FnMut(&[i32]) -> Result<()>) -> Result<()> {
-        loop {
-            match self.blocks.recv_timeout(PATIENCE) {
-                Ok(samples) => on_samples(&samples)?,
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    return Err(Failure::NoDevice(format!(
-                        "{} delivers nothing any more: plug it in and start again",
-                        self.name
-                    ))
-                    .into());
-                }
+        let (mut reported, mut last) = (0, Instant::now());
+        while let Ok(samples) = self.blocks.recv_timeout(PATIENCE) {
+            on_samples(&samples)?;
+            let dropped = self.dropped.load(Ordering::Relaxed);
+            if dropped > reported && last.elapsed() > REPORT {
+                eprintln!("sori: inference is late: {dropped} blocks of sound were dropped so far");
+                (reported, last) = (dropped, Instant::now());
             }
         }
+        Err(Failure::NoDevice(format!(
+            "{} delivers nothing any more: plug it in and start again",
+            self.name
+        ))
+        .into())
     }
 }
 
@@ -123,6 +135,7 @@ fn find(name: &str) -> Result<Device> {
 struct Route {
     channels: usize,
     channel: Option<usize>,
+    dropped: Arc<AtomicU64>,
     sender: SyncSender<Vec<i32>>,
 }
 
@@ -143,8 +156,8 @@ impl Route {
                     }
                 }
             });
-            if self.sender.try_send(mono.collect()).is_err() {
-                eprintln!("sori: inference is late: a block of sound was dropped");
+            if let Err(TrySendError::Full(_)) = self.sender.try_send(mono.collect()) {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
             }
         };
         let on_error = |error| eprintln!("sori: the microphone: {error}");
