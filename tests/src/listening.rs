@@ -15,16 +15,16 @@ use crate::suite::{Hash, words};
 ///
 /// # Panics
 /// For packages without a mel contract.
-pub fn answer(package: &Package<'_>, samples: &[i16], stripe: usize) -> String {
+pub fn answer(package: &Package<'_>, samples: &[i16]) -> String {
     let mel = package.mel().expect("only packages with a contract listen");
     let mut frontend = vec![0; FrontEnd::workspace_len(&mel)];
-    let mut arena = words(Network::arena_bytes(package, stripe));
+    let mut arena = words(Network::arena_bytes(package, 1));
     let memory = Memory {
         frontend: &mut frontend,
         arena: bytemuck::cast_slice_mut(&mut arena),
     };
     let mut listener =
-        Listener::new(package, memory, mel.sample_rate_hz, stripe).expect("the memory is exact");
+        Listener::new(package, memory, mel.sample_rate_hz).expect("the memory is exact");
     let mut summary = ClipSummary::new(package);
     let (mut hash, mut outputs) = (Hash::new(), 0);
     let mut on_event = |event: Event<'_>| {

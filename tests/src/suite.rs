@@ -256,7 +256,7 @@ fn listeners(contract: &str, package: &Package<'_>, on_case: &mut dyn FnMut(&str
             frontend: &mut frontend,
             arena: bytemuck::cast_slice_mut(&mut arena),
         };
-        let mut listener = Listener::new(package, memory, rate_hz, 1).expect("the memory is exact");
+        let mut listener = Listener::new(package, memory, rate_hz).expect("the memory is exact");
         let mut hash = Hash::new();
         let mut on_event = |event: Event<'_>| match event {
             Event::Row { level_dbfs_q8, .. } => hash.int32(level_dbfs_q8),

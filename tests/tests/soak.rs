@@ -47,7 +47,7 @@ fn rows_equal_batches(package: &Package<'_>, batches: usize, batch_samples: usiz
         frontend: &mut frontend_a,
         arena: bytemuck::cast_slice_mut(&mut arena_a),
     };
-    let mut listener = Listener::new(package, memory, mel.sample_rate_hz, 1).expect("exact");
+    let mut listener = Listener::new(package, memory, mel.sample_rate_hz).expect("exact");
 
     const STRIPE: usize = 128;
     let mut frontend_b = vec![0; FrontEnd::workspace_len(&mel)];

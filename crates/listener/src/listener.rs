@@ -12,7 +12,7 @@ const BLOCK: usize = 128;
 pub struct Memory<'a> {
     /// `FrontEnd::workspace_len` words.
     pub frontend: &'a mut [i32],
-    /// `Network::arena_bytes` bytes, aligned to `sori_nn::ARENA_ALIGNMENT`.
+    /// `Network::arena_bytes` bytes for a row at a time, aligned to `sori_nn::ARENA_ALIGNMENT`.
     pub arena: &'a mut [u8],
 }
 
@@ -73,16 +73,9 @@ struct Stages<'p, 'a> {
 impl<'p, 'a> Listener<'p, 'a> {
     /// A listener for mono samples at `rate_hz`, 8 to 192 kHz.
     ///
-    /// A `stripe` of 1 hands each row to the network as it comes.
-    ///
     /// # Errors
     /// See [`Error`].
-    pub fn new(
-        package: &Package<'p>,
-        memory: Memory<'a>,
-        rate_hz: u32,
-        stripe: usize,
-    ) -> Result<Self, Error> {
+    pub fn new(package: &Package<'p>, memory: Memory<'a>, rate_hz: u32) -> Result<Self, Error> {
         let mel = package.mel().ok_or(Error::NoMelContract)?;
         let classifier = package.classifier();
         if classifier.classes > MAX_CLASSES {
@@ -108,7 +101,7 @@ impl<'p, 'a> Listener<'p, 'a> {
             resampler,
             frontend: FrontEnd::new(&mel, memory.frontend).map_err(Error::FrontEnd)?,
             stages: Stages {
-                network: Network::new(package, memory.arena, stripe).map_err(Error::Network)?,
+                network: Network::new(package, memory.arena, 1).map_err(Error::Network)?,
                 softmax_step_q16: classifier.softmax_step_q16,
                 decider: Decider::new(rule),
                 decision: NOTHING_HEARD,

@@ -108,8 +108,8 @@ impl core::error::Error for Mismatch {}
 /// Computes the package's golden vectors again, row by row, and compares every bit.
 ///
 /// The network gets the golden features, not those just computed, so that a difference
-/// says which of the two parts it is in. `memory` is what a [`crate::Listener`] for the
-/// same stripe needs; nothing of it is kept.
+/// says which of the two parts it is in. `memory` is what a [`crate::Listener`] needs,
+/// with an arena for this stripe; nothing of it is kept.
 ///
 /// # Errors
 /// The first difference, or why the package cannot be verified.

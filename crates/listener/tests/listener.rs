@@ -46,15 +46,15 @@ fn arena(bytes: usize) -> Vec<u32> {
 }
 
 /// Everything that was said, in a form that can be compared.
-fn events(bytes: &PackageBytes, rate_hz: u32, stripe: usize, chunks: &[&[i32]]) -> Vec<String> {
+fn events(bytes: &PackageBytes, rate_hz: u32, chunks: &[&[i32]]) -> Vec<String> {
     let package = Package::parse(bytes).unwrap();
     let mut frontend = vec![0; FrontEnd::workspace_len(&package.mel().unwrap())];
-    let mut arena = arena(Network::arena_bytes(&package, stripe));
+    let mut arena = arena(Network::arena_bytes(&package, 1));
     let memory = Memory {
         frontend: &mut frontend,
         arena: bytemuck::cast_slice_mut(&mut arena),
     };
-    let mut listener = Listener::new(&package, memory, rate_hz, stripe).unwrap();
+    let mut listener = Listener::new(&package, memory, rate_hz).unwrap();
     let mut said = Vec::new();
     let mut passes = Vec::new();
     for _ in 0..2 {
@@ -87,12 +87,12 @@ fn any_chunking_gives_the_same_events() {
     let bytes = package(&tables, true);
     for rate_hz in [RATE, 44_100] {
         let samples = music(rate_hz, 3);
-        let whole = events(&bytes, rate_hz, 1, &[&samples]);
+        let whole = events(&bytes, rate_hz, &[&samples]);
         assert!(whole.iter().any(|event| event.contains("Output")));
         for size in [1, 97, 160, 4_096] {
             let chunks: Vec<_> = samples.chunks(size).collect();
             assert_eq!(
-                events(&bytes, rate_hz, 1, &chunks),
+                events(&bytes, rate_hz, &chunks),
                 whole,
                 "{rate_hz} Hz by {size}"
             );
@@ -101,24 +101,11 @@ fn any_chunking_gives_the_same_events() {
 }
 
 #[test]
-fn a_stripe_changes_when_logits_come_but_not_which() {
-    let tables = tables();
-    let bytes = package(&tables, true);
-    let samples = music(RATE, 3);
-    let outputs = |stripe| {
-        let mut events = events(&bytes, RATE, stripe, &[&samples]);
-        events.retain(|event| event.contains("Output"));
-        events
-    };
-    assert_eq!(outputs(1), outputs(16));
-}
-
-#[test]
 fn silence_begins_after_its_rows_and_ends_with_the_first_loud_one() {
     let tables = tables();
     let bytes = package(&tables, true);
     let quiet = vec![0; RATE as usize];
-    let said = events(&bytes, RATE, 1, &[&quiet, &music(RATE, 1)]);
+    let said = events(&bytes, RATE, &[&quiet, &music(RATE, 1)]);
     let at = |needle: &str| {
         said.iter()
             .position(|event| event.contains(needle))
@@ -152,7 +139,7 @@ fn a_clip_of_silence_is_silence_and_a_short_one_still_answers() {
             frontend: &mut frontend,
             arena: bytemuck::cast_slice_mut(&mut arena),
         };
-        let mut listener = Listener::new(&package, memory, RATE, 1).unwrap();
+        let mut listener = Listener::new(&package, memory, RATE).unwrap();
         let mut summary = ClipSummary::new(&package);
         listener.push(samples, &mut |event| summary.observe(&event));
         listener.finish(&mut |event| summary.observe(&event));
@@ -227,7 +214,7 @@ fn a_package_without_a_contract_is_refused_with_the_reason() {
         frontend: &mut [],
         arena: bytemuck::cast_slice_mut(&mut arena),
     };
-    let refused = Listener::new(&package, memory, RATE, 1).unwrap_err();
+    let refused = Listener::new(&package, memory, RATE).unwrap_err();
     assert_eq!(refused, Error::NoMelContract);
     assert!(refused.to_string().contains("--contract"));
 }
@@ -244,7 +231,7 @@ fn rates_and_memory_that_do_not_fit_are_refused() {
             frontend: &mut frontend,
             arena: bytemuck::cast_slice_mut(&mut arena),
         };
-        Listener::new(&package, memory, rate_hz, 1).unwrap_err()
+        Listener::new(&package, memory, rate_hz).unwrap_err()
     };
     let words = FrontEnd::workspace_len(&package.mel().unwrap());
     let bytes = Network::arena_bytes(&package, 1);

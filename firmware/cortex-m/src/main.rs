@@ -137,7 +137,7 @@ fn listen(
     frontend_instructions: u64,
 ) {
     let rate_hz = package.mel().map_or(0, |mel| mel.sample_rate_hz);
-    let mut listener = match Listener::new(package, memory, rate_hz, STRIPE) {
+    let mut listener = match Listener::new(package, memory, rate_hz) {
         Ok(listener) => listener,
         Err(error) => {
             hprintln!("{}", error);

@@ -10,9 +10,6 @@ use sori_package::{MelContract, Package};
 
 use crate::{audio, frontend};
 
-/// Rows that the network takes at a time. Files are heard like a stream.
-const STRIPE: usize = 1;
-
 /// The answer for one file.
 #[derive(Debug)]
 pub(crate) struct Heard {
@@ -31,7 +28,7 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     pub(crate) fn new(package: &Package<'_>, mel: &MelContract<'_>) -> Self {
-        let words = Network::arena_bytes(package, STRIPE).div_ceil(size_of::<u32>());
+        let words = Network::arena_bytes(package, 1).div_ceil(size_of::<u32>());
         Self {
             frontend: vec![0; FrontEnd::workspace_len(mel)],
             arena: vec![0; words],
@@ -48,7 +45,7 @@ impl Workspace {
             frontend: &mut self.frontend,
             arena: bytemuck::cast_slice_mut(&mut self.arena),
         };
-        Ok(Listener::new(package, memory, rate_hz, STRIPE)?)
+        Ok(Listener::new(package, memory, rate_hz)?)
     }
 }
 
