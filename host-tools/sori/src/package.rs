@@ -36,6 +36,17 @@ pub(crate) fn parse<'a>(bytes: &'a PackageBytes, path: &Path) -> Result<Package<
     Package::parse(bytes).with_context(|| format!("cannot use {}", path.display()))
 }
 
+/// What is about to happen, for the first line of a result that people read.
+pub(crate) fn headline(package: &Package<'_>, path: &Path, files: usize) -> String {
+    let plural = if files == 1 { "" } else { "s" };
+    format!(
+        "{} ({}), {} labels, {files} file{plural}\n",
+        package.provenance().name,
+        path.display(),
+        package.labels().count()
+    )
+}
+
 /// Its mel contract; a package without one takes feature rows only.
 pub(crate) fn mel<'a>(package: &Package<'a>, path: &Path) -> Result<MelContract<'a>> {
     package.mel().ok_or_else(|| {

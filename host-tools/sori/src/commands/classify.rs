@@ -65,9 +65,12 @@ impl Classify {
         let labels: Vec<&str> = package.labels().collect();
         let sources = audio::find(&self.inputs)?;
         let started = Instant::now();
-        let mut table = output::table(&["clip", "genre", "", "", "then", "length"]);
+        let mut table = output::table(&["clip", "genre", "probability", "", "then", "length"]);
         let (mut heard, mut seconds) = (0, 0.0);
         let mut stdout = std::io::stdout();
+        if !self.json {
+            output::line(&package::headline(&package, name, sources.len()))?;
+        }
         let outcome = batch::run(
             &sources,
             |source| hearing::hear(&source.path, &package, &mel),

@@ -64,6 +64,9 @@ impl Eval {
         let mel = package::mel(&package, name)?;
         let labels: Vec<&str> = package.labels().collect();
         let (sources, truth) = labelled(&self.folder, &labels)?;
+        if !self.json {
+            output::line(&package::headline(&package, name, sources.len()))?;
+        }
         let mut confusion = Confusion::new(labels.len());
         let (mut rejected, mut too_short, mut n) = (0, 0, 0);
         let outcome = batch::run(
