@@ -19,7 +19,8 @@ pub enum Verdict {
 /// Probabilities and levels to verdicts.
 ///
 /// Each new probability enters with weight 2^-`smoothing_shift`; the first sets the
-/// state. A class is named when its smoothed probability is the largest and reaches
+/// state and names nothing, for a causal network has heard a single row by then. A class
+/// is named when its smoothed probability is the largest and reaches
 /// `enter`, and stays until it falls below `leave` or another is named. Rows below
 /// `silence_dbfs` for `silence_rows` in a row are silence; the first louder row ends it.
 #[derive(Debug, Clone)]
@@ -67,6 +68,7 @@ impl Decider {
                 .iter()
                 .map(|&p| u32::from(p) << EXTRA_BITS)
                 .collect();
+            return;
         }
         let smoothed = self.smoothed_q15();
         let Some((best, p)) = largest(&smoothed) else {

@@ -204,6 +204,16 @@ fn smoothing_halves_the_distance_to_each_new_probability() {
     assert!(settled[0] == 0 && settled[1] >= 32_767, "{settled:?}");
 }
 
+/// A causal network gives its first output row after one feature row: 16 ms of sound.
+#[test]
+fn the_first_output_row_names_nothing() {
+    let mut decider = Decider::new(RULE);
+    decider.probabilities(&[32_768, 0]);
+    assert_eq!(decider.verdict(), Verdict::Unknown);
+    decider.probabilities(&[32_768, 0]);
+    assert_eq!(decider.verdict(), Verdict::Label(0));
+}
+
 #[test]
 fn a_package_without_a_contract_is_refused_with_the_reason() {
     let tables = tables();
