@@ -36,15 +36,38 @@ pub(crate) fn parse<'a>(bytes: &'a PackageBytes, path: &Path) -> Result<Package<
     Package::parse(bytes).with_context(|| format!("cannot use {}", path.display()))
 }
 
-/// What is about to happen, for the first line of a result that people read.
-pub(crate) fn headline(package: &Package<'_>, path: &Path, files: usize) -> String {
-    let plural = if files == 1 { "" } else { "s" };
-    format!(
-        "{} ({}), {} labels, {files} file{plural}\n",
-        package.provenance().name,
-        path.display(),
-        package.labels().count()
-    )
+/// A package that hears audio.
+#[derive(Debug)]
+pub(crate) struct Audible<'a> {
+    pub(crate) package: Package<'a>,
+    pub(crate) mel: MelContract<'a>,
+    pub(crate) labels: Vec<&'a str>,
+    name: &'a Path,
+}
+
+impl<'a> Audible<'a> {
+    /// Of the bytes that [`read_or_built_in`] gave for the same path.
+    pub(crate) fn new(bytes: &'a PackageBytes, path: Option<&'a Path>) -> Result<Self> {
+        let name = name(path);
+        let package = parse(bytes, name)?;
+        Ok(Self {
+            mel: mel(&package, name)?,
+            labels: package.labels().collect(),
+            package,
+            name,
+        })
+    }
+
+    /// What is about to happen, for the first line of a result that people read.
+    pub(crate) fn headline(&self, files: usize) -> String {
+        let plural = if files == 1 { "" } else { "s" };
+        format!(
+            "{} ({}), {} labels, {files} file{plural}\n",
+            self.package.provenance().name,
+            self.name.display(),
+            self.labels.len()
+        )
+    }
 }
 
 /// Its mel contract; a package without one takes feature rows only.

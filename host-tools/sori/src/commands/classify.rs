@@ -10,7 +10,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::hearing::{self, Heard};
-use crate::{audio, batch, output, package};
+use crate::package::{self, Audible};
+use crate::{audio, batch, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Classify {
@@ -59,21 +60,18 @@ enum Outcome<'a> {
 impl Classify {
     pub(crate) fn run(self) -> Result<()> {
         let bytes = package::read_or_built_in(self.model.as_deref())?;
-        let name = package::name(self.model.as_deref());
-        let package = package::parse(&bytes, name)?;
-        let mel = package::mel(&package, name)?;
-        let labels: Vec<&str> = package.labels().collect();
+        let model = Audible::new(&bytes, self.model.as_deref())?;
         let sources = audio::find(&self.inputs)?;
         let started = Instant::now();
         let mut table = output::table(&["clip", "genre", "probability", "", "then", "length"]);
         let (mut heard, mut seconds) = (0, 0.0);
         let mut stdout = std::io::stdout();
         if !self.json {
-            output::line(&package::headline(&package, name, sources.len()))?;
+            output::line(&model.headline(sources.len()))?;
         }
         let outcome = batch::run(
             &sources,
-            |source| hearing::hear(&source.path, &package, &mel),
+            |source| hearing::hear(&source.path, &model.package, &model.mel),
             |source, result| {
                 if let Ok(clip) = result {
                     batch::warn(source, &clip.warnings);
@@ -81,10 +79,10 @@ impl Classify {
                     seconds += clip.seconds;
                 }
                 if self.json {
-                    let line = line(source, result, &labels);
+                    let line = line(source, result, &model.labels);
                     writeln!(stdout, "{}", serde_json::to_string(&line)?)?;
                 } else if let Ok(clip) = result {
-                    table.add_row(row(source, clip, &labels));
+                    table.add_row(row(source, clip, &model.labels));
                 }
                 Ok(())
             },

@@ -9,7 +9,8 @@ use serde::Serialize;
 use sori_listener::Verdict;
 
 use crate::confusion::Confusion;
-use crate::{audio, batch, hearing, output, package};
+use crate::package::{self, Audible};
+use crate::{audio, batch, hearing, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Eval {
@@ -59,19 +60,16 @@ struct PerLabel<'a> {
 impl Eval {
     pub(crate) fn run(self) -> Result<()> {
         let bytes = package::read_or_built_in(self.model.as_deref())?;
-        let name = package::name(self.model.as_deref());
-        let package = package::parse(&bytes, name)?;
-        let mel = package::mel(&package, name)?;
-        let labels: Vec<&str> = package.labels().collect();
-        let (sources, truth) = labelled(&self.folder, &labels)?;
+        let model = Audible::new(&bytes, self.model.as_deref())?;
+        let (sources, truth) = labelled(&self.folder, &model.labels)?;
         if !self.json {
-            output::line(&package::headline(&package, name, sources.len()))?;
+            output::line(&model.headline(sources.len()))?;
         }
-        let mut confusion = Confusion::new(labels.len());
+        let mut confusion = Confusion::new(model.labels.len());
         let (mut rejected, mut too_short, mut n) = (0, 0, 0);
         let outcome = batch::run(
             &sources,
-            |source| hearing::hear(&source.path, &package, &mel),
+            |source| hearing::hear(&source.path, &model.package, &model.mel),
             |source, result| {
                 let label = truth[n];
                 n += 1;
@@ -97,14 +95,15 @@ impl Eval {
         let counted = confusion.total();
         let report = Report {
             schema_version: SCHEMA_VERSION,
-            model: package.provenance().name,
+            model: model.package.provenance().name,
             accuracy: confusion.accuracy(),
             n: counted,
             failed: sources.len() - counted,
             rejected: rejected - too_short,
-            labels: &labels,
+            labels: &model.labels,
             confusion: confusion.rows(),
-            per_label: labels
+            per_label: model
+                .labels
                 .iter()
                 .enumerate()
                 .map(|(k, label)| PerLabel {
@@ -116,7 +115,7 @@ impl Eval {
                 .collect(),
         };
         if let Some(path) = &self.png {
-            output::write_atomically(path, &confusion.png(&labels)?)?;
+            output::write_atomically(path, &confusion.png(&model.labels)?)?;
         }
         if self.json {
             output::line(&serde_json::to_string(&report)?)?;

@@ -10,8 +10,9 @@ use sori_listener::{Decision, Event, Listener, Verdict};
 
 use crate::exit::Failure;
 use crate::hearing::{self, Workspace};
+use crate::output;
+use crate::package::{self, Audible};
 use crate::pcm::{Encoding, Layout, PcmReader};
-use crate::{output, package};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: arecord -q -f S16_LE -r 16000 -c 1 | sori listen")]
@@ -43,18 +44,15 @@ pub(crate) struct Listen {
 impl Listen {
     pub(crate) fn run(self) -> Result<()> {
         let bytes = package::read_or_built_in(self.model.as_deref())?;
-        let name = package::name(self.model.as_deref());
-        let package = package::parse(&bytes, name)?;
-        let mel = package::mel(&package, name)?;
-        let labels: Vec<&str> = package.labels().collect();
-        let mut workspace = Workspace::new(&package, &mel);
-        let mut display = Display::new(self.json, labels);
+        let model = Audible::new(&bytes, self.model.as_deref())?;
+        let mut workspace = Workspace::new(&model.package, &model.mel);
+        let mut display = Display::new(self.json, model.labels);
 
         #[cfg(feature = "microphone")]
         if let Some(microphone) = &self.microphone {
             let microphone = crate::microphone::Microphone::open(microphone, self.channel)?;
             let rate_hz = microphone.rate_hz();
-            let mut listener = workspace.listener(&package, rate_hz)?;
+            let mut listener = workspace.listener(&model.package, rate_hz)?;
             display.settings(&microphone.describe());
             return microphone.run(&mut |samples| display.hear(&mut listener, samples));
         }
@@ -80,7 +78,7 @@ impl Listen {
             ..
         } = input.layout();
         let mut listener = workspace
-            .listener(&package, rate_hz)
+            .listener(&model.package, rate_hz)
             .context("standard input")?;
         display.settings(&format!(
             "standard input, {encoding:?}, {rate_hz} Hz, channels: {channels}"
