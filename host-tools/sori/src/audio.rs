@@ -2,9 +2,12 @@
 //! equal bits starts: integer PCM is averaged over its channels in integers, so
 //! that a WAV and a FLAC of it give the same samples.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use anyhow::{Context as _, Result, bail};
 use sori_dsp::Resampler;
@@ -33,21 +36,16 @@ pub(crate) struct Source {
 }
 
 /// The files meant by the arguments, in the order of the arguments, each folder's
-/// in the order of their names. A missing file stays in the list: it is reported
-/// when its turn comes, so that the others are done all the same.
+/// in the order of their names. A missing file and a folder without audio stay in the
+/// list: they are reported when their turn comes, so that the others are done all the same.
 pub(crate) fn find(inputs: &[PathBuf]) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for input in inputs {
+        let before = sources.len();
         if input.is_dir() {
-            let before = sources.len();
-            walk(input, input, &EXTENSIONS, &mut sources)?;
-            if sources.len() == before {
-                bail!(
-                    "{} holds no audio file: wav, flac, mp3 and ogg are read",
-                    input.display()
-                );
-            }
-        } else {
+            sources.extend(with_extensions(input, &EXTENSIONS)?);
+        }
+        if sources.len() == before {
             sources.push(Source {
                 path: input.clone(),
                 relative: input.file_name().unwrap_or(input.as_os_str()).into(),
@@ -59,29 +57,49 @@ pub(crate) fn find(inputs: &[PathBuf]) -> Result<Vec<Source>> {
 
 /// The files below a folder that end in one of the extensions, in the order of names.
 pub(crate) fn with_extensions(folder: &Path, extensions: &[&str]) -> Result<Vec<Source>> {
-    let mut sources = Vec::new();
-    walk(folder, folder, extensions, &mut sources)?;
-    Ok(sources)
+    let mut walk = Walk {
+        root: folder,
+        extensions,
+        open: Vec::new(),
+        sources: Vec::new(),
+    };
+    walk.folder(folder)?;
+    Ok(walk.sources)
 }
 
-fn walk(root: &Path, folder: &Path, extensions: &[&str], sources: &mut Vec<Source>) -> Result<()> {
-    let cannot = || format!("cannot list {}", folder.display());
-    let mut entries = std::fs::read_dir(folder)
-        .with_context(cannot)?
-        .collect::<io::Result<Vec<_>>>()
-        .with_context(cannot)?;
-    entries.sort_by_key(|entry| entry.file_name());
-    for entry in entries {
-        let path = entry.path();
-        // A link to a folder counts as a file here, so that a circle of links ends.
-        if entry.file_type().with_context(cannot)?.is_dir() {
-            walk(root, &path, extensions, sources)?;
-        } else if has_extension(&path, extensions) {
-            let relative = path.strip_prefix(root).unwrap_or(&path).into();
-            sources.push(Source { path, relative });
+struct Walk<'a> {
+    root: &'a Path,
+    extensions: &'a [&'a str],
+    /// The folders on the way here: a link back to one of them would have no end.
+    open: Vec<PathBuf>,
+    sources: Vec<Source>,
+}
+
+impl Walk<'_> {
+    fn folder(&mut self, folder: &Path) -> Result<()> {
+        let cannot = || format!("cannot list {}: check the path", folder.display());
+        let itself = folder.canonicalize().with_context(cannot)?;
+        if self.open.contains(&itself) {
+            return Ok(());
         }
+        self.open.push(itself);
+        let mut entries = std::fs::read_dir(folder)
+            .with_context(cannot)?
+            .collect::<io::Result<Vec<_>>>()
+            .with_context(cannot)?;
+        entries.sort_by_key(|entry| entry.file_name());
+        for entry in entries {
+            let path = entry.path();
+            if path.is_dir() {
+                self.folder(&path)?;
+            } else if has_extension(&path, self.extensions) {
+                let relative = path.strip_prefix(self.root).unwrap_or(&path).into();
+                self.sources.push(Source { path, relative });
+            }
+        }
+        self.open.pop();
+        Ok(())
     }
-    Ok(())
 }
 
 fn has_extension(path: &Path, extensions: &[&str]) -> bool {
@@ -136,6 +154,29 @@ pub(crate) fn stream(
     Ok(file.decoded())
 }
 
+thread_local! {
+    static DECODING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs the decoder, which panics on some damaged files (a header that says 0 Hz, for
+/// one); none when it did. One file must not end the others'.
+fn guarded<T>(decode: impl FnOnce() -> T) -> Option<T> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !DECODING.get() {
+                report(info);
+            }
+        }));
+    });
+    DECODING.set(true);
+    // What the decoder leaves behind is never used again.
+    let result = panic::catch_unwind(AssertUnwindSafe(decode));
+    DECODING.set(false);
+    result.ok()
+}
+
 struct AudioFile {
     format: Box<dyn FormatReader>,
     decoder: Box<dyn Decoder>,
@@ -152,10 +193,22 @@ struct AudioFile {
 
 impl AudioFile {
     fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path)?;
-        if file.metadata()?.len() == 0 {
+        let metadata = std::fs::metadata(path).context("check the path")?;
+        if metadata.is_dir() {
+            bail!("the folder holds no audio file: wav, flac, mp3 and ogg are read");
+        }
+        if !metadata.is_file() {
+            bail!("it is no regular file: pipe raw PCM or WAV into `sori listen`");
+        }
+        if metadata.len() == 0 {
             bail!("the file is empty: record or export it again");
         }
+        let file = File::open(path).context("check its permissions")?;
+        guarded(|| Self::decode(path, file))
+            .unwrap_or_else(|| bail!("the file is damaged: convert it first"))
+    }
+
+    fn decode(path: &Path, file: File) -> Result<Self> {
         let mut hint = Hint::new();
         if let Some(extension) = path.extension().and_then(|e| e.to_str()) {
             hint.with_extension(extension);
@@ -194,14 +247,14 @@ impl AudioFile {
     /// The next samples with their rate; none at the end, or where nothing more can be decoded.
     fn next_block(&mut self) -> Option<(u32, &[i32])> {
         loop {
-            let packet = match self.format.next_packet() {
-                Ok(packet) => packet,
-                Err(DecodeError::IoError(error))
+            let packet = match guarded(|| self.format.next_packet()) {
+                Some(Ok(packet)) => packet,
+                Some(Err(DecodeError::IoError(error)))
                     if error.kind() == io::ErrorKind::UnexpectedEof =>
                 {
                     return None;
                 }
-                Err(_) => {
+                _ => {
                     self.ended_early = true;
                     return None;
                 }
@@ -209,7 +262,8 @@ impl AudioFile {
             if packet.track_id() != self.track {
                 continue;
             }
-            let Ok(buffer) = self.decoder.decode(&packet) else {
+            let decoder = &mut self.decoder;
+            let Some(Ok(buffer)) = guarded(move || decoder.decode(&packet)) else {
                 self.damaged_packets += 1;
                 continue;
             };

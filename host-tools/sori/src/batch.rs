@@ -71,6 +71,9 @@ fn complain(bar: &ProgressBar, message: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
     use super::*;
 
     fn sources(n: usize) -> Vec<Source> {
@@ -89,7 +92,7 @@ mod tests {
             &sources(9),
             |source| {
                 let n: u64 = source.path.file_stem().unwrap().to_str().unwrap().parse()?;
-                std::thread::sleep(std::time::Duration::from_millis(9 - n));
+                std::thread::sleep(Duration::from_millis(9 - n));
                 match n {
                     4 => bail!("4 is damaged"),
                     n => Ok(n),
@@ -108,7 +111,15 @@ mod tests {
 
     #[test]
     fn nobody_listening_ends_the_work() {
-        let error = run(&sources(500), |_| Ok(()), |_, _| bail!("closed")).unwrap_err();
+        let worked = AtomicUsize::new(0);
+        let work = |_: &Source| {
+            worked.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(1));
+            Ok(())
+        };
+        let error = run(&sources(2_000), work, |_, _| bail!("closed")).unwrap_err();
         assert_eq!(error.to_string(), "closed");
+        let worked = worked.into_inner();
+        assert!(worked < 1_000, "{worked} of 2000 files were worked on");
     }
 }

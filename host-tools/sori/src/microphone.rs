@@ -43,8 +43,14 @@ impl Microphone {
         let cannot = || format!("cannot open the microphone {name}");
         let preferred = device.default_input_config().with_context(cannot)?;
         let config = preferred.config();
-        if channel.is_some_and(|channel| channel >= config.channels.into()) {
-            bail!("{name} has {} channels, counted from 0", config.channels);
+        if let Some(channel) = channel
+            && channel >= config.channels.into()
+        {
+            return Err(Failure::Usage(format!(
+                "channel {channel} was asked for and {name} has {}, counted from 0",
+                config.channels
+            ))
+            .into());
         }
         let (sender, blocks) = mpsc::sync_channel(QUEUE);
         let dropped = Arc::<AtomicU64>::default();
@@ -118,7 +124,9 @@ fn find(name: &str) -> Result<Device> {
         .input_devices()
         .context("cannot list the microphones")?
     {
-        let found = device.description()?.to_string();
+        let Ok(found) = device.description().map(|found| found.to_string()) else {
+            continue;
+        };
         if found.contains(name) {
             return Ok(device);
         }

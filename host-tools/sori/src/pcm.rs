@@ -2,10 +2,11 @@
 
 use std::io::{self, Read};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 
-use crate::audio::from_float;
+use crate::audio::{self, from_float};
+use crate::exit::Failure;
 
 /// How a sample lies in the stream, little-endian, by the names that ALSA gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -71,31 +72,39 @@ pub(crate) struct PcmReader<R> {
     mono: Vec<i32>,
 }
 
-/// Bytes read at a time: well below a tenth of a second of any stream.
-const BLOCK: usize = 4096;
+/// Bytes read at a time: 64 ms at most, of 8 kHz in 16 bits.
+const BLOCK: usize = 1024;
 
-impl<R: Read> PcmReader<io::Chain<io::Cursor<Vec<u8>>, R>> {
+/// What a stream is read from: its first bytes again, then the rest, up to its end.
+type Input<R> = io::Take<io::Chain<io::Cursor<Vec<u8>>, R>>;
+
+impl<R: Read> PcmReader<Input<R>> {
     /// Looks at the first bytes: a WAV header, as `arecord` writes without `-t raw`, says
     /// more than the command line does and takes its place.
     pub(crate) fn new(mut input: R, layout: Layout) -> Result<Self> {
         let mut head = Vec::new();
-        input.by_ref().take(4).read_to_end(&mut head)?;
+        let start = input.by_ref().take(4).read_to_end(&mut head);
+        start.context("cannot read standard input")?;
         let is_wav = head == b"RIFF";
         let mut input = io::Cursor::new(head).chain(input);
-        let layout = match is_wav {
-            true => Layout {
-                channel: layout.channel,
-                ..wav_layout(&mut input).context("the WAV header on standard input")?
-            },
-            false => layout,
+        let (layout, bytes) = match is_wav {
+            true => {
+                let header = wav_header(&mut input);
+                let (found, bytes) = header.context("the WAV header on standard input")?;
+                let channel = layout.channel;
+                (Layout { channel, ..found }, bytes)
+            }
+            false => (layout, u64::MAX),
         };
+        let input = input.take(bytes);
         if let Some(channel) = layout.channel
             && channel >= layout.channels
         {
-            bail!(
+            return Err(Failure::Usage(format!(
                 "channel {channel} was asked for and the stream has {}, counted from 0",
                 layout.channels
-            );
+            ))
+            .into());
         }
         Ok(Self {
             input,
@@ -138,7 +147,7 @@ impl<R: Read> PcmReader<R> {
                     .map(|b| encoding.sample(b));
                 let sample = match channel {
                     Some(channel) => samples.nth(channel).unwrap_or(0),
-                    None => crate::audio::mean(samples.map(i64::from).sum(), channels),
+                    None => audio::mean(samples.map(i64::from).sum(), channels),
                 };
                 self.mono.push(sample);
             }
@@ -151,21 +160,71 @@ impl<R: Read> PcmReader<R> {
     }
 }
 
-/// Reads a WAV header up to the first sample.
-fn wav_layout(input: &mut impl Read) -> Result<Layout> {
-    use hound::SampleFormat::{Float, Int};
-    let spec = hound::WavReader::new(input)?.spec();
-    let encoding = match (spec.sample_format, spec.bits_per_sample) {
-        (Int, 16) => Encoding::S16,
-        (Int, 24) => Encoding::S24Packed,
-        (Int, 32) => Encoding::S32,
-        (Float, 32) => Encoding::Float,
-        (_, bits) => bail!("samples of {bits} bits: record with -f S16_LE or S32_LE"),
+/// Reads a WAV header up to the first sample: what follows, and how many bytes of it.
+///
+/// A writer that cannot seek does not know the length and writes 0 or a huge one; a
+/// library that reads files, not pipes, takes that for damage.
+fn wav_header(input: &mut impl Read) -> Result<(Layout, u64)> {
+    const UNKNOWN: u32 = 0x7fff_0000;
+    let mut take = |bytes: u64| -> Result<Vec<u8>> {
+        let mut chunk = Vec::new();
+        input.by_ref().take(bytes).read_to_end(&mut chunk)?;
+        ensure!(chunk.len() as u64 == bytes, "it ends too early: send more");
+        Ok(chunk)
     };
+    ensure!(
+        take(12)?[8..] == *b"WAVE",
+        "it is no WAV: send WAV or raw PCM"
+    );
+    let mut layout = None;
+    loop {
+        let head = take(8)?;
+        let size = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
+        match (&head[..4], layout) {
+            (b"data", Some(layout)) => {
+                let known = (1..UNKNOWN).contains(&size);
+                return Ok((layout, if known { size.into() } else { u64::MAX }));
+            }
+            (b"fmt ", _) if (16..=64).contains(&size) => {
+                layout = Some(wav_layout(&take(size.into())?)?)
+            }
+            _ => {
+                ensure!(size < 1 << 20, "it is damaged: record it again");
+                // Chunks are padded to an even length.
+                take(u64::from(size.next_multiple_of(2)))?;
+            }
+        }
+    }
+}
+
+/// The `fmt ` chunk, of at least 16 bytes.
+fn wav_layout(chunk: &[u8]) -> Result<Layout> {
+    const PCM: u16 = 1;
+    const FLOAT: u16 = 3;
+    const EXTENSIBLE: u16 = 0xfffe;
+    let u16_at = |at: usize| u16::from_le_bytes([chunk[at], chunk[at + 1]]);
+    let tag = match u16_at(0) {
+        // The tag proper is the start of the subformat's identifier.
+        EXTENSIBLE if chunk.len() >= 26 => u16_at(24),
+        tag => tag,
+    };
+    let bits = u16_at(14);
+    let encoding = match (tag, bits) {
+        (PCM, 16) => Encoding::S16,
+        (PCM, 24) => Encoding::S24Packed,
+        (PCM, 32) => Encoding::S32,
+        (FLOAT, 32) => Encoding::Float,
+        _ => bail!("samples of {bits} bits, format {tag}: record with -f S16_LE or S32_LE"),
+    };
+    ensure!(
+        (1..=32).contains(&u16_at(2)),
+        "{} channels: 1 to 32 are possible",
+        u16_at(2)
+    );
     Ok(Layout {
         encoding,
-        rate_hz: spec.sample_rate,
-        channels: spec.channels.into(),
+        rate_hz: u32::from_le_bytes([chunk[4], chunk[5], chunk[6], chunk[7]]),
+        channels: u16_at(2).into(),
         channel: None,
     })
 }
@@ -266,7 +325,39 @@ mod tests {
         writer.finalize().unwrap();
         let reader = PcmReader::new(&bytes.get_ref()[..], layout(Encoding::S16, 1, None)).unwrap();
         assert_eq!(reader.layout().rate_hz, 22_050);
-        let samples = all(bytes.get_ref(), 5, layout(Encoding::S16, 1, None));
-        assert_eq!(samples, [2, -2]);
+        let mut bytes = bytes.into_inner();
+        // What follows the samples is no sound, as long as their length is known.
+        bytes.extend(b"LIST\x04\x00\x00\x00\x7f\x7f\x7f\x7f");
+        let heard = |bytes: &[u8]| all(bytes, 5, layout(Encoding::S16, 1, None));
+        assert_eq!(heard(&bytes), [2, -2]);
+        let length = bytes.windows(4).position(|w| w == b"data").unwrap() + 4;
+        for unknown in [0, 0x7fff_ffff, u32::MAX] {
+            let end = bytes.len() - 12;
+            bytes[length..][..4].copy_from_slice(&unknown.to_le_bytes());
+            assert_eq!(heard(&bytes[..end]), [2, -2], "{unknown:x}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_wav_header_is_refused() {
+        let good =
+            b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0data";
+        for end in 5..good.len() {
+            let short = PcmReader::new(&good[..end], layout(Encoding::S16, 1, None));
+            assert!(short.is_err(), "{end}");
+        }
+        for (at, byte) in [(8, b'X'), (20, 9), (22, 0), (34, 12)] {
+            let mut bytes = [&good[..], &[4, 0, 0, 0, 1, 2, 3, 4]].concat();
+            let reader = |bytes: &[u8]| {
+                PcmReader::new(
+                    io::Cursor::new(bytes.to_vec()),
+                    layout(Encoding::S16, 1, None),
+                )
+                .map(|_| ())
+            };
+            assert!(reader(&bytes).is_ok());
+            bytes[at] = byte;
+            assert!(reader(&bytes).is_err(), "{at}");
+        }
     }
 }

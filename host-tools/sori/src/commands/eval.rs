@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 use sori_listener::Verdict;
@@ -93,6 +93,13 @@ impl Eval {
             },
         );
         let counted = confusion.total();
+        if counted == 0 {
+            outcome?;
+            bail!(
+                "no clip of {} is long enough to tell",
+                self.folder.display()
+            );
+        }
         let report = Report {
             schema_version: SCHEMA_VERSION,
             model: model.package.provenance().name,
@@ -114,13 +121,13 @@ impl Eval {
                 })
                 .collect(),
         };
-        if let Some(path) = &self.png {
-            output::write_atomically(path, &confusion.png(&model.labels)?)?;
-        }
         if self.json {
             output::line(&serde_json::to_string(&report)?)?;
         } else {
             print(&report, &mut io::stdout())?;
+        }
+        if let Some(path) = &self.png {
+            output::write_atomically(path, &confusion.png(&model.labels)?)?;
         }
         outcome
     }
@@ -128,6 +135,11 @@ impl Eval {
 
 /// The audio below the folders that bear a label, and the number of each one's label.
 fn labelled(folder: &Path, labels: &[&str]) -> Result<(Vec<audio::Source>, Vec<usize>)> {
+    ensure!(
+        folder.is_dir(),
+        "{} is no folder: give one that holds a folder a genre",
+        folder.display()
+    );
     let mut unlabelled = Vec::<String>::new();
     let pairs: Vec<_> = audio::find(&[folder.to_path_buf()])?
         .into_iter()

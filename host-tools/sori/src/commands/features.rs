@@ -1,6 +1,7 @@
 //! `sori features`: what the device computes, as NumPy arrays, so that training
 //! and device cannot differ.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -9,6 +10,7 @@ use sori_dsp::design::MelSpec;
 use sori_package::MelContract;
 use sori_quantize::contract::Contract;
 
+use crate::exit::Failure;
 use crate::{audio, batch, frontend, npy, output, package};
 
 #[derive(Debug, Args)]
@@ -48,6 +50,18 @@ impl Features {
 
     fn write_all(&self, mel: &MelContract<'_>) -> Result<()> {
         let sources = audio::find(&self.inputs)?;
+        let mut targets = HashMap::new();
+        for source in &sources {
+            if let Some(other) = targets.insert(self.target(source), &source.path) {
+                return Err(Failure::Usage(format!(
+                    "{} and {} would both become {}: rename one, or give them folders of their own",
+                    other.display(),
+                    source.path.display(),
+                    self.target(source).display()
+                ))
+                .into());
+            }
+        }
         batch::run(
             &sources,
             |source| self.write_one(mel, source),
@@ -58,11 +72,15 @@ impl Features {
         )
     }
 
+    fn target(&self, source: &audio::Source) -> PathBuf {
+        self.out.join(&source.relative).with_extension("npy")
+    }
+
     fn write_one(&self, mel: &MelContract<'_>, source: &audio::Source) -> Result<Vec<String>> {
         let rows = frontend::rows_of(&source.path, mel)?;
-        let target = self.out.join(&source.relative);
+        let target = self.target(source);
         let matrix = npy::int8_matrix(&rows.features, mel.bands);
-        output::write_atomically(&target.with_extension("npy"), &matrix)?;
+        output::write_atomically(&target, &matrix)?;
         if self.levels {
             let levels = npy::int32_vector(&rows.levels_dbfs_q8);
             output::write_atomically(&target.with_extension("level.npy"), &levels)?;

@@ -21,7 +21,7 @@ pub(crate) struct Listen {
     #[arg(long, value_name = "FILE.sori")]
     model: Option<PathBuf>,
     /// Samples a second on standard input, 8000 to 192000; a WAV header overrides it
-    #[arg(long, value_name = "HZ", default_value_t = 16_000)]
+    #[arg(long, value_name = "HZ", default_value_t = 16_000, value_parser = clap::value_parser!(u32).range(8_000..=192_000))]
     rate: u32,
     /// How the samples on standard input are stored
     #[arg(long, value_enum, default_value = "S16_LE", ignore_case = true)]
@@ -34,7 +34,7 @@ pub(crate) struct Listen {
     channel: Option<usize>,
     /// Listen to a microphone of this machine instead of standard input
     #[cfg(feature = "microphone")]
-    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "default")]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "default", conflicts_with_all = ["rate", "format", "channels"])]
     microphone: Option<String>,
     /// One JSON object a decision, on a line of its own
     #[arg(long)]
