@@ -79,7 +79,7 @@ class Clips:
         self.taught = all(patches is not None for patches in self.patches)
 
     def batch(self, indices, patches, rng):
-        """Sequences of `patches` patches from the start of a stream, as a listener hears them.
+        """Sequences of `patches` patches from anywhere in a clip, each heard as a stream of its own.
 
         The teacher's embeddings are `[batch, patches, 1024]`: the mean of all patches so far.
         """
