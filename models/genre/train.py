@@ -265,8 +265,9 @@ def evaluate(args, net):
         right["clip"].append(correct)
         if "long" in row["file"]:
             long_right.append(correct)
-    result = {name: {"accuracy": float(np.mean(r)), "n": len(r)} for name, r in right.items()}
-    result["long clips"] = {"accuracy": float(np.mean(long_right)), "n": len(long_right)}
+    result = {name: {"accuracy": float(np.mean(r)), "n": len(r)} for name, r in right.items() if r}
+    if long_right:
+        result["long clips"] = {"accuracy": float(np.mean(long_right)), "n": len(long_right)}
     print("held out:", json.dumps(result), flush=True)
     (args.work / "held-out.json").write_text(json.dumps(result, indent=2) + "\n")
 
