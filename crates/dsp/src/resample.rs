@@ -93,6 +93,9 @@ pub struct Resampler {
     /// Input samples on each side of an output's position.
     reach: u32,
     history: [i32; HISTORY],
+    /// Where the rate falls by a whole factor every output has the same taps: one side of
+    /// them, `reach` values from the centre outwards. An I2S microphone's 48 kHz are such a case.
+    taps_q30: [i32; HISTORY / 2],
     /// Input samples so far, modulo the history.
     write: usize,
     /// Inputs that must still arrive before the next output.
@@ -122,12 +125,20 @@ impl Resampler {
         let end = (CROSSINGS * STEPS) as u64;
         let reach = (end << POSITION_BITS).div_ceil(step) as u32;
         debug_assert!(2 * reach as usize + 2 <= HISTORY);
+        let step = step as u32;
+        let mut taps_q30 = [0; HISTORY / 2];
+        if to_hz == divisor {
+            for (tap, n) in taps_q30.iter_mut().zip(0..reach) {
+                *tap = tap_q30(n * step).unwrap_or(0);
+            }
+        }
         Ok(Self {
             from: from_hz / divisor,
             to: to_hz / divisor,
-            step: step as u32,
+            step,
             reach,
             history: [0; HISTORY],
+            taps_q30,
             write: 0,
             missing: reach + 1,
             phase: 0,
@@ -175,11 +186,18 @@ impl Resampler {
 
     /// The output between the two samples in the middle of the history.
     fn output(&self) -> i32 {
-        let fraction = (u64::from(self.step) * u64::from(self.phase) / u64::from(self.to)) as u32;
         // The newest sample is `reach` after the one at or before the output.
         let centre = self.write + HISTORY - 1 - self.reach as usize;
-        let before = self.side(fraction, |n| centre - n);
-        let after = self.side(self.step - fraction, |n| centre + 1 + n);
+        let (before, after) = if self.to == 1 {
+            self.sides_of_whole_factor(centre)
+        } else {
+            let fraction = u64::from(self.step) * u64::from(self.phase) / u64::from(self.to);
+            let fraction = fraction as u32;
+            (
+                self.side(fraction, |n| centre - n),
+                self.side(self.step - fraction, |n| centre + 1 + n),
+            )
+        };
         // The taps add up to 1/step of the prototype's points: bring the sum back to 1.
         let scale = u64::from(self.step) / STEPS as u64;
         let sum = (before + after) >> 30;
@@ -187,24 +205,58 @@ impl Resampler {
         scaled.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
     }
 
+    /// What [`side`](Self::side) gives on both sides where every output lies on an input:
+    /// the stored taps over the history, which is two runs in memory.
+    fn sides_of_whole_factor(&self, centre: usize) -> (i64, i64) {
+        let taps = &self.taps_q30[..self.reach as usize];
+        let (older, newer) = self.runs(centre + 1 - taps.len(), taps.len());
+        let (near, far) = taps.split_at(newer.len());
+        let before = dot(newer, near.iter().rev()) + dot(older, far.iter().rev());
+        let taps = &taps[1..];
+        let (older, newer) = self.runs(centre + 1, taps.len());
+        let (near, far) = taps.split_at(older.len());
+        let after = dot(older, near.iter()) + dot(newer, far.iter());
+        (before, after)
+    }
+
+    /// `len` samples of the history from `first` on, oldest first.
+    fn runs(&self, first: usize, len: usize) -> (&[i32], &[i32]) {
+        let first = first % HISTORY;
+        let until_end = len.min(HISTORY - first);
+        (
+            &self.history[first..first + until_end],
+            &self.history[..len - until_end],
+        )
+    }
+
     /// Σ tap · sample on one side, going outwards from `position` in the prototype.
     #[inline]
     fn side(&self, mut position: u32, sample: impl Fn(usize) -> usize) -> i64 {
         let mut sum = 0;
         let mut n = 0;
-        loop {
-            let index = (position >> POSITION_BITS) as usize;
-            let Some(&[low, high]) = PROTOTYPE_Q30.get(index..).and_then(|t| t.first_chunk())
-            else {
-                return sum;
-            };
-            let fraction = (position & ((1 << POSITION_BITS) - 1)) << (31 - POSITION_BITS);
-            let tap = low + (mul_high(high - low, fraction as i32) << 1);
+        while let Some(tap) = tap_q30(position) {
             sum += i64::from(tap) * i64::from(self.history[sample(n) % HISTORY]);
             position += self.step;
             n += 1;
         }
+        sum
     }
+}
+
+fn dot<'t>(samples: &[i32], taps: impl Iterator<Item = &'t i32>) -> i64 {
+    let products = samples.iter().zip(taps);
+    products
+        .map(|(&x, &tap)| i64::from(x) * i64::from(tap))
+        .sum()
+}
+
+/// The prototype between its points; none beyond its end.
+#[inline]
+fn tap_q30(position: u32) -> Option<i32> {
+    let index = (position >> POSITION_BITS) as usize;
+    let &[low, high] = PROTOTYPE_Q30.get(index..)?.first_chunk()?;
+    let fraction = (position & ((1 << POSITION_BITS) - 1)) << (31 - POSITION_BITS);
+    Some(low + (mul_high(high - low, fraction as i32) << 1))
 }
 
 fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
