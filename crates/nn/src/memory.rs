@@ -63,10 +63,7 @@ impl Layer {
     /// Output rows of a clip of `rows` input rows.
     pub fn output_rows(&self, rows: usize) -> usize {
         match self.spatial {
-            Some(spatial) => {
-                let padded = rows + usize::from(spatial.pad_time[0] + spatial.pad_time[1]);
-                crate::window::windows(padded, spatial.stride_time.into())
-            }
+            Some(spatial) => spatial.output_rows(rows as u64) as usize,
             None => rows,
         }
     }

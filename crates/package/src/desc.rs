@@ -29,6 +29,17 @@ pub struct Spatial {
     pub pad_freq: [u8; 2],
 }
 
+impl Spatial {
+    /// Rows that a 3×3 kernel gives for a clip of so many, both paddings included.
+    pub const fn output_rows(self, rows: u64) -> u64 {
+        let padded = rows + self.pad_time[0] as u64 + self.pad_time[1] as u64;
+        match padded.checked_sub(3) {
+            Some(beyond) => beyond / self.stride_time as u64 + 1,
+            None => 0,
+        }
+    }
+}
+
 /// One row of a tensor: `width` positions of `channels` values, HWC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TensorShape {

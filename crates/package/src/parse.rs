@@ -642,13 +642,7 @@ impl<'a> Package<'a> {
     /// Output rows of a clip of so many input rows, flush included.
     fn output_rows(&self, rows: u64) -> u64 {
         let through = |rows: u64, convolution: Convolution<'_>| match convolution.spatial {
-            Some(spatial) => {
-                let padding = spatial.pad_time[0] + spatial.pad_time[1];
-                match (rows + u64::from(padding)).checked_sub(3) {
-                    Some(beyond) => beyond / u64::from(spatial.stride_time) + 1,
-                    None => 0,
-                }
-            }
+            Some(spatial) => spatial.output_rows(rows),
             None => rows,
         };
         self.blocks()

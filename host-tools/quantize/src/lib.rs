@@ -389,10 +389,7 @@ fn windows(
 
 fn output_rows(network: &FloatNetwork, rows: usize) -> usize {
     let spatial = network.convolutions().filter_map(|c| c.spatial);
-    spatial.fold(rows, |rows, spatial| {
-        let padded = rows + usize::from(spatial.pad_time[0] + spatial.pad_time[1]);
-        padded.saturating_sub(3) / usize::from(spatial.stride_time) + 1
-    })
+    spatial.fold(rows as u64, |rows, spatial| spatial.output_rows(rows)) as usize
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,6 +1,7 @@
 //! The package beside the float network, layer by layer and in the end.
 
 use anyhow::{Result, ensure};
+use sori_nn::memory::LayerKind;
 use sori_package::{Activation, Package};
 
 use crate::float::FloatNetwork;
@@ -90,17 +91,17 @@ fn activations(package: &Package<'_>) -> Vec<Activation> {
 
 /// What the convolutions are in MobileNetV2, in order.
 pub(crate) fn roles(network: &FloatNetwork) -> Vec<String> {
-    let mut roles = vec!["stem".to_string()];
+    let mut roles = vec![LayerKind::Stem.to_string()];
     for (n, block) in network.blocks.iter().enumerate() {
         if block.expansion.is_some() {
-            roles.push(format!("block {n} expansion"));
+            roles.push(LayerKind::Expansion(n).to_string());
         }
-        roles.push(format!("block {n} depthwise"));
+        roles.push(LayerKind::Depthwise(n).to_string());
         let residual = if block.residual { " + residual" } else { "" };
-        roles.push(format!("block {n} projection{residual}"));
+        roles.push(format!("{}{residual}", LayerKind::Projection(n)));
     }
     if network.head.is_some() {
-        roles.push("head".into());
+        roles.push(LayerKind::Head.to_string());
     }
     roles
 }
