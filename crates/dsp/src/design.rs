@@ -7,7 +7,7 @@ use serde::Deserialize;
 use sori_package::{MelContract, MelScale};
 
 /// dB of one unit of log2 of power.
-pub(crate) const DB_PER_LOG2: f64 = 3.010_299_956_639_812;
+pub const DB_PER_LOG2: f64 = 3.010_299_956_639_812;
 
 /// A front end as a person writes it down. Every key has a default, so that
 /// `[mel]` in a contract file names only what differs.

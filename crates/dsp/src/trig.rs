@@ -32,7 +32,8 @@ const fn sin_fixed(k: usize, bits: u32) -> i64 {
 }
 
 /// Complex e^(−2πi·k/1024) as Q30 `[re, im]`, for the three twiddles of a radix-4
-/// butterfly, which reach up to three quarters of the circle. 6 KiB of flash.
+/// butterfly, which reach up to three quarters of the circle. The FFT's own table is made
+/// of it at compile time; no flash.
 pub(crate) static TWIDDLES_Q30: [[i32; 2]; 768] = {
     let mut table = [[0; 2]; 768];
     let mut k = 0;

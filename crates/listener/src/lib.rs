@@ -35,7 +35,7 @@ pub const MAX_CLASSES: usize = 64;
 pub type Probabilities = heapless::Vec<u16, MAX_CLASSES>;
 
 /// The class with the largest probability; the first of equals.
-fn largest(probabilities: &[u16]) -> Option<(usize, u16)> {
-    let classes = probabilities.iter().copied().enumerate().rev();
+pub fn largest(probabilities_q15: &[u16]) -> Option<(usize, u16)> {
+    let classes = probabilities_q15.iter().copied().enumerate().rev();
     classes.max_by_key(|&(_, p)| p)
 }

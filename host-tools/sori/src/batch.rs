@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::mpsc;
 
 use anyhow::{Result, bail};
-use indicatif::ProgressBar;
 use rayon::prelude::*;
 
 use crate::audio::Source;
@@ -43,7 +42,7 @@ pub(crate) fn run<T: Send>(
             while let Some(result) = early.remove(&next) {
                 if let Err(error) = &result {
                     failed += 1;
-                    complain(&bar, &format!("{error:#}"));
+                    bar.suspend(|| eprintln!("sori: {error:#}"));
                 }
                 bar.suspend(|| on_done(&sources[next], &result))?;
                 next += 1;
@@ -63,10 +62,6 @@ pub(crate) fn warn(source: &Source, warnings: &[String]) {
     for warning in warnings {
         eprintln!("sori: {}: {warning}", source.path.display());
     }
-}
-
-fn complain(bar: &ProgressBar, message: &str) {
-    bar.suspend(|| eprintln!("sori: {message}"));
 }
 
 #[cfg(test)]

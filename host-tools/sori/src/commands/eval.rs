@@ -66,7 +66,7 @@ impl Eval {
             output::line(&model.headline(sources.len()))?;
         }
         let mut confusion = Confusion::new(model.labels.len());
-        let (mut rejected, mut too_short, mut n) = (0, 0, 0);
+        let (mut rejected, mut n) = (0, 0);
         let outcome = batch::run(
             &sources,
             |source| hearing::hear(&source.path, &model.package, &model.mel),
@@ -78,17 +78,16 @@ impl Eval {
                 };
                 batch::warn(source, &heard.warnings);
                 match heard.clip.best {
-                    Some(best) => confusion.add(label, best.into()),
-                    None => {
-                        eprintln!(
-                            "sori: {} is too short to tell: it is not counted",
-                            source.path.display()
-                        );
-                        too_short += 1;
+                    Some(best) => {
+                        confusion.add(label, best.into());
+                        let named = matches!(heard.clip.verdict, Verdict::Label(_));
+                        rejected += usize::from(!named);
                     }
+                    None => eprintln!(
+                        "sori: {} is too short to tell: it is not counted",
+                        source.path.display()
+                    ),
                 }
-                let said = heard.clip.verdict;
-                rejected += usize::from(!matches!(said, Verdict::Label(_)));
                 Ok(())
             },
         );
@@ -106,7 +105,7 @@ impl Eval {
             accuracy: confusion.accuracy(),
             n: counted,
             failed: sources.len() - counted,
-            rejected: rejected - too_short,
+            rejected,
             labels: &model.labels,
             confusion: confusion.rows(),
             per_label: model

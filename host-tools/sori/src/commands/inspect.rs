@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
+use sori_dsp::design::DB_PER_LOG2;
 use sori_nn::Network;
 use sori_nn::memory::{self, Layer};
 use sori_package::{MelScale, Package, TensorShape};
@@ -366,9 +367,6 @@ impl LayerLine {
         }
     }
 }
-
-/// dB of one unit of log2 of power.
-const DB_PER_LOG2: f64 = 3.010_299_956_639_812;
 
 fn shape([rows, width, channels]: [usize; 3]) -> String {
     format!("{rows}×{width}×{channels}")

@@ -111,7 +111,6 @@ struct Display<'l> {
     labels: Vec<&'l str>,
     form: Form,
     latest: Decision,
-    heard_any: bool,
     shown: Option<Verdict>,
     rows: u32,
 }
@@ -137,7 +136,6 @@ impl<'l> Display<'l> {
             labels,
             form,
             latest: sori_listener::NOTHING_HEARD,
-            heard_any: false,
             shown: None,
             rows: 0,
         }
@@ -163,7 +161,6 @@ impl<'l> Display<'l> {
     fn show(&mut self, event: &Event<'_>) -> Result<()> {
         match *event {
             Event::Row { level_dbfs_q8, .. } => {
-                self.heard_any = true;
                 self.latest.level_dbfs_q8 = level_dbfs_q8;
                 self.rows += 1;
                 if self.form == Form::Live && self.rows.is_multiple_of(ROWS_PER_REFRESH) {
@@ -198,7 +195,7 @@ impl<'l> Display<'l> {
         if self.form == Form::Live {
             output::line("")?;
         }
-        if !self.heard_any {
+        if self.rows == 0 {
             anyhow::bail!("the sound ended before the first window was full: send more");
         }
         Ok(())
@@ -206,8 +203,7 @@ impl<'l> Display<'l> {
 
     /// The most probable label and its probability.
     fn best(&self) -> Option<(&'l str, f64)> {
-        let probabilities = self.latest.probabilities_q15.iter().enumerate();
-        let (best, &p) = probabilities.rev().max_by_key(|&(_, p)| p)?;
+        let (best, p) = sori_listener::largest(&self.latest.probabilities_q15)?;
         Some((self.labels.get(best)?, hearing::fraction(p)))
     }
 
