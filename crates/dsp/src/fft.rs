@@ -77,7 +77,7 @@ impl Fft {
 
     /// Where complex sample `n` goes, so that the stages read in order.
     #[inline(always)]
-    fn position(self, n: usize) -> usize {
+    pub(crate) fn position(self, n: usize) -> usize {
         let digits = 2 * self.stages;
         let bits = (n as u32).reverse_bits() >> (32 - digits);
         let base4 = ((bits & 0x5555_5555) << 1) | ((bits >> 1) & 0x5555_5555);
@@ -167,11 +167,16 @@ fn first_radix4(complex: &mut [Complex]) {
     }
 }
 
+/// cos of an eighth of a turn.
+pub(crate) const EIGHTH_Q30: i32 = TWIDDLES_Q30[128][0];
+
 /// The radix-2 stage and the radix-4 stage after it, whose twiddles are eighths of a turn.
 fn first_radix8(complex: &mut [Complex]) {
     // A product with a constant that it can see LLVM takes apart into four instructions.
     let [w1, w2, w3] = core::hint::black_box(TRIPLES_Q30[128]);
+    debug_assert_eq!(w1, [EIGHTH_Q30, -EIGHTH_Q30]);
     debug_assert_eq!(w2, [0, -(1 << 30)]);
+    debug_assert_eq!(w3, [-EIGHTH_Q30, -EIGHTH_Q30]);
     for block in complex.as_chunks_mut::<8>().0 {
         let [a, b, c, d] = [0, 2, 4, 6].map(|n| {
             let [x, y] = [block[n], block[n + 1]].map(|x| [x[0] >> 1, x[1] >> 1]);
@@ -215,10 +220,8 @@ fn radix4<const QUARTER: usize, const BLOCK: usize>(complex: &mut [Complex]) {
 /// Separates the even and odd samples' transforms and joins them to N/2 + 1 real bins:
 /// X\[k\]/2 = E/2 + W·O/2, with E and O the halves of Z\[k\] ± Z*\[N/2−k\].
 fn split(spectrum: &mut [Complex]) {
+    split_ends(spectrum);
     let half = spectrum.len() - 1;
-    let [re, im] = spectrum[0];
-    spectrum[0] = [(re >> 1) + (im >> 1), 0];
-    spectrum[half] = [(re >> 1) - (im >> 1), 0];
     let stride = 1024 / half;
     let (low, high) = spectrum[1..half].split_at_mut(half / 2);
     let middle = low.len() - 1;
@@ -226,21 +229,34 @@ fn split(spectrum: &mut [Complex]) {
     for (z, mirror) in low[..middle].iter_mut().zip(high.iter_mut().rev()) {
         k += stride;
         // The remainder changes nothing and saves the check of the index.
-        let [cos, sin] = SPLIT_Q31[k % 512];
-        let (a, b) = (*z, *mirror);
-        let even = [(a[0] >> 2) + (b[0] >> 2), (a[1] >> 2) - (b[1] >> 2)];
-        // O = −i·(Z[k] − Z*[N/2−k]) / 2, here doubled: the Q31 product halves it again.
-        let odd = [(a[1] >> 1) + (b[1] >> 1), (b[0] >> 1) - (a[0] >> 1)];
-        let turned = [
-            mul_high(odd[0], cos) + mul_high(odd[1], sin),
-            mul_high(odd[1], cos) - mul_high(odd[0], sin),
-        ];
-        *z = add(even, turned);
-        *mirror = [even[0] - turned[0], turned[1] - even[1]];
+        (*z, *mirror) = split_bins(*z, *mirror, SPLIT_Q31[k % 512]);
     }
-    // k = N/4: the twiddle is −i and the bin mirrors itself.
-    let [re, im] = low[middle];
-    low[middle] = [re >> 1, -(im >> 1)];
+}
+
+/// The bins that no other one mirrors: k = 0, N/2 and, where the twiddle is −i, N/4.
+pub(crate) fn split_ends(spectrum: &mut [Complex]) {
+    let half = spectrum.len() - 1;
+    let [re, im] = spectrum[0];
+    spectrum[0] = [(re >> 1) + (im >> 1), 0];
+    spectrum[half] = [(re >> 1) - (im >> 1), 0];
+    let [re, im] = spectrum[half / 2];
+    spectrum[half / 2] = [re >> 1, -(im >> 1)];
+}
+
+/// Bins k and N/2 − k, for 0 < k < N/4.
+#[inline(always)]
+pub(crate) fn split_bins(a: Complex, b: Complex, [cos, sin]: Complex) -> (Complex, Complex) {
+    let even = [(a[0] >> 2) + (b[0] >> 2), (a[1] >> 2) - (b[1] >> 2)];
+    // O = −i·(Z[k] − Z*[N/2−k]) / 2, here doubled: the Q31 product halves it again.
+    let odd = [(a[1] >> 1) + (b[1] >> 1), (b[0] >> 1) - (a[0] >> 1)];
+    let turned = [
+        mul_high(odd[0], cos) + mul_high(odd[1], sin),
+        mul_high(odd[1], cos) - mul_high(odd[0], sin),
+    ];
+    (
+        add(even, turned),
+        [even[0] - turned[0], turned[1] - even[1]],
+    )
 }
 
 #[cfg(test)]

@@ -1,17 +1,13 @@
 use sori_package::MelContract;
 
+use crate::arch::{Backend, Block, power_of};
 use crate::dc::DcBlocker;
-use crate::fft::{Complex, Fft, mul_high};
+use crate::fft::{Complex, Fft};
 use crate::log2::log2_q16;
-use crate::{Error, FULL_SCALE_BITS};
+use crate::{Error, FULL_SCALE_BITS, POWER_SHIFT};
 
 /// Most bands a contract can have.
 const MAX_BANDS: usize = 256;
-
-/// Bits dropped from a bin's power so that a band of every bin at full weight
-/// still fits 64 bits: 63 − 25 + 15 + log2(1025) < 64. What is lost lies 114 dB
-/// below the frame's strongest bin.
-const POWER_SHIFT: u32 = 25;
 
 /// A band without any energy: below everything that is measured.
 const NOTHING_Q16: i32 = i32::MIN / 4;
@@ -48,6 +44,7 @@ impl Row<'_> {
 /// so that a gain in front of the microphone moves the level and not the features.
 #[derive(Debug)]
 pub struct FrontEnd<'p, 'w> {
+    backend: Backend,
     contract: MelContract<'p>,
     fft: Fft,
     dc: DcBlocker,
@@ -69,7 +66,7 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
         contract.window_samples + contract.fft + 2
     }
 
-    /// A front end at the start of a stream.
+    /// A front end at the start of a stream, on the [default](Backend::default) backend.
     ///
     /// # Errors
     /// [`Error::WorkspaceTooSmall`], or [`Error::Contract`] for one that does not come
@@ -84,6 +81,7 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
         let (frame, spectrum) = workspace.split_at_mut(contract.window_samples);
         let (sine_peak_q16, sine_power_q16) = full_scale_sine(contract);
         let mut frontend = Self {
+            backend: Backend::default(),
             contract: *contract,
             fft: Fft::new(contract.fft),
             dc: DcBlocker::new(contract.dc_shift),
@@ -97,6 +95,12 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
         };
         frontend.reset();
         Ok(frontend)
+    }
+
+    /// The same on another backend: the same bits.
+    #[must_use]
+    pub fn with_backend(self, backend: Backend) -> Self {
+        Self { backend, ..self }
     }
 
     /// Forgets the stream: samples, DC and level.
@@ -138,18 +142,15 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
 
         let mut logs = [NOTHING_Q16; MAX_BANDS];
         let mut peak = NOTHING_Q16;
-        for (log, band) in logs.iter_mut().zip(self.contract.filterbank()) {
-            let bins = &self.spectrum[band.first_bin..];
-            let power: u64 = bins
-                .iter()
-                .zip(band.weights_q15)
-                .map(|(&bin, &weight)| power_of(bin) * u64::from(weight))
-                .sum();
-            if let Some(log2) = log2_q16(power) {
-                *log = log2 + exponent - (15 << 16) - self.sine_peak_q16;
-                peak = peak.max(*log);
-            }
-        }
+        let mut log = logs.iter_mut();
+        let scale = exponent - (15 << 16) - self.sine_peak_q16;
+        self.backend
+            .band_powers(self.spectrum, &self.contract, |power| {
+                if let (Some(log), Some(log2)) = (log.next(), log2_q16(power)) {
+                    *log = log2 + scale;
+                    peak = peak.max(*log);
+                }
+            });
 
         let reference = self.follow_level(peak);
         let contract = &self.contract;
@@ -169,33 +170,23 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
     /// (Q16) of the factor that brings the powers back to the samples' scale; none
     /// when all samples are zero.
     fn power_spectrum(&mut self) -> Option<i32> {
-        let magnitudes = self.frame.iter().fold(0, |or, &x| or | (x ^ (x >> 31)));
+        let magnitudes = self.backend.magnitudes(self.frame);
         let used_bits = 32 - magnitudes.leading_zeros();
         if used_bits == 0 && self.frame.iter().all(|&x| x == 0) {
             return None;
         }
         // Just below 2^31; the product with the window's Q31 then stays below 2^30.
         let block_shift = 31 - used_bits;
-        let window = self.contract.window_q31;
-        let (rise, fall) = (window.iter(), window[1..window.len() - 1].iter().rev());
-        let samples = self
-            .frame
-            .iter()
-            .zip(rise.chain(fall))
-            .map(|(&x, &w)| mul_high(x << block_shift, w));
-        self.fft.load(samples, self.spectrum);
-        self.fft.transform(self.spectrum);
+        let block = Block {
+            samples: self.frame,
+            shift: block_shift,
+            window_q31: self.contract.window_q31,
+        };
+        self.backend.transform(self.fft, &block, self.spectrum);
 
-        let magnitudes = self.spectrum.iter().fold(0, |or, &[re, im]| {
-            or | (re ^ (re >> 31)) | (im ^ (im >> 31))
-        });
+        let magnitudes = self.backend.magnitudes(self.spectrum.as_flattened());
         let headroom = magnitudes.leading_zeros().saturating_sub(1).min(30);
-        for bin in self.spectrum.iter_mut() {
-            let [re, im] = bin.map(|x| i64::from(x << headroom));
-            // Each square may be 2^62: their sum needs the sign bit.
-            let power = ((re * re) as u64 + (im * im) as u64) >> POWER_SHIFT;
-            *bin = [power as u32 as i32, (power >> 32) as i32];
-        }
+        self.backend.powers(self.spectrum, headroom);
         let log2 = POWER_SHIFT as i32 + 2 * self.fft.output_exponent()
             - 2 * headroom as i32
             - 2 * (block_shift as i32 - 1 + DcBlocker::FRACTION_BITS as i32);
@@ -233,11 +224,6 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
             None => Row::SILENT,
         }
     }
-}
-
-#[inline(always)]
-fn power_of([low, high]: Complex) -> u64 {
-    u64::from(high as u32) << 32 | u64::from(low as u32)
 }
 
 /// log2 (Q16) of a full-scale sine's |X|² at its own bin, (A·Σw/2)², and of its power

@@ -15,9 +15,14 @@
 //!
 //! # What it will not do
 //! Read files, allocate, or touch a floating-point number on the device.
-#![cfg_attr(not(any(test, feature = "design")), no_std)]
-#![forbid(unsafe_code)]
+#![cfg_attr(not(any(test, feature = "std")), no_std)]
+#![deny(unsafe_code)]
 
+#[allow(
+    unsafe_code,
+    reason = "loads, stores and calls of a processor's own instructions"
+)]
+mod arch;
 mod dc;
 #[cfg(feature = "design")]
 pub mod design;
@@ -30,6 +35,7 @@ pub mod reference;
 mod resample;
 mod trig;
 
+pub use arch::Backend;
 pub use dc::DcBlocker;
 pub use error::Error;
 pub use frontend::{FrontEnd, Row};
@@ -37,6 +43,11 @@ pub use resample::Resampler;
 
 /// log2 of a full-scale sample.
 const FULL_SCALE_BITS: i32 = 23;
+
+/// Bits dropped from a bin's power so that a band of every bin at full weight
+/// still fits 64 bits: 63 − 25 + 15 + log2(1025) < 64. What is lost lies 114 dB
+/// below the frame's strongest bin.
+pub(crate) const POWER_SHIFT: u32 = 25;
 
 /// 16-bit PCM to 24-bit scale.
 pub const fn from_i16(sample: i16) -> i32 {

@@ -1,0 +1,283 @@
+//! The stages that take most of the time, once for every instruction set. The scalar
+//! code is the specification; the others give its bits.
+//!
+//! Nothing outside this module mentions a processor.
+
+mod scalar;
+
+#[cfg(all(
+    target_arch = "aarch64",
+    target_feature = "neon",
+    target_endian = "little"
+))]
+mod aarch64;
+#[cfg(any(
+    target_arch = "x86_64",
+    all(
+        target_arch = "aarch64",
+        target_feature = "neon",
+        target_endian = "little"
+    )
+))]
+mod shared;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use sori_package::MelContract;
+
+use crate::fft::{Complex, Fft};
+
+pub(crate) use scalar::power_of;
+
+/// The instructions that the front end and the resampler use. Every backend gives
+/// the same bits.
+///
+/// A value exists only where the processor has the instructions.
+///
+/// ```
+/// use sori_dsp::Backend;
+///
+/// let backend = Backend::detect();
+/// assert!(Backend::available().any(|available| available == backend));
+/// println!("front end: {}", backend.name());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backend(Kind);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(all(
+        target_arch = "aarch64",
+        target_feature = "neon",
+        target_endian = "little"
+    ))]
+    Neon,
+}
+
+/// A call of a kernel in the backend's module.
+macro_rules! dispatch {
+    ($backend:expr, $kernel:ident($($argument:expr),* $(,)?)) => {
+        match $backend.0 {
+            Kind::Scalar => scalar::$kernel($($argument),*),
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: `Kind::Avx2` is made in `detect` alone, after the processor
+            // has said that it has AVX2.
+            Kind::Avx2 => unsafe { x86::$kernel($($argument),*) },
+            #[cfg(all(
+                target_arch = "aarch64",
+                target_feature = "neon",
+                target_endian = "little"
+            ))]
+            // SAFETY: the build is for processors with NEON, or there is no `Kind::Neon`.
+            Kind::Neon => unsafe { aarch64::$kernel($($argument),*) },
+        }
+    };
+}
+
+impl Backend {
+    /// Plain Rust, on every processor.
+    pub const SCALAR: Self = Self(Kind::Scalar);
+
+    /// The fastest backend of this processor. Without feature `std` the processor
+    /// cannot be asked: then what the build is for (`-C target-feature`) decides.
+    pub fn detect() -> Self {
+        #[cfg(all(
+            target_arch = "aarch64",
+            target_feature = "neon",
+            target_endian = "little"
+        ))]
+        return Self(Kind::Neon);
+
+        #[cfg(target_arch = "x86_64")]
+        {
+            #[cfg(feature = "std")]
+            let avx2 = std::arch::is_x86_feature_detected!("avx2");
+            #[cfg(not(feature = "std"))]
+            let avx2 = cfg!(target_feature = "avx2");
+            if avx2 {
+                return Self(Kind::Avx2);
+            }
+        }
+
+        #[allow(unreachable_code, reason = "where every processor has NEON")]
+        Self::SCALAR
+    }
+
+    /// Every backend of this processor, the scalar one first: for tests and benchmarks.
+    pub fn available() -> impl Iterator<Item = Self> {
+        let fastest = Some(Self::detect()).filter(|&fastest| fastest != Self::SCALAR);
+        [Self::SCALAR].into_iter().chain(fastest)
+    }
+
+    /// `scalar`, `avx2` or `neon`.
+    pub const fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(all(
+                target_arch = "aarch64",
+                target_feature = "neon",
+                target_endian = "little"
+            ))]
+            Kind::Neon => "neon",
+        }
+    }
+
+    /// All values' bits beneath the sign, or-ed together: their leading zeros are those
+    /// of the largest value.
+    #[inline(always)]
+    pub(crate) fn magnitudes(self, values: &[i32]) -> i32 {
+        dispatch!(self, magnitudes(values))
+    }
+
+    /// Windows the block and transforms it: `spectrum[k]` is what
+    /// [`Fft::transform`] says.
+    #[inline(always)]
+    pub(crate) fn transform(self, fft: Fft, block: &Block<'_>, spectrum: &mut [Complex]) {
+        dispatch!(self, transform(fft, block, spectrum))
+    }
+
+    /// |X|² of every bin, shifted left by `headroom` first and right by `POWER_SHIFT`
+    /// afterwards, in place of the bin: [`power_of`] reads it.
+    #[inline(always)]
+    pub(crate) fn powers(self, spectrum: &mut [Complex], headroom: u32) {
+        dispatch!(self, powers(spectrum, headroom))
+    }
+
+    /// Σ power · weight of every band, lowest first.
+    #[inline(always)]
+    pub(crate) fn band_powers(
+        self,
+        powers: &[Complex],
+        contract: &MelContract<'_>,
+        on_band: impl FnMut(u64),
+    ) {
+        dispatch!(self, band_powers(powers, contract, on_band))
+    }
+}
+
+impl Default for Backend {
+    /// What [`detect`](Self::detect) finds.
+    fn default() -> Self {
+        Self::detect()
+    }
+}
+
+/// One frame before the window.
+pub(crate) struct Block<'a> {
+    /// At most the FFT's points; what is missing is zero.
+    pub(crate) samples: &'a [i32],
+    /// Brings the largest sample to just below 2^31.
+    pub(crate) shift: u32,
+    /// The window's first half and its middle: [`MelContract::window_q31`].
+    pub(crate) window_q31: &'a [i32],
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::design::MelSpec;
+
+    fn transformed(backend: Backend, points: usize, block: &Block<'_>) -> Vec<Complex> {
+        // What an earlier frame left there must not matter.
+        let mut spectrum = vec![[i32::MIN; 2]; points / 2 + 1];
+        backend.transform(Fft::new(points), block, &mut spectrum);
+        spectrum
+    }
+
+    fn agree(points: usize, samples: &[i32], shift: u32, window_q31: &[i32]) {
+        let block = Block {
+            samples,
+            shift,
+            window_q31,
+        };
+        let expected = transformed(Backend::SCALAR, points, &block);
+        let mut powers = expected.clone();
+        let magnitudes = Backend::SCALAR.magnitudes(expected.as_flattened());
+        let headroom = magnitudes.leading_zeros().saturating_sub(1).min(30);
+        Backend::SCALAR.powers(&mut powers, headroom);
+        for backend in Backend::available() {
+            let mut spectrum = transformed(backend, points, &block);
+            assert_eq!(spectrum, expected, "{backend:?}, {points} points");
+            assert_eq!(backend.magnitudes(spectrum.as_flattened()), magnitudes);
+            backend.powers(&mut spectrum, headroom);
+            assert_eq!(spectrum, powers, "{backend:?}, {points} points");
+        }
+    }
+
+    /// Full scale of either sign, zeros, and what drives single butterflies to their
+    /// limit, under the steepest window that a contract can have.
+    #[test]
+    fn every_backend_transforms_the_extremes_as_the_scalar_one_does() {
+        let signals: [fn(usize) -> i32; 9] = [
+            |_| 0,
+            |_| i32::MAX,
+            |_| i32::MIN,
+            |n| if n % 2 == 0 { i32::MAX } else { i32::MIN },
+            |n| if n % 4 < 2 { i32::MIN } else { i32::MAX },
+            |n| if n * n % 7 < 3 { i32::MIN } else { i32::MAX },
+            |n| if n % 3 == 0 { i32::MIN } else { 0 },
+            |n| if n == 37 { i32::MIN } else { -1 },
+            |n| n as i32 % 2,
+        ];
+        for points in [256, 512, 1024, 2048] {
+            let window = vec![i32::MAX; points / 2 + 1];
+            for signal in signals {
+                let samples: Vec<_> = (0..points).map(signal).collect();
+                agree(points, &samples, 0, &window);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
+
+        /// Windows of any even length leave vectors across their middle and their end.
+        #[test]
+        fn every_backend_transforms_as_the_scalar_one_does(
+            points in prop::sample::select(&[256usize, 512, 1024, 2048][..]),
+            half_window in 1usize..=1024,
+            seed in any::<u64>(),
+            shift in 0u32..=31,
+        ) {
+            let half_window = half_window.min(points / 2);
+            let mut state = seed;
+            let mut random = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 32) as i32
+            };
+            let window: Vec<_> = (0..=half_window).map(|_| random() & i32::MAX).collect();
+            let samples: Vec<_> = (0..2 * half_window).map(|_| random() >> shift).collect();
+            agree(points, &samples, shift, &window);
+        }
+
+        /// Powers up to the largest that [`POWER_SHIFT`](crate::POWER_SHIFT) leaves.
+        #[test]
+        fn every_backend_adds_up_the_bands_as_the_scalar_one_does(
+            bands in 1usize..=128,
+            high_hz in 4_000f64..=8_000.0,
+            power in (1u64 << 30)..=1 << 38,
+        ) {
+            let spec = MelSpec { bands, low_hz: 0.0, high_hz, ..MelSpec::default() };
+            let Ok(tables) = spec.tables() else { return Ok(()) };
+            let powers: Vec<Complex> = (0..513u64)
+                .map(|bin| power - (bin * bin * 1_234_567) % (1 << 29))
+                .map(|power| [power as u32 as i32, (power >> 32) as i32])
+                .collect();
+            let bands = |backend: Backend| {
+                let mut bands = Vec::new();
+                backend.band_powers(&powers, &tables.contract(), |power| bands.push(power));
+                bands
+            };
+            for backend in Backend::available() {
+                prop_assert_eq!(bands(backend), bands(Backend::SCALAR), "{:?}", backend);
+            }
+        }
+    }
+}

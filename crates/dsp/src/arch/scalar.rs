@@ -1,0 +1,61 @@
+//! The specification: plain Rust.
+
+use sori_package::MelContract;
+
+use super::Block;
+use crate::POWER_SHIFT;
+use crate::fft::{Complex, Fft, mul_high};
+
+#[inline(always)]
+pub(super) fn magnitudes(values: &[i32]) -> i32 {
+    values.iter().fold(0, |or, &x| or | (x ^ (x >> 31)))
+}
+
+#[inline(always)]
+pub(super) fn transform(fft: Fft, block: &Block<'_>, spectrum: &mut [Complex]) {
+    let window = block.window_q31;
+    let (rise, fall) = (window.iter(), window[1..window.len() - 1].iter().rev());
+    let samples = block
+        .samples
+        .iter()
+        .zip(rise.chain(fall))
+        .map(|(&x, &w)| mul_high(x << block.shift, w));
+    fft.load(samples, spectrum);
+    fft.transform(spectrum);
+}
+
+#[inline(always)]
+pub(super) fn powers(spectrum: &mut [Complex], headroom: u32) {
+    for bin in spectrum {
+        let [re, im] = bin.map(|x| i64::from(x << headroom));
+        // Each square may be 2^62: their sum needs the sign bit.
+        let power = ((re * re) as u64 + (im * im) as u64) >> POWER_SHIFT;
+        *bin = [power as u32 as i32, (power >> 32) as i32];
+    }
+}
+
+/// A bin after [`powers`].
+#[inline(always)]
+pub(crate) fn power_of([low, high]: Complex) -> u64 {
+    u64::from(high as u32) << 32 | u64::from(low as u32)
+}
+
+#[inline(always)]
+pub(super) fn band_powers(
+    powers: &[Complex],
+    contract: &MelContract<'_>,
+    mut on_band: impl FnMut(u64),
+) {
+    for band in contract.filterbank() {
+        on_band(band_power(&powers[band.first_bin..], band.weights_q15));
+    }
+}
+
+#[inline(always)]
+pub(super) fn band_power(powers: &[Complex], weights_q15: &[u16]) -> u64 {
+    powers
+        .iter()
+        .zip(weights_q15)
+        .map(|(&bin, &weight)| power_of(bin) * u64::from(weight))
+        .sum()
+}
