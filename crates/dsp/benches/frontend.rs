@@ -6,7 +6,7 @@ use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use sori_dsp::design::MelSpec;
-use sori_dsp::{FrontEnd, Resampler};
+use sori_dsp::{Backend, FrontEnd, Resampler};
 
 const RATE_HZ: u32 = 16_000;
 
@@ -57,6 +57,23 @@ fn a_second(criterion: &mut Criterion) {
                 })
             });
         });
+    }
+    for backend in Backend::available() {
+        for from_hz in [44_100, 48_000] {
+            let samples = noise(from_hz);
+            let resampler = Resampler::new(from_hz, RATE_HZ).expect("both rates are possible");
+            let table = vec![0; resampler.table_len()];
+            let resampler = resampler.with_table(table).expect("the table is exact");
+            let mut resampler = resampler.with_backend(backend);
+            let name = format!("resample 1 s from {from_hz} Hz, table, {}", backend.name());
+            criterion.bench_function(&name, |bencher| {
+                bencher.iter(|| {
+                    resampler.push(black_box(&samples), &mut |sample| {
+                        black_box(sample);
+                    })
+                });
+            });
+        }
     }
 }
 

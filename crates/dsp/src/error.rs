@@ -11,6 +11,13 @@ pub enum Error {
         /// `i32` values given.
         found: usize,
     },
+    /// The table of taps is shorter than [`crate::Resampler::table_len`].
+    TableTooSmall {
+        /// `i32` values needed.
+        needed: usize,
+        /// `i32` values given.
+        found: usize,
+    },
     /// The mel contract breaks a promise that the front end relies on.
     Contract(sori_package::Error),
     /// A sample rate outside 8 to 192 kHz.
@@ -33,6 +40,10 @@ impl fmt::Display for Error {
             Self::WorkspaceTooSmall { needed, found } => write!(
                 f,
                 "the front end needs {needed} words of workspace and was given {found}"
+            ),
+            Self::TableTooSmall { needed, found } => write!(
+                f,
+                "the resampler's table needs {needed} words and was given {found}"
             ),
             Self::Contract(error) => error.fmt(f),
             Self::Decimation { from_hz, to_hz } => write!(

@@ -5,8 +5,8 @@
 //! sampled and interpolated between its points, and stretched when the rate goes
 //! down so that nothing above the lower Nyquist frequency folds back.
 
-use crate::Error;
 use crate::fft::mul_high;
+use crate::{Backend, Error};
 
 /// Zero crossings of the prototype on each side.
 const CROSSINGS: usize = 32;
@@ -19,7 +19,8 @@ const BETA: i128 = 9;
 /// Fraction bits of a position within the prototype.
 const POSITION_BITS: u32 = 18;
 
-/// Input samples kept: both sides of the prototype at [`HIGHEST_DECIMATION`].
+/// Input samples kept, at least both sides of the prototype at [`HIGHEST_DECIMATION`]: the
+/// fewer they are, the rarer the last ones must go back to the front.
 const HISTORY: usize = 1024;
 const HIGHEST_DECIMATION: u32 = 14;
 
@@ -84,20 +85,42 @@ static PROTOTYPE_Q30: [i32; CROSSINGS * STEPS + 1] = {
 ///
 /// Flat within 0.1 dB to 0.8 of the lower Nyquist frequency, 80 dB down from 1.02
 /// of it. Any chunking gives the same bits. Equal rates pass through.
+///
+/// Every output has its own taps, unless the rate falls by a whole factor. They are
+/// interpolated anew each time, which costs more than their use, or where there is
+/// memory once, into a table `T` ([`with_table`](Self::with_table)): the same bits.
+///
+/// ```
+/// use sori_dsp::Resampler;
+///
+/// # fn main() -> Result<(), sori_dsp::Error> {
+/// let resampler = Resampler::new(44_100, 16_000)?;
+/// let table = vec![0; resampler.table_len()];
+/// let mut resampler = resampler.with_table(table)?;
+/// let mut output = Vec::new();
+/// resampler.push(&[0; 44_100], &mut |sample| output.push(sample));
+/// resampler.flush(&mut |sample| output.push(sample));
+/// assert_eq!(output.len(), 16_000);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone)]
-pub struct Resampler {
+pub struct Resampler<T = [i32; 0]> {
+    backend: Backend,
     from: u32,
     to: u32,
     /// Prototype points per input sample, with [`POSITION_BITS`] of fraction.
     step: u32,
     /// Input samples on each side of an output's position.
     reach: u32,
+    /// The last input samples, oldest first; those before `write` are there.
     history: [i32; HISTORY],
+    write: usize,
     /// Where the rate falls by a whole factor every output has the same taps: one side of
     /// them, `reach` values from the centre outwards. An I2S microphone's 48 kHz are such a case.
     taps_q30: [i32; HISTORY / 2],
-    /// Input samples so far, modulo the history.
-    write: usize,
+    /// Empty, or the taps of each phase over its `2 · reach` samples, oldest first.
+    table_q30: T,
     /// Inputs that must still arrive before the next output.
     missing: u32,
     /// The next output's position after an input sample, in 1/`to` of a sample.
@@ -105,7 +128,7 @@ pub struct Resampler {
 }
 
 impl Resampler {
-    /// From `from_hz` to `to_hz`.
+    /// From `from_hz` to `to_hz`, on the [default](Backend::default) backend.
     ///
     /// # Errors
     /// [`Error::SampleRate`] for a rate outside 8 to 192 kHz, [`Error::Decimation`] for
@@ -132,43 +155,116 @@ impl Resampler {
                 *tap = tap_q30(n * step).unwrap_or(0);
             }
         }
-        Ok(Self {
+        let mut resampler = Self {
+            backend: Backend::default(),
             from: from_hz / divisor,
             to: to_hz / divisor,
             step,
             reach,
             history: [0; HISTORY],
-            taps_q30,
             write: 0,
-            missing: reach + 1,
+            taps_q30,
+            table_q30: [],
+            missing: 0,
             phase: 0,
+        };
+        resampler.reset();
+        Ok(resampler)
+    }
+
+    /// Fills `table`, [`table_len`](Self::table_len) values or more, with the taps of every
+    /// phase, and goes on with them; with an empty one, without.
+    ///
+    /// # Errors
+    /// [`Error::TableTooSmall`].
+    pub fn with_table<T>(self, mut table: T) -> Result<Resampler<T>, Error>
+    where
+        T: AsRef<[i32]> + AsMut<[i32]>,
+    {
+        let rows = table.as_mut();
+        let (needed, found) = (self.table_len(), rows.len());
+        if (1..needed).contains(&found) {
+            return Err(Error::TableTooSmall { needed, found });
+        }
+        for (row, phase) in rows.chunks_exact_mut(self.samples()).zip(0..self.to) {
+            let (before, after) = row.split_at_mut(self.reach as usize);
+            let fraction = self.fraction(phase);
+            self.fill_side(fraction, before.iter_mut().rev());
+            self.fill_side(self.step - fraction, after.iter_mut());
+        }
+        Ok(Resampler {
+            backend: self.backend,
+            from: self.from,
+            to: self.to,
+            step: self.step,
+            reach: self.reach,
+            history: self.history,
+            write: self.write,
+            taps_q30: self.taps_q30,
+            table_q30: table,
+            missing: self.missing,
+            phase: self.phase,
         })
+    }
+
+    fn fill_side<'t>(&self, mut position: u32, taps: impl Iterator<Item = &'t mut i32>) {
+        for tap in taps {
+            *tap = tap_q30(position).unwrap_or(0);
+            position += self.step;
+        }
+    }
+}
+
+impl<T: AsRef<[i32]>> Resampler<T> {
+    /// Values of a [table](Resampler::with_table) for these rates; 0 where none would help.
+    /// 30 720 from 44.1 to 16 kHz, and some million where the rates have little in common.
+    pub fn table_len(&self) -> usize {
+        match self.from == self.to || self.to == 1 {
+            true => 0,
+            false => self.to as usize * self.samples(),
+        }
+    }
+
+    /// The same on another backend: the same bits.
+    #[must_use]
+    pub fn with_backend(self, backend: Backend) -> Self {
+        Self { backend, ..self }
     }
 
     /// Back to the state of a new resampler.
     pub fn reset(&mut self) {
-        self.history.fill(0);
-        self.write = 0;
+        self.write = self.samples();
+        self.history[..self.write].fill(0);
         self.missing = self.reach + 1;
         self.phase = 0;
     }
 
     /// Takes any number of samples and hands on those that are ready.
-    pub fn push(&mut self, samples: &[i32], sink: &mut impl FnMut(i32)) {
+    pub fn push(&mut self, mut samples: &[i32], sink: &mut impl FnMut(i32)) {
+        let saturated = |x: i32| x.clamp(-FULL_SCALE, FULL_SCALE);
         if self.from == self.to {
-            samples
-                .iter()
-                .for_each(|&x| sink(x.clamp(-FULL_SCALE, FULL_SCALE)));
+            samples.iter().for_each(|&x| sink(saturated(x)));
             return;
         }
-        for &x in samples {
-            self.history[self.write] = x.clamp(-FULL_SCALE, FULL_SCALE);
-            self.write = (self.write + 1) % HISTORY;
-            self.missing -= 1;
+        while !samples.is_empty() {
+            if self.write == HISTORY {
+                let kept = self.samples();
+                self.history.copy_within(HISTORY - kept.., 0);
+                self.write = kept;
+            }
+            let room = &mut self.history[self.write..];
+            let now = samples.len().min(self.missing as usize).min(room.len());
+            let (taken, later) = samples.split_at(now);
+            for (slot, &x) in room.iter_mut().zip(taken) {
+                *slot = saturated(x);
+            }
+            samples = later;
+            self.write += now;
+            self.missing -= now as u32;
             while self.missing == 0 {
                 sink(self.output());
                 self.phase += self.from;
-                self.missing += self.phase / self.to;
+                self.missing = self.phase / self.to;
                 self.phase %= self.to;
             }
         }
@@ -184,70 +280,60 @@ impl Resampler {
         self.reset();
     }
 
-    /// The output between the two samples in the middle of the history.
+    /// Input samples under an output's taps.
+    fn samples(&self) -> usize {
+        2 * self.reach as usize
+    }
+
+    /// Points of the prototype, as `step` has them, from the input sample at or before an
+    /// output to the output.
+    fn fraction(&self, phase: u32) -> u32 {
+        (u64::from(self.step) * u64::from(phase) / u64::from(self.to)) as u32
+    }
+
+    /// The output between the two samples in the middle of the last `2 · reach`.
     fn output(&self) -> i32 {
-        // The newest sample is `reach` after the one at or before the output.
-        let centre = self.write + HISTORY - 1 - self.reach as usize;
-        let (before, after) = if self.to == 1 {
-            self.sides_of_whole_factor(centre)
+        let reach = self.reach as usize;
+        let samples = &self.history[self.write - 2 * reach..self.write];
+        let (before, after) = samples.split_at(reach);
+        let sum = if self.to == 1 {
+            // The output lies on the last sample of `before`: both sides have its taps.
+            let ([older @ .., centre], [first, taps @ ..]) = (before, &self.taps_q30[..reach])
+            else {
+                return 0;
+            };
+            i64::from(*first) * i64::from(*centre)
+                + self.backend.dot_mirrored(older, &after[..reach - 1], taps)
+        } else if let Some(rows) = self
+            .table_q30
+            .as_ref()
+            .get(self.phase as usize * 2 * reach..)
+            && let Some(taps) = rows.get(..2 * reach)
+        {
+            self.backend.dot(samples, taps)
         } else {
-            let fraction = u64::from(self.step) * u64::from(self.phase) / u64::from(self.to);
-            let fraction = fraction as u32;
-            (
-                self.side(fraction, |n| centre - n),
-                self.side(self.step - fraction, |n| centre + 1 + n),
-            )
+            let fraction = self.fraction(self.phase);
+            self.side(fraction, before.iter().rev()) + self.side(self.step - fraction, after.iter())
         };
         // The taps add up to 1/step of the prototype's points: bring the sum back to 1.
         let scale = u64::from(self.step) / STEPS as u64;
-        let sum = (before + after) >> 30;
-        let scaled = (sum * scale as i64 + (1 << (POSITION_BITS - 1))) >> POSITION_BITS;
+        let scaled = ((sum >> 30) * scale as i64 + (1 << (POSITION_BITS - 1))) >> POSITION_BITS;
         scaled.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
-    }
-
-    /// What [`side`](Self::side) gives on both sides where every output lies on an input:
-    /// the stored taps over the history, which is two runs in memory.
-    fn sides_of_whole_factor(&self, centre: usize) -> (i64, i64) {
-        let taps = &self.taps_q30[..self.reach as usize];
-        let (older, newer) = self.runs(centre + 1 - taps.len(), taps.len());
-        let (near, far) = taps.split_at(newer.len());
-        let before = dot(newer, near.iter().rev()) + dot(older, far.iter().rev());
-        let taps = &taps[1..];
-        let (older, newer) = self.runs(centre + 1, taps.len());
-        let (near, far) = taps.split_at(older.len());
-        let after = dot(older, near.iter()) + dot(newer, far.iter());
-        (before, after)
-    }
-
-    /// `len` samples of the history from `first` on, oldest first.
-    fn runs(&self, first: usize, len: usize) -> (&[i32], &[i32]) {
-        let first = first % HISTORY;
-        let until_end = len.min(HISTORY - first);
-        (
-            &self.history[first..first + until_end],
-            &self.history[..len - until_end],
-        )
     }
 
     /// Σ tap · sample on one side, going outwards from `position` in the prototype.
     #[inline]
-    fn side(&self, mut position: u32, sample: impl Fn(usize) -> usize) -> i64 {
+    fn side<'s>(&self, mut position: u32, samples: impl Iterator<Item = &'s i32>) -> i64 {
         let mut sum = 0;
-        let mut n = 0;
-        while let Some(tap) = tap_q30(position) {
-            sum += i64::from(tap) * i64::from(self.history[sample(n) % HISTORY]);
+        for &x in samples {
+            let Some(tap) = tap_q30(position) else {
+                break;
+            };
+            sum += i64::from(tap) * i64::from(x);
             position += self.step;
-            n += 1;
         }
         sum
     }
-}
-
-fn dot<'t>(samples: &[i32], taps: impl Iterator<Item = &'t i32>) -> i64 {
-    let products = samples.iter().zip(taps);
-    products
-        .map(|(&x, &tap)| i64::from(x) * i64::from(tap))
-        .sum()
 }
 
 /// The prototype between its points; none beyond its end.

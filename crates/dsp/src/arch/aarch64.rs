@@ -443,3 +443,13 @@ fn band_power(powers: &[Complex], weights_q15: &[u16]) -> u64 {
     }
     vaddvq_u64(low_sum) + (vaddlvq_u32(high_sum) << 32) + scalar::band_power(left, weights_left)
 }
+
+#[target_feature(enable = "neon")]
+pub(super) fn dot(samples: &[i32], taps: &[i32]) -> i64 {
+    scalar::dot(samples, taps)
+}
+
+#[target_feature(enable = "neon")]
+pub(super) fn dot_mirrored(before: &[i32], after: &[i32], taps: &[i32]) -> i64 {
+    scalar::dot_mirrored(before, after, taps)
+}

@@ -158,6 +158,19 @@ impl Backend {
     ) {
         dispatch!(self, band_powers(powers, contract, on_band))
     }
+
+    /// Σ sample · tap.
+    #[inline(always)]
+    pub(crate) fn dot(self, samples: &[i32], taps: &[i32]) -> i64 {
+        dispatch!(self, dot(samples, taps))
+    }
+
+    /// Σ (before + after) · tap, outwards from the centre: `before` ends where `after`
+    /// begins. The samples are in 24-bit scale.
+    #[inline(always)]
+    pub(crate) fn dot_mirrored(self, before: &[i32], after: &[i32], taps: &[i32]) -> i64 {
+        dispatch!(self, dot_mirrored(before, after, taps))
+    }
 }
 
 impl Default for Backend {

@@ -59,3 +59,20 @@ pub(super) fn band_power(powers: &[Complex], weights_q15: &[u16]) -> u64 {
         .map(|(&bin, &weight)| power_of(bin) * u64::from(weight))
         .sum()
 }
+
+#[inline(always)]
+pub(super) fn dot(samples: &[i32], taps: &[i32]) -> i64 {
+    let products = samples.iter().zip(taps);
+    products
+        .map(|(&x, &tap)| i64::from(x) * i64::from(tap))
+        .sum()
+}
+
+#[inline(always)]
+pub(super) fn dot_mirrored(before: &[i32], after: &[i32], taps: &[i32]) -> i64 {
+    let pairs = before.iter().rev().zip(after);
+    pairs
+        .zip(taps)
+        .map(|((&x, &y), &tap)| i64::from(x + y) * i64::from(tap))
+        .sum()
+}

@@ -337,3 +337,13 @@ fn band_power(powers: &[Complex], weights_q15: &[u16]) -> u64 {
     let sum = _mm_add_epi64(sum, _mm_unpackhi_epi64(sum, sum));
     _mm_cvtsi128_si64(sum) as u64 + scalar::band_power(left, weights_left)
 }
+
+#[target_feature(enable = "avx2")]
+pub(super) fn dot(samples: &[i32], taps: &[i32]) -> i64 {
+    scalar::dot(samples, taps)
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn dot_mirrored(before: &[i32], after: &[i32], taps: &[i32]) -> i64 {
+    scalar::dot_mirrored(before, after, taps)
+}
