@@ -229,7 +229,7 @@ fn split(spectrum: &mut [Complex]) {
     for (z, mirror) in low[..middle].iter_mut().zip(high.iter_mut().rev()) {
         k += stride;
         // The remainder changes nothing and saves the check of the index.
-        (*z, *mirror) = split_bins(*z, *mirror, SPLIT_Q31[k % 512]);
+        split_bins(z, mirror, SPLIT_Q31[k % 512]);
     }
 }
 
@@ -245,7 +245,8 @@ pub(crate) fn split_ends(spectrum: &mut [Complex]) {
 
 /// Bins k and N/2 − k, for 0 < k < N/4.
 #[inline(always)]
-pub(crate) fn split_bins(a: Complex, b: Complex, [cos, sin]: Complex) -> (Complex, Complex) {
+pub(crate) fn split_bins(z: &mut Complex, mirror: &mut Complex, [cos, sin]: Complex) {
+    let (a, b) = (*z, *mirror);
     let even = [(a[0] >> 2) + (b[0] >> 2), (a[1] >> 2) - (b[1] >> 2)];
     // O = −i·(Z[k] − Z*[N/2−k]) / 2, here doubled: the Q31 product halves it again.
     let odd = [(a[1] >> 1) + (b[1] >> 1), (b[0] >> 1) - (a[0] >> 1)];
@@ -253,10 +254,8 @@ pub(crate) fn split_bins(a: Complex, b: Complex, [cos, sin]: Complex) -> (Comple
         mul_high(odd[0], cos) + mul_high(odd[1], sin),
         mul_high(odd[1], cos) - mul_high(odd[0], sin),
     ];
-    (
-        add(even, turned),
-        [even[0] - turned[0], turned[1] - even[1]],
-    )
+    *z = add(even, turned);
+    *mirror = [even[0] - turned[0], turned[1] - even[1]];
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use sori_package::MelContract;
 
-use crate::arch::{Backend, Block, power_of};
+use crate::arch::{Backend, Block, Scratch, power_of};
 use crate::dc::DcBlocker;
 use crate::fft::{Complex, Fft};
 use crate::log2::log2_q16;
@@ -53,10 +53,13 @@ pub struct FrontEnd<'p, 'w> {
     filled: usize,
     /// FFT buffer, then the bands' logarithms.
     spectrum: &'w mut [Complex],
+    scratch: Scratch,
     reference_q16: Option<i32>,
     /// log2 of what a full-scale sine gives at its bin, and of its in-band power.
     sine_peak_q16: i32,
     sine_power_q16: i32,
+    /// First bin of the filterbank, and the one after its last.
+    bins: (usize, usize),
     features: [i8; MAX_BANDS],
 }
 
@@ -88,9 +91,11 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
             frame,
             filled: 0,
             spectrum: spectrum.as_chunks_mut().0,
+            scratch: Scratch::new(),
             reference_q16: None,
             sine_peak_q16,
             sine_power_q16,
+            bins: bins(contract),
             features: [0; MAX_BANDS],
         };
         frontend.reset();
@@ -113,19 +118,31 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
     /// Takes samples in 24-bit scale at the contract's rate; `on_row` sees each row.
     pub fn push(&mut self, mut samples: &[i32], on_row: &mut impl FnMut(Row<'_>)) {
         while !samples.is_empty() {
-            let room = self.frame.len() - self.filled;
-            let (now, later) = samples.split_at(room.min(samples.len()));
-            for (slot, &x) in self.frame[self.filled..].iter_mut().zip(now) {
-                *slot = self.dc.process(x);
-            }
-            self.filled += now.len();
-            samples = later;
+            let taken = self.take(samples);
+            samples = &samples[taken..];
             if self.filled == self.frame.len() {
                 on_row(self.row());
                 self.frame.copy_within(self.contract.hop_samples.., 0);
                 self.filled -= self.contract.hop_samples;
             }
         }
+    }
+
+    /// Puts as many samples into the frame as it lacks, and says how many.
+    ///
+    /// Not inlined: one copy in flash, whatever the closures that rows go to.
+    #[inline(never)]
+    fn take(&mut self, samples: &[i32]) -> usize {
+        // A copy stays in registers.
+        let mut dc = self.dc;
+        let room = &mut self.frame[self.filled..];
+        let taken = samples.len().min(room.len());
+        for (slot, &x) in room.iter_mut().zip(samples) {
+            *slot = dc.process(x);
+        }
+        self.dc = dc;
+        self.filled += taken;
+        taken
     }
 
     fn row(&mut self) -> Row<'_> {
@@ -182,7 +199,8 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
             shift: block_shift,
             window_q31: self.contract.window_q31,
         };
-        self.backend.transform(self.fft, &block, self.spectrum);
+        self.backend
+            .transform(self.fft, &block, &mut self.scratch, self.spectrum);
 
         let magnitudes = self.backend.magnitudes(self.spectrum.as_flattened());
         let headroom = magnitudes.leading_zeros().saturating_sub(1).min(30);
@@ -207,11 +225,7 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
     fn level(&self, exponent: i32) -> i32 {
         /// 10·log10(2)·2^8 / 2^16, Q24.
         const DB_Q8_PER_LOG2_Q16: i64 = 197_283;
-        let (mut first, mut end) = (usize::MAX, 0);
-        for band in self.contract.filterbank() {
-            first = first.min(band.first_bin);
-            end = end.max(band.first_bin + band.weights_q15.len());
-        }
+        let (first, end) = self.bins;
         let power: u64 = self.spectrum[first..end]
             .iter()
             .map(|&bin| power_of(bin))
@@ -224,6 +238,18 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
             None => Row::SILENT,
         }
     }
+}
+
+/// First bin of the filterbank, and the one after its last.
+fn bins(contract: &MelContract<'_>) -> (usize, usize) {
+    contract
+        .filterbank()
+        .fold((usize::MAX, 0), |(first, end), band| {
+            (
+                first.min(band.first_bin),
+                end.max(band.first_bin + band.weights_q15.len()),
+            )
+        })
 }
 
 /// log2 (Q16) of a full-scale sine's |X|² at its own bin, (A·Σw/2)², and of its power

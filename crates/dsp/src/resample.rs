@@ -117,7 +117,7 @@ pub struct Resampler<T = [i32; 0]> {
     history: [i32; HISTORY],
     write: usize,
     /// Where the rate falls by a whole factor every output has the same taps: one side of
-    /// them, `reach` values from the centre outwards. An I2S microphone's 48 kHz are such a case.
+    /// them, `reach` values from the centre outwards, then zeros. An I2S microphone's 48 kHz are such a case.
     taps_q30: [i32; HISTORY / 2],
     /// Empty, or the taps of each phase over its `2 · reach` samples, oldest first.
     table_q30: T,
@@ -233,7 +233,7 @@ impl<T: AsRef<[i32]>> Resampler<T> {
 
     /// Back to the state of a new resampler.
     pub fn reset(&mut self) {
-        self.write = self.samples();
+        self.write = self.samples() + 1;
         self.history[..self.write].fill(0);
         self.missing = self.reach + 1;
         self.phase = 0;
@@ -241,33 +241,41 @@ impl<T: AsRef<[i32]>> Resampler<T> {
 
     /// Takes any number of samples and hands on those that are ready.
     pub fn push(&mut self, mut samples: &[i32], sink: &mut impl FnMut(i32)) {
-        let saturated = |x: i32| x.clamp(-FULL_SCALE, FULL_SCALE);
         if self.from == self.to {
             samples.iter().for_each(|&x| sink(saturated(x)));
             return;
         }
         while !samples.is_empty() {
-            if self.write == HISTORY {
-                let kept = self.samples();
-                self.history.copy_within(HISTORY - kept.., 0);
-                self.write = kept;
-            }
-            let room = &mut self.history[self.write..];
-            let now = samples.len().min(self.missing as usize).min(room.len());
-            let (taken, later) = samples.split_at(now);
-            for (slot, &x) in room.iter_mut().zip(taken) {
-                *slot = saturated(x);
-            }
-            samples = later;
-            self.write += now;
-            self.missing -= now as u32;
-            while self.missing == 0 {
+            let arrived = self.keep(samples);
+            samples = &samples[arrived - self.write..];
+            while self.missing as usize <= arrived - self.write {
+                self.write += self.missing as usize;
                 sink(self.output());
                 self.phase += self.from;
                 self.missing = self.phase / self.to;
                 self.phase %= self.to;
             }
+            self.missing -= (arrived - self.write) as u32;
+            self.write = arrived;
         }
+    }
+
+    /// Takes as many samples as there is room for; where the history then ends.
+    ///
+    /// Not inlined: the sinks are many and flash is not.
+    #[inline(never)]
+    fn keep(&mut self, samples: &[i32]) -> usize {
+        if self.write == HISTORY {
+            let kept = self.samples() + 1;
+            self.history.copy_within(HISTORY - kept.., 0);
+            self.write = kept;
+        }
+        let room = &mut self.history[self.write..];
+        let taken = samples.len().min(room.len());
+        for (slot, &x) in room.iter_mut().zip(samples) {
+            *slot = saturated(x);
+        }
+        self.write + taken
     }
 
     /// Ends the stream: hands on what still waits for samples that will not come.
@@ -294,16 +302,19 @@ impl<T: AsRef<[i32]>> Resampler<T> {
     /// The output between the two samples in the middle of the last `2 · reach`.
     fn output(&self) -> i32 {
         let reach = self.reach as usize;
-        let samples = &self.history[self.write - 2 * reach..self.write];
-        let (before, after) = samples.split_at(reach);
+        let (older, after) = self.history[..self.write].split_at(self.write - reach);
+        let (_, samples) = self.history[..self.write].split_at(self.write - 2 * reach);
+        let before = &samples[..reach];
         let sum = if self.to == 1 {
-            // The output lies on the last sample of `before`: both sides have its taps.
-            let ([older @ .., centre], [first, taps @ ..]) = (before, &self.taps_q30[..reach])
-            else {
-                return 0;
-            };
-            i64::from(*first) * i64::from(*centre)
-                + self.backend.dot_mirrored(older, &after[..reach - 1], taps)
+            // The output lies on an input, outwards of which both sides have the same taps:
+            // `reach` of them, though the last is zero, for 104 fill vectors and 103 do not.
+            let (centre, older) = older.split_last().unwrap_or((&0, &[]));
+            i64::from(self.taps_q30[0]) * i64::from(*centre)
+                + self.backend.dot_mirrored(
+                    &older[older.len() - reach..],
+                    after,
+                    &self.taps_q30[1..=reach],
+                )
         } else if let Some(rows) = self
             .table_q30
             .as_ref()
@@ -334,6 +345,11 @@ impl<T: AsRef<[i32]>> Resampler<T> {
         }
         sum
     }
+}
+
+#[inline]
+fn saturated(x: i32) -> i32 {
+    x.clamp(-FULL_SCALE, FULL_SCALE)
 }
 
 /// The prototype between its points; none beyond its end.

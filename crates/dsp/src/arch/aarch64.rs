@@ -8,7 +8,7 @@ use core::arch::aarch64::*;
 use sori_package::MelContract;
 
 use super::shared::{self, Four, Triple};
-use super::{Block, scalar};
+use super::{Block, Scratch, scalar};
 use crate::POWER_SHIFT;
 use crate::fft::{self, Complex, Fft};
 
@@ -224,48 +224,28 @@ fn transposed_parts([a, b, c, d]: [int32x4_t; 4]) -> [int32x4_t; 4] {
     ]
 }
 
-/// Eight samples from `first` on under the window, as four complex values.
-#[inline]
-#[target_feature(enable = "neon")]
-fn windowed(block: &Block<'_>, first: usize) -> Vector {
-    let (samples, window) = (block.samples, block.window_q31);
-    if let Some(x) = samples.get(first..).and_then(|x| x.first_chunk()) {
-        let shift = vdupq_n_s32(block.shift as i32);
-        let x = load_pairs(x).map(|x| vshlq_s32(x, shift));
-        if let Some(w) = window.get(first..).and_then(|w| w.first_chunk()) {
-            let w = load_pairs(w);
-            return Vector {
-                re: mul_high(x.re, w.re),
-                im: mul_high(x.im, w.im),
-            };
-        }
-        let mirrored = window.get(samples.len() - first - 7..);
-        if let Some(w) = mirrored.and_then(|w| w.first_chunk()) {
-            let w = load_pairs(w).reversed();
-            return Vector {
-                re: mul_high(x.re, w.im),
-                im: mul_high(x.im, w.re),
-            };
-        }
-    }
-    // The middle or the end of the window lies within these eight.
-    load_pairs(&core::array::from_fn(|n| block.windowed(first + n)))
-}
-
 #[target_feature(enable = "neon")]
 pub(super) fn magnitudes(values: &[i32]) -> i32 {
     scalar::magnitudes(values)
 }
 
 #[target_feature(enable = "neon")]
-pub(super) fn transform(fft: Fft, block: &Block<'_>, spectrum: &mut [Complex]) {
+pub(super) fn transform(
+    fft: Fft,
+    block: &Block<'_>,
+    scratch: &mut Scratch,
+    spectrum: &mut [Complex],
+) {
     let half = spectrum.len() - 1;
+    let samples = &mut scratch.windowed[..2 * half];
+    block.windowed(samples);
+    let samples = samples.as_chunks().0;
     let units = spectrum[..half].as_flattened_mut().as_chunks_mut().0;
     let stages = if half.trailing_zeros() % 2 == 1 {
-        first_radix8(fft, block, units);
+        first_radix8(fft, samples, units);
         &shared::AFTER_RADIX8[..]
     } else {
-        first_radix4(fft, block, units);
+        first_radix4(fft, samples, units);
         &shared::AFTER_RADIX4[..]
     };
     for stage in stages {
@@ -278,13 +258,12 @@ pub(super) fn transform(fft: Fft, block: &Block<'_>, spectrum: &mut [Complex]) {
     split(shared::split(half), spectrum);
 }
 
-/// Windows four blocks' samples at a time, leg by leg, and puts each block where the next
-/// stage reads it.
+/// Takes four blocks at a time, leg by leg, and puts each where the next stage reads it.
 #[target_feature(enable = "neon")]
-fn first_radix4(fft: Fft, block: &Block<'_>, units: &mut [Unit]) {
-    let leg = 2 * units.len();
+fn first_radix4(fft: Fft, samples: &[Unit], units: &mut [Unit]) {
+    let leg = samples.len() / 4;
     for group in 0..units.len() / 4 {
-        let [p, q, r, s] = [0, 1, 2, 3].map(|n| windowed(block, 8 * group + n * leg).quartered());
+        let [p, q, r, s] = [0, 1, 2, 3].map(|n| load_pairs(&samples[group + n * leg]).quartered());
         let blocks = transposed(butterfly(p, q, r, s));
         let at = fft.position(4 * group) / 4;
         for (n, x) in blocks.into_iter().enumerate() {
@@ -295,8 +274,8 @@ fn first_radix4(fft: Fft, block: &Block<'_>, units: &mut [Unit]) {
 
 /// [`first_radix4`], with the radix-2 stage before it.
 #[target_feature(enable = "neon")]
-fn first_radix8(fft: Fft, block: &Block<'_>, units: &mut [Unit]) {
-    let leg = units.len();
+fn first_radix8(fft: Fft, samples: &[Unit], units: &mut [Unit]) {
+    let leg = samples.len() / 8;
     let eighth = vdupq_n_s32(fft::EIGHTH_Q30);
     let minus_eighth = vdupq_n_s32(-fft::EIGHTH_Q30);
     let w1 = Vector {
@@ -309,7 +288,7 @@ fn first_radix8(fft: Fft, block: &Block<'_>, units: &mut [Unit]) {
     };
     for group in 0..units.len() / 8 {
         let [a, b, c, d] = [0, 1, 2, 3].map(|n| {
-            let [x, y] = [n, n + 4].map(|n| windowed(block, 8 * group + n * leg).halved());
+            let [x, y] = [n, n + 4].map(|n| load_pairs(&samples[group + n * leg]).halved());
             [x.add(y), x.sub(y)]
         });
         let [p, q, r, s] = [a[0], b[0], c[0], d[0]].map(|x| x.quartered());

@@ -112,6 +112,11 @@ impl Backend {
         [Self::SCALAR].into_iter().chain(fastest)
     }
 
+    /// The backend of that [name](Self::name), where this processor has it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::available().find(|backend| backend.name() == name)
+    }
+
     /// `scalar`, `avx2` or `neon`.
     pub const fn name(self) -> &'static str {
         match self.0 {
@@ -137,8 +142,14 @@ impl Backend {
     /// Windows the block and transforms it: `spectrum[k]` is what
     /// [`Fft::transform`] says.
     #[inline(always)]
-    pub(crate) fn transform(self, fft: Fft, block: &Block<'_>, spectrum: &mut [Complex]) {
-        dispatch!(self, transform(fft, block, spectrum))
+    pub(crate) fn transform(
+        self,
+        fft: Fft,
+        block: &Block<'_>,
+        scratch: &mut Scratch,
+        spectrum: &mut [Complex],
+    ) {
+        dispatch!(self, transform(fft, block, scratch, spectrum))
     }
 
     /// |X|² of every bin, shifted left by `headroom` first and right by `POWER_SHIFT`
@@ -180,6 +191,37 @@ impl Default for Backend {
     }
 }
 
+/// What [`Backend::transform`] needs besides the spectrum: nothing where vectors are not.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    /// The samples under the window, in order: the first stage reads them from afar.
+    #[cfg(any(
+        target_arch = "x86_64",
+        all(
+            target_arch = "aarch64",
+            target_feature = "neon",
+            target_endian = "little"
+        )
+    ))]
+    windowed: [i32; shared::MAX_POINTS],
+}
+
+impl Scratch {
+    pub(crate) const fn new() -> Self {
+        Self {
+            #[cfg(any(
+                target_arch = "x86_64",
+                all(
+                    target_arch = "aarch64",
+                    target_feature = "neon",
+                    target_endian = "little"
+                )
+            ))]
+            windowed: [0; shared::MAX_POINTS],
+        }
+    }
+}
+
 /// One frame before the window.
 pub(crate) struct Block<'a> {
     /// At most the FFT's points; what is missing is zero.
@@ -200,7 +242,8 @@ mod tests {
     fn transformed(backend: Backend, points: usize, block: &Block<'_>) -> Vec<Complex> {
         // What an earlier frame left there must not matter.
         let mut spectrum = vec![[i32::MIN; 2]; points / 2 + 1];
-        backend.transform(Fft::new(points), block, &mut spectrum);
+        let mut scratch = Scratch::new();
+        backend.transform(Fft::new(points), block, &mut scratch, &mut spectrum);
         spectrum
     }
 

@@ -2,7 +2,7 @@
 
 use sori_package::MelContract;
 
-use super::Block;
+use super::{Block, Scratch};
 use crate::POWER_SHIFT;
 use crate::fft::{Complex, Fft, mul_high};
 
@@ -12,7 +12,7 @@ pub(super) fn magnitudes(values: &[i32]) -> i32 {
 }
 
 #[inline(always)]
-pub(super) fn transform(fft: Fft, block: &Block<'_>, spectrum: &mut [Complex]) {
+pub(super) fn transform(fft: Fft, block: &Block<'_>, _: &mut Scratch, spectrum: &mut [Complex]) {
     let window = block.window_q31;
     let (rise, fall) = (window.iter(), window[1..window.len() - 1].iter().rev());
     let samples = block

@@ -1,5 +1,5 @@
 //! What the vector backends share: the FFT's twiddles in the order in which four
-//! butterflies at a time want them, and the rare sample that no vector reaches.
+//! butterflies at a time want them, and what the compiler turns into vectors by itself.
 
 use super::Block;
 use crate::fft::{self, Complex, mul_high};
@@ -63,9 +63,10 @@ pub(super) fn split_first(twiddles: &[Four], spectrum: &mut [Complex]) {
     fft::split_ends(spectrum);
     let half = spectrum.len() - 1;
     let [cos, sin] = twiddles[0];
-    for k in 1..4 {
-        let (z, mirror) = (spectrum[k], spectrum[half - k]);
-        (spectrum[k], spectrum[half - k]) = fft::split_bins(z, mirror, [cos[k], sin[k]]);
+    let (low, high) = spectrum[1..half].split_at_mut(half / 2);
+    let mirrored = low[..3].iter_mut().zip(high.iter_mut().rev());
+    for ((z, mirror), k) in mirrored.zip(1..) {
+        fft::split_bins(z, mirror, [cos[k], sin[k]]);
     }
 }
 
@@ -81,13 +82,24 @@ const fn split_units<const UNITS: usize>() -> [Four; UNITS] {
     table
 }
 
+/// The longest FFT.
+pub(super) const MAX_POINTS: usize = 2048;
+
 impl Block<'_> {
-    /// Sample `n` under the window.
-    pub(super) fn windowed(&self, n: usize) -> i32 {
-        let mirrored = n.min(self.samples.len().saturating_sub(n));
-        match (self.samples.get(n), self.window_q31.get(mirrored)) {
-            (Some(&x), Some(&w)) => mul_high(x << self.shift, w),
-            _ => 0,
+    /// The samples under the window, then zeros.
+    #[inline(always)]
+    pub(super) fn windowed(&self, to: &mut [i32]) {
+        let half = self.window_q31.len() - 1;
+        let (rising, falling) = self.samples.split_at(half);
+        let (to_rising, to_falling) = to.split_at_mut(half);
+        let (to_falling, rest) = to_falling.split_at_mut(falling.len());
+        rest.fill(0);
+        for ((to, x), w) in to_rising.iter_mut().zip(rising).zip(self.window_q31) {
+            *to = mul_high(x << self.shift, *w);
+        }
+        let window = self.window_q31[1..].iter().rev();
+        for ((to, x), w) in to_falling.iter_mut().zip(falling).zip(window) {
+            *to = mul_high(x << self.shift, *w);
         }
     }
 }

@@ -9,7 +9,7 @@ use core::arch::x86_64::*;
 use sori_package::MelContract;
 
 use super::shared::{self, Four, Triple};
-use super::{Block, scalar};
+use super::{Block, Scratch, scalar};
 use crate::POWER_SHIFT;
 use crate::fft::{self, Complex, Fft};
 
@@ -80,13 +80,6 @@ fn reversed(x: __m256i) -> __m256i {
     _mm256_permutevar8x32_epi32(x, _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0))
 }
 
-/// [`fft::mul_high`] in all lanes.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn mul_high_lanes(a: __m256i, b: __m256i) -> __m256i {
-    join(_mm256_mul_epi32(a, b), _mm256_mul_epi32(odd(a), odd(b)))
-}
-
 /// x · w / 4, rounded as in the scalar transform; `re` and `im` of w in the even lanes.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -143,39 +136,28 @@ fn transposed([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
     ]
 }
 
-/// Eight samples from `first` on under the window.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn windowed(block: &Block<'_>, first: usize) -> __m256i {
-    let (samples, window) = (block.samples, block.window_q31);
-    if let Some(x) = samples.get(first..).and_then(|x| x.first_chunk()) {
-        let x = _mm256_sll_epi32(load(x), _mm_cvtsi32_si128(block.shift as i32));
-        if let Some(w) = window.get(first..).and_then(|w| w.first_chunk()) {
-            return mul_high_lanes(x, load(w));
-        }
-        let mirrored = window.get(samples.len() - first - 7..);
-        if let Some(w) = mirrored.and_then(|w| w.first_chunk()) {
-            return mul_high_lanes(x, reversed(load(w)));
-        }
-    }
-    // The middle or the end of the window lies within these eight.
-    load(&core::array::from_fn(|n| block.windowed(first + n)))
-}
-
 #[target_feature(enable = "avx2")]
 pub(super) fn magnitudes(values: &[i32]) -> i32 {
     scalar::magnitudes(values)
 }
 
 #[target_feature(enable = "avx2")]
-pub(super) fn transform(fft: Fft, block: &Block<'_>, spectrum: &mut [Complex]) {
+pub(super) fn transform(
+    fft: Fft,
+    block: &Block<'_>,
+    scratch: &mut Scratch,
+    spectrum: &mut [Complex],
+) {
     let half = spectrum.len() - 1;
+    let samples = &mut scratch.windowed[..2 * half];
+    block.windowed(samples);
+    let samples = samples.as_chunks().0;
     let units = spectrum[..half].as_flattened_mut().as_chunks_mut().0;
     let stages = if half.trailing_zeros() % 2 == 1 {
-        first_radix8(fft, block, units);
+        first_radix8(fft, samples, units);
         &shared::AFTER_RADIX8[..]
     } else {
-        first_radix4(fft, block, units);
+        first_radix4(fft, samples, units);
         &shared::AFTER_RADIX4[..]
     };
     let lengths = units.len();
@@ -185,14 +167,14 @@ pub(super) fn transform(fft: Fft, block: &Block<'_>, spectrum: &mut [Complex]) {
     split(shared::split(half), spectrum);
 }
 
-/// Windows four blocks' samples at a time, leg by leg, and puts each block where the next
-/// stage reads it.
+/// Takes four blocks at a time, leg by leg, and puts each where the next stage reads it.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn first_radix4(fft: Fft, block: &Block<'_>, units: &mut [Unit]) {
-    let leg = 2 * units.len();
+fn first_radix4(fft: Fft, samples: &[Unit], units: &mut [Unit]) {
+    let leg = samples.len() / 4;
     for group in 0..units.len() / 4 {
-        let [p, q, r, s] = [0, 1, 2, 3].map(|n| quartered(windowed(block, 8 * group + n * leg)));
+        let part = |n| quartered(load(&samples[group + n * leg]));
+        let (p, q, r, s) = (part(0), part(1), part(2), part(3));
         let blocks = transposed(butterfly(p, q, r, s));
         let at = fft.position(4 * group) / 4;
         for (n, x) in blocks.into_iter().enumerate() {
@@ -204,18 +186,24 @@ fn first_radix4(fft: Fft, block: &Block<'_>, units: &mut [Unit]) {
 /// [`first_radix4`], with the radix-2 stage before it.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn first_radix8(fft: Fft, block: &Block<'_>, units: &mut [Unit]) {
-    let leg = units.len();
+fn first_radix8(fft: Fft, samples: &[Unit], units: &mut [Unit]) {
+    let leg = samples.len() / 8;
     let eighth = _mm256_set1_epi32(fft::EIGHTH_Q30);
     let minus_eighth = _mm256_set1_epi32(-fft::EIGHTH_Q30);
     for group in 0..units.len() / 8 {
-        let [a, b, c, d] = [0, 1, 2, 3].map(|n| {
-            let [x, y] =
-                [n, n + 4].map(|n| _mm256_srai_epi32::<1>(windowed(block, 8 * group + n * leg)));
+        let part = |n| _mm256_srai_epi32::<1>(load(&samples[group + n * leg]));
+        let radix2 = |n| {
+            let (x, y) = (part(n), part(n + 4));
             [_mm256_add_epi32(x, y), _mm256_sub_epi32(x, y)]
-        });
-        let [p, q, r, s] = [a[0], b[0], c[0], d[0]].map(|x| quartered(x));
-        let even = butterfly(p, q, r, s);
+        };
+        // Not `map`: what has no AVX2 itself does not let the closure in.
+        let (a, b, c, d) = (radix2(0), radix2(1), radix2(2), radix2(3));
+        let even = butterfly(
+            quartered(a[0]),
+            quartered(b[0]),
+            quartered(c[0]),
+            quartered(d[0]),
+        );
         let q = rotate_quarter(b[1], eighth, minus_eighth);
         let s = rotate_quarter(d[1], minus_eighth, minus_eighth);
         let odd = butterfly(quartered(a[1]), q, turned_quarter(c[1]), s);
@@ -329,13 +317,8 @@ fn band_power(powers: &[Complex], weights_q15: &[u16]) -> u64 {
         low = _mm256_add_epi64(low, _mm256_mul_epu32(power, weights));
         high = _mm256_add_epi64(high, _mm256_mul_epu32(odd(power), weights));
     }
-    let sum = _mm256_add_epi64(low, _mm256_slli_epi64::<32>(high));
-    let sum = _mm_add_epi64(
-        _mm256_castsi256_si128(sum),
-        _mm256_extracti128_si256::<1>(sum),
-    );
-    let sum = _mm_add_epi64(sum, _mm_unpackhi_epi64(sum, sum));
-    _mm_cvtsi128_si64(sum) as u64 + scalar::band_power(left, weights_left)
+    let both = _mm256_add_epi64(low, _mm256_slli_epi64::<32>(high));
+    sum(both) as u64 + scalar::band_power(left, weights_left)
 }
 
 #[target_feature(enable = "avx2")]
@@ -345,5 +328,21 @@ pub(super) fn dot(samples: &[i32], taps: &[i32]) -> i64 {
 
 #[target_feature(enable = "avx2")]
 pub(super) fn dot_mirrored(before: &[i32], after: &[i32], taps: &[i32]) -> i64 {
-    scalar::dot_mirrored(before, after, taps)
+    let (older, before) = before.as_rchunks();
+    let (after, newer) = after.as_chunks();
+    let (taps, last) = taps.as_chunks();
+    let (mut even, mut odds) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+    for ((x, y), taps) in before.iter().rev().zip(after).zip(taps) {
+        let (x, taps) = (_mm256_add_epi32(reversed(load(x)), load(y)), load(taps));
+        even = _mm256_add_epi64(even, _mm256_mul_epi32(x, taps));
+        odds = _mm256_add_epi64(odds, _mm256_mul_epi32(odd(x), odd(taps)));
+    }
+    sum(_mm256_add_epi64(even, odds)) + scalar::dot_mirrored(older, newer, last)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn sum(x: __m256i) -> i64 {
+    let x = _mm_add_epi64(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
+    _mm_cvtsi128_si64(_mm_add_epi64(x, _mm_unpackhi_epi64(x, x)))
 }
