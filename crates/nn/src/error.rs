@@ -16,6 +16,13 @@ pub enum Error {
         /// The alignment needed, bytes.
         needed: usize,
     },
+    /// The memory for packed weights is shorter than [`crate::Prepared::lines`].
+    WeightMemoryTooSmall {
+        /// Cache lines needed for this backend.
+        needed: usize,
+        /// Cache lines given.
+        found: usize,
+    },
     /// A stripe of no rows.
     StripeZero,
 }
@@ -32,6 +39,10 @@ impl fmt::Display for Error {
             Self::ArenaMisaligned { needed } => write!(
                 f,
                 "the arena must start at a multiple of {needed} bytes: use sori_nn::Arena"
+            ),
+            Self::WeightMemoryTooSmall { needed, found } => write!(
+                f,
+                "the backend packs the weights into {needed} cache lines and was given {found}"
             ),
             Self::StripeZero => f.write_str("a stripe needs at least 1 row"),
         }

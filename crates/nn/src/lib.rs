@@ -22,11 +22,14 @@
 //! `Package` is the proof that nothing overflows), or run networks outside the
 //! MobileNetV2 family.
 #![cfg_attr(not(test), no_std)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 #[cfg(feature = "testing")]
 extern crate alloc;
+#[cfg(all(feature = "std", not(test)))]
+extern crate std;
 
+mod arch;
 mod arena;
 mod error;
 mod kernels;
@@ -34,13 +37,16 @@ pub mod memory;
 mod network;
 mod plan;
 mod requantize;
+mod runtime;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod window;
 
+pub use arch::{Backend, CacheLine, Prepared};
 pub use arena::Arena;
 pub use error::Error;
 pub use kernels::softmax::softmax_q15;
 pub use network::Network;
 pub use plan::{ARENA_ALIGNMENT, stripe_sizes};
 pub use requantize::Requantize;
+pub use runtime::{Bare, Runtime};

@@ -128,6 +128,13 @@ pub fn for_each_layer(package: &Package<'_>, on_layer: &mut impl FnMut(Layer)) {
     });
 }
 
+/// Output rows of a clip of `rows` rows.
+pub fn output_rows(package: &Package<'_>, rows: usize) -> usize {
+    let mut rows = rows;
+    for_each_layer(package, &mut |layer| rows = layer.output_rows(rows));
+    rows
+}
+
 /// Multiplications for a clip of `rows` rows.
 pub fn macs(package: &Package<'_>, rows: usize) -> u64 {
     let (mut rows, mut macs) = (rows, 0);

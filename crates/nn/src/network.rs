@@ -1,24 +1,26 @@
-use sori_package::{Classifier, Convolution, InvertedResidual, MAX_BLOCKS, MAX_STRIPE, Package};
+use sori_package::{Classifier, Convolution, InvertedResidual, MAX_BLOCKS, Package};
 
-use crate::Error;
-use crate::kernels::classifier::{logits, row_totals};
-use crate::kernels::depthwise::depthwise;
-use crate::kernels::pointwise::{Residual, pointwise};
-use crate::kernels::stem::stem;
-use crate::plan::{BlockUse, HeadUse, Plan, delay_rows, history_len, spatial};
+use crate::arch::Weights;
+use crate::kernels::classifier::logits;
+use crate::kernels::pointwise::Residual;
+use crate::memory::LayerKind;
+use crate::plan::{BlockUse, Feed, HeadUse, Plan, Stripe, delay_rows, history_len, spatial};
+use crate::runtime::{divide, parts};
 use crate::window::{Window, windows};
+use crate::{Backend, Bare, Error, Prepared, Runtime};
 
 /// A network on its stream.
 ///
 /// Rows go in by [`push`](Self::push), logits come out with every output row, and
-/// [`flush`](Self::flush) ends a clip with each layer's bottom padding. Any cutting of
-/// the rows, and any stripe, gives the same bits.
+/// [`finish`](Self::finish) ends a clip with each layer's bottom padding. Any cutting of
+/// the rows, any stripe and any backend gives the same bits.
 ///
 /// After [`new`](Self::new) nothing can fail.
 #[derive(Debug)]
-pub struct Network<'p, 'a> {
-    package: Package<'p>,
-    stripe: usize,
+pub struct Network<'p, 'a, R = Bare> {
+    prepared: Prepared<'p>,
+    runtime: R,
+    stripe: Stripe,
     classifier: Classifier<'p>,
     /// Valid rows in the stem's history and in each block's.
     have: heapless::Vec<usize, { MAX_BLOCKS + 1 }>,
@@ -31,6 +33,7 @@ pub struct Network<'p, 'a> {
 /// The running mean over the last K output rows, as exact integer totals.
 #[derive(Debug)]
 struct Pool<'a> {
+    backend: Backend,
     /// `[pool_rows][classes]`.
     ring: &'a mut [i32],
     /// `[classes]`.
@@ -45,7 +48,7 @@ struct Pool<'a> {
 
 impl Pool<'_> {
     fn push(&mut self, classifier: &Classifier<'_>, row: &[i8]) {
-        row_totals(classifier, row, self.newest);
+        self.backend.row_totals(classifier, row, self.newest);
         let classes = classifier.classes;
         let oldest = &mut self.ring[self.next * classes..][..classes];
         for ((total, oldest), &newest) in self.totals.iter_mut().zip(oldest).zip(&*self.newest) {
@@ -57,6 +60,36 @@ impl Pool<'_> {
         self.rows = (self.rows + 1).min(classifier.pool_rows);
         logits(classifier, self.totals, self.rows, self.logits);
     }
+
+    /// The ring's memory for the channels' sums instead, if it is large enough.
+    fn sums(&mut self, classifier: &Classifier<'_>) -> Option<&mut [i32]> {
+        self.ring.get_mut(..classifier.input.channels.into())
+    }
+
+    /// Counts a row of which only the sums are wanted.
+    fn add(&mut self, classifier: &Classifier<'_>, row: &[i8]) {
+        let backend = self.backend;
+        if let Some(sums) = self.sums(classifier) {
+            backend.add_sums(classifier, row, sums);
+            self.rows += 1;
+        }
+    }
+
+    /// The logits from the sums of all rows that were added.
+    fn finish_sums(&mut self, classifier: &Classifier<'_>) {
+        let sums = &self.ring[..classifier.input.channels.into()];
+        self.backend
+            .totals(classifier, sums, self.rows, self.totals);
+        logits(classifier, self.totals, self.rows, self.logits);
+    }
+}
+
+/// Who hears of output rows.
+enum Outputs<'f> {
+    /// Someone who wants the logits after each.
+    Each(&'f mut dyn FnMut(&[i8])),
+    /// Nobody before the last: only the sums of those after the first `skip` are taken.
+    Last { skip: usize },
 }
 
 /// Which end of the scratch holds a stage's input rows.
@@ -94,22 +127,44 @@ impl End {
 impl<'p, 'a> Network<'p, 'a> {
     /// Bytes of arena for stripes of up to `stripe` rows: exact.
     ///
-    /// A stripe of 1 needs the least memory; a larger one reads the weights less often, which
-    /// pays up to [`MAX_STRIPE`] rows: more count as that.
-    pub fn arena_bytes(package: &Package<'_>, stripe: usize) -> usize {
-        Plan::new(package, stripe.clamp(1, MAX_STRIPE)).bytes()
+    /// A stripe of 1 needs the least memory; a larger one reads the weights less often.
+    pub fn arena_bytes<'x>(prepared: impl Into<Prepared<'x>>, stripe: usize) -> usize {
+        let prepared = prepared.into();
+        let stripe = Stripe::new(prepared.backend(), stripe);
+        Plan::new(&prepared, stripe).bytes()
     }
 
-    /// A network at the start of a stream.
+    /// A network at the start of a stream, of a [`Prepared`] package or, for
+    /// [`Backend::SCALAR`], of a package as it is.
     ///
     /// # Errors
     /// [`Error::ArenaTooSmall`], [`Error::ArenaMisaligned`], [`Error::StripeZero`].
-    pub fn new(package: &Package<'p>, arena: &'a mut [u8], stripe: usize) -> Result<Self, Error> {
+    pub fn new(
+        prepared: impl Into<Prepared<'p>>,
+        arena: &'a mut [u8],
+        stripe: usize,
+    ) -> Result<Self, Error> {
+        Self::with_runtime(prepared, arena, stripe, Bare)
+    }
+}
+
+impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
+    /// A network that uses what the program lends it.
+    ///
+    /// # Errors
+    /// As [`new`](Network::new).
+    pub fn with_runtime(
+        prepared: impl Into<Prepared<'p>>,
+        arena: &'a mut [u8],
+        stripe: usize,
+        runtime: R,
+    ) -> Result<Self, Error> {
         if stripe == 0 {
             return Err(Error::StripeZero);
         }
-        let stripe = stripe.min(MAX_STRIPE);
-        let plan = Plan::new(package, stripe);
+        let prepared = prepared.into();
+        let stripe = Stripe::new(prepared.backend(), stripe);
+        let plan = Plan::new(&prepared, stripe);
         let (needed, found) = (plan.bytes(), arena.len());
         let Some(arena) = arena.get_mut(..needed) else {
             return Err(Error::ArenaTooSmall { needed, found });
@@ -121,17 +176,17 @@ impl<'p, 'a> Network<'p, 'a> {
             })?;
         let (logits, rest) = bytemuck::cast_slice_mut(rest).split_at_mut(plan.logits);
         let (state, scratch) = rest.split_at_mut(plan.state);
-        let classifier = package.classifier();
+        let classifier = prepared.package().classifier();
         let (totals, rest) = accumulators.split_at_mut(classifier.classes);
         let (newest, ring) = rest.split_at_mut(classifier.classes);
         let mut network = Self {
-            package: package.clone(),
             stripe,
             classifier,
             have: heapless::Vec::new(),
             state,
             scratch,
             pool: Pool {
+                backend: prepared.backend(),
                 ring,
                 totals,
                 newest,
@@ -140,6 +195,8 @@ impl<'p, 'a> Network<'p, 'a> {
                 next: 0,
             },
             flushed: false,
+            prepared,
+            runtime,
         };
         network.reset();
         Ok(network)
@@ -148,12 +205,14 @@ impl<'p, 'a> Network<'p, 'a> {
     /// Starts a new stream: histories hold nothing but top padding, the mean is empty.
     pub fn reset(&mut self) {
         self.have.clear();
-        let stem = self.package.stem();
-        self.start(&stem, 0);
+        let stem = self.package().stem();
+        // The stem's rows are the caller's, all others the backend's.
+        self.start(&stem, 0, stem.input_zero_point);
         let mut state = history_len(&stem);
-        for block in self.package.blocks() {
-            self.start(&block.depthwise, state);
-            state += BlockUse::new(&block, 1).state;
+        for block in self.package().blocks() {
+            let padding = self.backend().encode(block.depthwise.input_zero_point);
+            self.start(&block.depthwise, state, padding);
+            state += state_len(&block);
         }
         self.pool.ring.fill(0);
         self.pool.totals.fill(0);
@@ -163,10 +222,9 @@ impl<'p, 'a> Network<'p, 'a> {
     }
 
     /// Puts the top padding into the history of the next 3×3 kernel.
-    fn start(&mut self, convolution: &Convolution<'_>, state: usize) {
+    fn start(&mut self, convolution: &Convolution<'_>, state: usize, padding: i8) {
         let rows = usize::from(spatial(convolution).pad_time[0]);
-        self.state[state..][..rows * convolution.input.row_len()]
-            .fill(convolution.input_zero_point);
+        self.state[state..][..rows * convolution.input.row_len()].fill(padding);
         let pushed = self.have.push(rows);
         debug_assert!(pushed.is_ok(), "parse counted the blocks");
     }
@@ -174,40 +232,41 @@ impl<'p, 'a> Network<'p, 'a> {
     /// Takes any number of whole rows, `[rows][width][channels]`; `on_logits` sees the
     /// logits after each output row. Values beyond the last whole row are not taken.
     ///
-    /// After a [`flush`](Self::flush) the next rows start a new stream.
+    /// After a [`finish`](Self::finish) the next rows start a new stream.
     pub fn push(&mut self, rows: &[i8], on_logits: &mut impl FnMut(&[i8])) {
-        let row_len = self.row_len();
-        debug_assert!(rows.len().is_multiple_of(row_len), "only whole rows");
-        if self.flushed {
-            self.reset();
-        }
-        let whole = rows.len() / row_len * row_len;
-        for stripe in rows[..whole].chunks(self.stripe * row_len) {
-            let rows = self.stem_rows(Feed::Rows(stripe));
-            self.blocks_from(0, rows, End::Low, on_logits);
+        self.rows(rows, false, &mut Outputs::Each(on_logits));
+    }
+
+    /// Takes the last rows of a clip, if there are any, and then feeds every layer its bottom
+    /// padding. Finishing again before new rows does nothing.
+    pub fn finish(&mut self, rows: &[i8], on_logits: &mut impl FnMut(&[i8])) {
+        if !rows.is_empty() || !self.flushed {
+            self.rows(rows, true, &mut Outputs::Each(on_logits));
         }
     }
 
-    /// Ends the clip: feeds every layer its bottom padding, in order. Flushing again
-    /// before new rows does nothing.
+    /// Ends a clip whose rows were all pushed: [`finish`](Self::finish) without rows.
     pub fn flush(&mut self, on_logits: &mut impl FnMut(&[i8])) {
-        if self.flushed {
-            return;
-        }
-        let stem = self.package.stem();
-        for _ in 0..spatial(&stem).pad_time[1] {
-            let rows = self.stem_rows(Feed::Padding);
-            self.blocks_from(0, rows, End::Low, on_logits);
-        }
-        let mut state = history_len(&stem);
-        for (index, block) in self.package.blocks().enumerate() {
-            for _ in 0..block.spatial().pad_time[1] {
-                let rows = self.block(index, &block, state, Feed::Padding, End::Low);
-                self.blocks_from(index + 1, rows, End::High, on_logits);
+        self.finish(&[], on_logits);
+    }
+
+    /// A whole clip: the logits after its last output row, or none if it is too short for one.
+    ///
+    /// The bits are those of [`reset`](Self::reset) and [`finish`](Self::finish); what nobody asked
+    /// for, the logits before, is not computed.
+    pub fn clip(&mut self, rows: &[i8]) -> Option<&[i8]> {
+        self.reset();
+        let outputs = crate::memory::output_rows(self.package(), rows.len() / self.row_len());
+        if self.pool.sums(&self.classifier).is_some() {
+            let skip = outputs.saturating_sub(self.classifier.pool_rows);
+            self.rows(rows, true, &mut Outputs::Last { skip });
+            if outputs > 0 {
+                self.pool.finish_sums(&self.classifier);
             }
-            state += BlockUse::new(&block, 1).state;
+        } else {
+            self.finish(rows, &mut |_| ());
         }
-        self.flushed = true;
+        self.logits()
     }
 
     /// The latest logits, `[classes]`; none before the first output row.
@@ -215,9 +274,14 @@ impl<'p, 'a> Network<'p, 'a> {
         (self.pool.rows > 0).then_some(&*self.pool.logits)
     }
 
+    /// What [`with_runtime`](Self::with_runtime) was given.
+    pub fn runtime(&self) -> &R {
+        &self.runtime
+    }
+
     /// Values in a row.
     pub fn row_len(&self) -> usize {
-        self.package.input().row_len()
+        self.package().input().row_len()
     }
 
     /// Number of logits.
@@ -225,53 +289,137 @@ impl<'p, 'a> Network<'p, 'a> {
         self.classifier.classes
     }
 
-    /// Runs the stem; its output rows, whose number is returned, lie at the low end.
-    fn stem_rows(&mut self, feed: Feed<&[i8]>) -> usize {
-        let convolution = self.package.stem();
-        let spatial = spatial(&convolution);
-        let row_len = convolution.input.row_len();
-        let (outputs, input) = match feed {
-            Feed::Rows(rows) => (&mut *self.scratch, rows),
-            Feed::Padding => {
-                let [padding, outputs, _] = End::High.split(self.scratch, row_len, 0);
-                padding.fill(convolution.input_zero_point);
-                (outputs, &*padding)
+    fn package(&self) -> &Package<'p> {
+        self.prepared.package()
+    }
+
+    fn backend(&self) -> Backend {
+        self.prepared.backend()
+    }
+
+    fn rows(&mut self, rows: &[i8], last: bool, outputs: &mut Outputs<'_>) {
+        let row_len = self.row_len();
+        debug_assert!(rows.len().is_multiple_of(row_len), "only whole rows");
+        if self.flushed {
+            self.reset();
+        }
+        let mut rows = &rows[..rows.len() / row_len * row_len];
+        let at_once = last && self.stripe.ends_at_once();
+        loop {
+            let (now, later) = rows.split_at(rows.len().min(self.stripe.rows * row_len));
+            rows = later;
+            let ends = at_once && rows.is_empty();
+            if !now.is_empty() || ends {
+                self.stripe_of(now, ends, outputs);
             }
+            if rows.is_empty() {
+                break;
+            }
+        }
+        if last && !at_once {
+            self.pad_row_by_row(outputs);
+        }
+        self.flushed = last;
+    }
+
+    fn stripe_of(&mut self, rows: &[i8], ends: bool, outputs: &mut Outputs<'_>) {
+        let padding = match ends {
+            true => spatial(&self.package().stem()).pad_time[1].into(),
+            false => 0,
         };
-        let mut window = Window {
+        let rows = self.stem(rows, padding);
+        self.blocks(0, rows, End::Low, ends, outputs);
+    }
+
+    /// Feeds every layer its bottom padding in order, a row at a time.
+    fn pad_row_by_row(&mut self, outputs: &mut Outputs<'_>) {
+        for _ in 0..spatial(&self.package().stem()).pad_time[1] {
+            let rows = self.stem(&[], 1);
+            self.blocks(0, rows, End::Low, false, outputs);
+        }
+        let mut place = self.first_place();
+        for (index, block) in self.package().clone().blocks().enumerate() {
+            let after = place.after(&block);
+            for _ in 0..block.spatial().pad_time[1] {
+                let feed = Feed {
+                    rows: 0,
+                    padding: 1,
+                };
+                let rows = self.block(index, &block, place, feed, End::Low);
+                self.blocks(index + 1, rows, End::High, false, outputs);
+            }
+            place = after;
+        }
+    }
+
+    /// Runs the stem; its output rows, whose number is returned, lie at the low end.
+    fn stem(&mut self, rows: &[i8], padding: usize) -> usize {
+        self.runtime.enter(LayerKind::Stem);
+        let backend = self.backend();
+        let convolution = self.package().stem();
+        let row_len = convolution.input.row_len();
+        let padding_len = if padding > 0 { row_len } else { 0 };
+        let patches_len = backend.patches_len(&convolution);
+        let far = padding_len + patches_len;
+        let [far, outputs, _] = End::High.split(self.scratch, far, 0);
+        let (padding_row, patches) = far.split_at_mut(padding_len);
+        padding_row.fill(convolution.input_zero_point);
+        let window = Window {
             row_len,
-            stride: spatial.stride_time.into(),
+            stride: spatial(&convolution).stride_time.into(),
             have: &mut self.have[0],
             history: &mut self.state[..history_len(&convolution)],
+            new: rows,
+            padding,
+            padding_row,
         };
-        let mut outputs = outputs.chunks_exact_mut(convolution.output.row_len());
-        window.slide(input, |rows| {
-            let output = outputs.next().expect("the plan has a row for each output");
-            stem(&convolution, spatial, rows, output);
-        })
+        let region = self.prepared.weights().next();
+        let count = window.count();
+        let outputs = outputs.chunks_exact_mut(convolution.output.row_len());
+        for (n, output) in outputs.take(count).enumerate() {
+            backend.stem(region, &convolution, window.nth(n), patches, output);
+        }
+        window.keep();
+        count
+    }
+
+    /// Where the first block keeps its state and its weights.
+    fn first_place(&self) -> Place<'p> {
+        let mut weights = self.prepared.weights();
+        weights.next();
+        Place {
+            state: history_len(&self.package().stem()),
+            weights,
+        }
     }
 
     /// Runs the blocks from number `first` on, then the head, over `rows` rows that
-    /// lie at one end of the scratch.
-    fn blocks_from(
+    /// lie at one end of the scratch; `ends` if each layer's bottom padding follows.
+    fn blocks(
         &mut self,
         first: usize,
         mut rows: usize,
         mut end: End,
-        on_logits: &mut impl FnMut(&[i8]),
+        ends: bool,
+        outputs: &mut Outputs<'_>,
     ) {
-        let mut state = history_len(&self.package.stem());
-        for (index, block) in self.package.blocks().enumerate() {
-            if rows == 0 {
+        let mut place = self.first_place();
+        for (index, block) in self.package().clone().blocks().enumerate() {
+            if rows == 0 && !ends {
                 return;
             }
+            let after = place.after(&block);
             if index >= first {
-                rows = self.block(index, &block, state, Feed::Rows(rows), end);
+                let padding = match ends {
+                    true => block.spatial().pad_time[1].into(),
+                    false => 0,
+                };
+                rows = self.block(index, &block, place, Feed { rows, padding }, end);
                 end = end.other();
             }
-            state += BlockUse::new(&block, 1).state;
+            place = after;
         }
-        self.head(rows, end, on_logits);
+        self.head(place.weights, rows, end, outputs);
     }
 
     /// Runs one block; its output rows, whose number is returned, lie at the other end.
@@ -279,120 +427,192 @@ impl<'p, 'a> Network<'p, 'a> {
         &mut self,
         index: usize,
         block: &InvertedResidual<'_>,
-        state: usize,
-        feed: Feed<usize>,
+        mut place: Place<'p>,
+        feed: Feed,
         end: End,
     ) -> usize {
-        let spatial = block.spatial();
+        let (runtime, backend) = (&self.runtime, self.prepared.backend());
+        let expansion_weights = match block.expansion {
+            Some(_) => place.weights.next(),
+            None => &[],
+        };
+        let depthwise_weights = place.weights.next();
+        let projection_weights = place.weights.next();
         let (narrow_len, wide_len) = (block.input().row_len(), block.depthwise.input.row_len());
         let (tall_len, output_len) = (
             block.depthwise.output.row_len(),
             block.projection.output.row_len(),
         );
-        let rows = match feed {
-            Feed::Rows(rows) => rows,
-            Feed::Padding => 1,
-        };
-        let plan = BlockUse::new(block, rows);
-        let stride = usize::from(spatial.stride_time);
-        let count = windows(self.have[index + 1] + rows, stride);
-        let [narrow, middle, outputs] = end.split(self.scratch, plan.input, count * output_len);
+        let stride = usize::from(block.spatial().stride_time);
+        let plan = BlockUse::new(block, self.stripe, feed);
+        let count = windows(self.have[index + 1] + feed.rows + feed.padding, stride);
+        let [narrow, middle, mut outputs] = end.split(self.scratch, plan.input, count * output_len);
         let (expanded, rest) = middle.split_at_mut(plan.expanded);
+        let (padding_row, rest) = rest.split_at_mut(plan.padding_row);
         let filtered = &mut rest[..plan.depthwise];
-        let (history, rest) = self.state[state..].split_at_mut(history_len(&block.depthwise));
+        padding_row.fill(backend.encode(block.depthwise.input_zero_point));
+        let (history, rest) = self.state[place.state..].split_at_mut(history_len(&block.depthwise));
         let mut delay = Delay {
             row_len: narrow_len,
             rows: &mut rest[..delay_rows(block) * narrow_len],
         };
-        let mut window = Window {
-            row_len: wide_len,
-            stride,
-            have: &mut self.have[index + 1],
-            history,
-        };
-        if feed == Feed::Padding {
-            let row = match block.expansion {
-                Some(_) => &mut expanded[..wide_len],
-                None => &mut narrow[..wide_len],
-            };
-            row.fill(block.depthwise.input_zero_point);
-        }
 
-        let mut outputs = outputs;
-        for tile in narrow.chunks(plan.tile_rows * narrow_len) {
-            let tile_rows = tile.len() / narrow_len;
+        let mut narrow = &*narrow;
+        loop {
+            let (tile, later) = narrow.split_at(narrow.len().min(plan.tile_rows * narrow_len));
+            narrow = later;
             let wide = match &block.expansion {
                 Some(expansion) => {
-                    let wide = &mut expanded[..tile_rows * wide_len];
-                    if feed != Feed::Padding {
-                        pointwise(expansion, None, tile, wide);
-                    }
+                    runtime.enter(LayerKind::Expansion(index));
+                    let wide = &mut expanded[..tile.len() / narrow_len * wide_len];
+                    pointwise(
+                        runtime,
+                        backend,
+                        expansion_weights,
+                        expansion,
+                        None,
+                        tile,
+                        wide,
+                    );
                     &*wide
                 }
                 None => tile,
             };
-            let mut filtered_rows = filtered.chunks_exact_mut(tall_len);
-            let produced = window.slide(wide, |rows| {
-                let output = filtered_rows
-                    .next()
-                    .expect("the plan has a row for each output");
-                depthwise(&block.depthwise, spatial, rows, output);
+            runtime.enter(LayerKind::Depthwise(index));
+            let padding = if narrow.is_empty() { feed.padding } else { 0 };
+            let window = Window {
+                row_len: wide_len,
+                stride,
+                have: &mut self.have[index + 1],
+                history: &mut *history,
+                new: wide,
+                padding,
+                padding_row,
+            };
+            let produced = window.count();
+            let filtered = &mut filtered[..produced * tall_len];
+            let parts = parts(runtime, 9 * filtered.len());
+            divide(runtime, parts, tall_len, 0, filtered, &|first, output| {
+                let rows = |n| window.nth(first + n);
+                backend.depthwise(depthwise_weights, &block.depthwise, rows, output);
             });
+            window.keep();
+
+            runtime.enter(LayerKind::Projection(index));
             let (output, later) = outputs.split_at_mut(produced * output_len);
             outputs = later;
-            let filtered = &filtered[..produced * tall_len];
-            match block.residual {
-                None => pointwise(&block.projection, None, filtered, output),
-                Some(factor) => {
-                    let zero_point = block.input_zero_point();
-                    let (old, new) = delay.inputs(tile, produced);
-                    let split = old.len() / narrow_len;
-                    let (old_rows, new_rows) = filtered.split_at(split * tall_len);
-                    let (old_outputs, new_outputs) = output.split_at_mut(split * output_len);
-                    let add = |input| {
-                        Some(Residual {
-                            input,
-                            zero_point,
-                            factor,
-                        })
-                    };
-                    pointwise(&block.projection, add(old), old_rows, old_outputs);
-                    pointwise(&block.projection, add(new), new_rows, new_outputs);
-                    delay.take(tile);
-                }
+            let project = |input: &[i8], residual: Option<&[i8]>, output: &mut [i8]| {
+                let residual = residual
+                    .zip(block.residual)
+                    .map(|(input, factor)| Residual {
+                        input,
+                        zero_point: block.input_zero_point(),
+                        factor,
+                    });
+                let projection = &block.projection;
+                pointwise(
+                    runtime,
+                    backend,
+                    projection_weights,
+                    projection,
+                    residual,
+                    input,
+                    output,
+                );
+            };
+            if block.residual.is_none() {
+                project(filtered, None, output);
+            } else {
+                let (old, new) = delay.inputs(tile, padding, produced);
+                let split = old.len() / narrow_len;
+                let (old_rows, new_rows) = filtered.split_at(split * tall_len);
+                let (old_outputs, new_outputs) = output.split_at_mut(split * output_len);
+                project(old_rows, Some(old), old_outputs);
+                project(new_rows, Some(new), new_outputs);
+                delay.take(tile, padding);
+            }
+            if narrow.is_empty() {
+                return count;
             }
         }
-        count
     }
 
-    fn head(&mut self, rows: usize, end: End, on_logits: &mut impl FnMut(&[i8])) {
-        let head = self.package.head();
-        let plan = HeadUse::new(head.as_ref(), &self.classifier, rows);
+    fn head(&mut self, mut weights: Weights<'p>, rows: usize, end: End, outputs: &mut Outputs<'_>) {
+        let backend = self.backend();
+        let head = self.package().head();
+        let region = weights.next();
+        let plan = HeadUse::new(head.as_ref(), &self.classifier, self.stripe, rows);
         let [input, expanded, _] = end.split(self.scratch, plan.input, 0);
         let wide_len = self.classifier.input.row_len();
         let input_len = head.map_or(wide_len, |head| head.input.row_len());
         for tile in input.chunks(plan.tile_rows * input_len) {
             let wide = match &head {
                 Some(head) => {
+                    self.runtime.enter(LayerKind::Head);
                     let wide = &mut expanded[..tile.len() / input_len * wide_len];
-                    pointwise(head, None, tile, wide);
+                    pointwise(&self.runtime, backend, region, head, None, tile, wide);
                     &*wide
                 }
                 None => tile,
             };
+            self.runtime.enter(LayerKind::Classifier);
             for row in wide.chunks_exact(wide_len) {
-                self.pool.push(&self.classifier, row);
-                on_logits(self.pool.logits);
+                match outputs {
+                    Outputs::Each(on_logits) => {
+                        self.pool.push(&self.classifier, row);
+                        on_logits(self.pool.logits);
+                    }
+                    Outputs::Last { skip: 0 } => self.pool.add(&self.classifier, row),
+                    Outputs::Last { skip } => *skip -= 1,
+                }
             }
         }
     }
 }
 
-/// What a layer is fed: rows, or one row of its bottom padding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Feed<T> {
-    Rows(T),
-    Padding,
+/// Where a block keeps its state, and its packed weights.
+#[derive(Debug, Clone, Copy)]
+struct Place<'p> {
+    state: usize,
+    weights: Weights<'p>,
+}
+
+impl Place<'_> {
+    fn after(mut self, block: &InvertedResidual<'_>) -> Self {
+        for _ in 0..2 + usize::from(block.expansion.is_some()) {
+            self.weights.next();
+        }
+        self.state += state_len(block);
+        self
+    }
+}
+
+fn state_len(block: &InvertedResidual<'_>) -> usize {
+    history_len(&block.depthwise) + delay_rows(block) * block.input().row_len()
+}
+
+/// A 1×1 convolution, shared by the threads if it is large.
+fn pointwise<R: Runtime>(
+    runtime: &R,
+    backend: Backend,
+    weights: &[u8],
+    convolution: &Convolution<'_>,
+    residual: Option<Residual<'_>>,
+    input: &[i8],
+    output: &mut [i8],
+) {
+    let c_in = usize::from(convolution.input.channels);
+    let c_out = usize::from(convolution.output.channels);
+    let parts = parts(runtime, c_in * output.len());
+    divide(runtime, parts, c_out, 0, output, &|first, output| {
+        let pixels = output.len() / c_out;
+        let input = &input[first * c_in..][..pixels * c_in];
+        let residual = residual.map(|residual| Residual {
+            input: &residual.input[first * c_out..][..output.len()],
+            ..residual
+        });
+        backend.pointwise(weights, convolution, residual, input, output);
+    });
 }
 
 /// The last input rows of a block whose output rows are still to come, oldest first.
@@ -402,12 +622,18 @@ struct Delay<'a> {
 }
 
 impl Delay<'_> {
-    /// The block's inputs that belong to the `produced` output rows of a tile: those
-    /// that waited, then those of the tile itself.
-    fn inputs<'t>(&'t self, tile: &'t [i8], produced: usize) -> (&'t [i8], &'t [i8]) {
-        // Of what waited and the tile, one after the other, the newest rows as many as
-        // the delay stay behind; the `produced` before them are due.
-        let end = tile.len();
+    /// The block's inputs that belong to the `produced` output rows of a tile and so many rows of
+    /// padding: those that waited, then those of the tile itself.
+    fn inputs<'t>(
+        &'t self,
+        tile: &'t [i8],
+        padding: usize,
+        produced: usize,
+    ) -> (&'t [i8], &'t [i8]) {
+        // Of what waited, the tile and the padding, one after the other, the newest rows as many
+        // as the delay stay behind; the `produced` before them are due. There is no more padding
+        // than delay.
+        let end = tile.len() + padding * self.row_len;
         let start = end - produced * self.row_len;
         let waiting = self.rows.len();
         let old = &self.rows[start.min(waiting)..end.min(waiting)];
@@ -415,14 +641,14 @@ impl Delay<'_> {
         (old, new)
     }
 
-    /// Lets the tile's rows wait in place of older ones.
-    fn take(&mut self, tile: &[i8]) {
+    /// Lets the tile's rows, and then the padding, wait in place of older ones.
+    fn take(&mut self, tile: &[i8], padding: usize) {
         let waiting = self.rows.len();
-        if tile.len() >= waiting {
-            self.rows.copy_from_slice(&tile[tile.len() - waiting..]);
-        } else {
-            self.rows.copy_within(tile.len().., 0);
-            self.rows[waiting - tile.len()..].copy_from_slice(tile);
-        }
+        let gone = (tile.len() + padding * self.row_len).min(waiting);
+        self.rows.copy_within(gone.., 0);
+        // Nothing will be added to what padding gives: its place may hold anything.
+        let free = &mut self.rows[waiting - gone..];
+        let kept = tile.len().min(free.len());
+        free[..kept].copy_from_slice(&tile[tile.len() - kept..]);
     }
 }

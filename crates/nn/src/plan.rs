@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! arena:   accumulators (i32) │ logits │ histories and delays │ scratch
-//! scratch: input rows │ expanded tile │ depthwise tile │ output rows
+//! scratch: input rows │ expanded tile │ padding row │ depthwise tile │ output rows
 //! ```
 //!
 //! Blocks pass narrow rows from one end of the scratch to the other and back, with
@@ -11,12 +11,10 @@
 
 use sori_package::{Classifier, Convolution, InvertedResidual, MAX_STRIPE, Package, Spatial};
 
+use crate::{Backend, Prepared};
+
 /// What an arena's address must be a multiple of, bytes.
 pub const ARENA_ALIGNMENT: usize = align_of::<i32>();
-
-/// A tile of expanded rows stays within this, and so within a first- or second-level
-/// cache, unless one row is larger.
-const TILE_BYTES: usize = 32 * 1024;
 
 /// Rows that a 3×3 kernel keeps.
 pub(crate) const HISTORY: usize = 2;
@@ -35,27 +33,27 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(package: &Package<'_>, stripe: usize) -> Self {
-        // Parsing proved that sizes up to this stripe fit 32 bits.
-        debug_assert!((1..=MAX_STRIPE).contains(&stripe));
+    pub(crate) fn new(prepared: &Prepared<'_>, stripe: Stripe) -> Self {
+        let package = prepared.package();
         let stem = package.stem();
-        let mut rows = stripe;
+        let mut rows = stripe.rows;
         let mut state = history_len(&stem);
-        pass(&mut rows, &stem);
-        // The stem reads the caller's rows; only its bottom padding needs a row here.
-        let padding = match spatial(&stem).pad_time[1] {
+        // The stem reads the caller's rows.
+        let padding_row = match spatial(&stem).pad_time[1] {
             0 => 0,
             _ => stem.input.row_len(),
         };
-        let mut scratch = rows * stem.output.row_len() + padding;
+        stripe.pass(&mut rows, &stem);
+        let patches = prepared.backend().patches_len(&stem);
+        let mut scratch = rows * stem.output.row_len() + padding_row + patches;
         for block in package.blocks() {
-            let use_of = BlockUse::new(&block, rows);
+            let use_of = BlockUse::new(&block, stripe, stripe.feed(rows, &block));
             state += use_of.state;
             scratch = scratch.max(use_of.scratch());
-            pass(&mut rows, &block.depthwise);
+            stripe.pass(&mut rows, &block.depthwise);
         }
         let classifier = package.classifier();
-        let head = HeadUse::new(package.head().as_ref(), &classifier, rows);
+        let head = HeadUse::new(package.head().as_ref(), &classifier, stripe, rows);
         Self {
             accumulators: (classifier.pool_rows + 2) * classifier.classes,
             logits: classifier.classes,
@@ -67,11 +65,6 @@ impl Plan {
     pub(crate) fn bytes(self) -> usize {
         self.accumulators * size_of::<i32>() + self.logits + self.state + self.scratch
     }
-}
-
-/// Through a 3×3 kernel: with two rows of history, n rows give at most ⌈n / stride⌉.
-fn pass(rows: &mut usize, convolution: &Convolution<'_>) {
-    *rows = rows.div_ceil(spatial(convolution).stride_time.into());
 }
 
 /// Values of a 3×3 kernel's history.
@@ -93,7 +86,14 @@ pub(crate) fn spatial(convolution: &Convolution<'_>) -> Spatial {
         .expect("parse refuses a 3×3 kernel without stride and padding")
 }
 
-/// What one inverted residual needs for up to `rows` input rows.
+/// What a layer is fed at a time: rows, then rows of its bottom padding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Feed {
+    pub(crate) rows: usize,
+    pub(crate) padding: usize,
+}
+
+/// What one inverted residual needs for a feed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockUse {
     pub(crate) state: usize,
@@ -101,27 +101,33 @@ pub(crate) struct BlockUse {
     pub(crate) tile_rows: usize,
     pub(crate) input: usize,
     pub(crate) expanded: usize,
+    pub(crate) padding_row: usize,
     pub(crate) depthwise: usize,
     pub(crate) output: usize,
 }
 
 impl BlockUse {
-    pub(crate) fn new(block: &InvertedResidual<'_>, rows: usize) -> Self {
+    pub(crate) fn new(block: &InvertedResidual<'_>, stripe: Stripe, feed: Feed) -> Self {
         let wide = block.depthwise.input.row_len();
-        let tile_rows = tile_rows(wide, rows);
+        let tile_rows = stripe.tile_rows(wide, feed.rows);
         let stride = usize::from(block.spatial().stride_time);
+        let expanded_rows = block.expansion.map_or(0, |_| tile_rows.min(feed.rows));
+        // With two rows of history, n rows give at most ⌈n / stride⌉.
+        let filtered_rows = (tile_rows.min(feed.rows) + feed.padding).div_ceil(stride);
+        let output_rows = (feed.rows + feed.padding).div_ceil(stride);
         Self {
             state: history_len(&block.depthwise) + delay_rows(block) * block.input().row_len(),
             tile_rows,
-            input: rows * block.input().row_len(),
-            expanded: block.expansion.map_or(0, |_| tile_rows * wide),
-            depthwise: tile_rows.div_ceil(stride) * block.depthwise.output.row_len(),
-            output: rows.div_ceil(stride) * block.projection.output.row_len(),
+            input: feed.rows * block.input().row_len(),
+            expanded: expanded_rows * wide,
+            padding_row: if feed.padding > 0 { wide } else { 0 },
+            depthwise: filtered_rows * block.depthwise.output.row_len(),
+            output: output_rows * block.projection.output.row_len(),
         }
     }
 
     pub(crate) fn scratch(self) -> usize {
-        self.input + self.expanded + self.depthwise + self.output
+        self.input + self.expanded + self.padding_row + self.depthwise + self.output
     }
 }
 
@@ -137,10 +143,11 @@ impl HeadUse {
     pub(crate) fn new(
         head: Option<&Convolution<'_>>,
         classifier: &Classifier<'_>,
+        stripe: Stripe,
         rows: usize,
     ) -> Self {
         let wide = classifier.input.row_len();
-        let tile_rows = tile_rows(wide, rows);
+        let tile_rows = stripe.tile_rows(wide, rows);
         Self {
             tile_rows,
             input: rows * head.map_or(wide, |head| head.input.row_len()),
@@ -153,14 +160,65 @@ impl HeadUse {
     }
 }
 
-fn tile_rows(row_len: usize, rows: usize) -> usize {
-    (TILE_BYTES / row_len.max(1)).clamp(1, rows.max(1))
-}
-
-/// Arena bytes for stripes of 1, 2, 4, … 128 rows, as a package's prologue lists them.
+/// Arena bytes for stripes of 1, 2, 4, … 128 rows on [`Backend::SCALAR`](crate::Backend::SCALAR),
+/// as a package's prologue lists them.
 pub fn stripe_sizes(package: &Package<'_>) -> [u32; 8] {
+    let prepared = package.into();
     core::array::from_fn(|n| {
-        let bytes = Plan::new(package, 1 << n).bytes();
+        let bytes = Plan::new(&prepared, Stripe::new(Backend::SCALAR, 1 << n)).bytes();
         u32::try_from(bytes).unwrap_or(u32::MAX)
     })
 }
+
+/// How many rows go through the network together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stripe {
+    pub(crate) rows: usize,
+    /// Expanded rows within a block stay within this, unless one row is larger.
+    tile_bytes: usize,
+}
+
+impl Stripe {
+    pub(crate) fn new(backend: Backend, rows: usize) -> Self {
+        Self {
+            rows: rows.clamp(1, LARGEST_STRIPE),
+            tile_bytes: backend.tile_bytes(),
+        }
+    }
+
+    /// Whether each layer gets its bottom padding together with its last rows. Row by row
+    /// it comes after them, so that no more than one row is ever on its way.
+    pub(crate) fn ends_at_once(self) -> bool {
+        self.rows > 1
+    }
+
+    /// The largest feed of a block.
+    fn feed(self, rows: usize, block: &InvertedResidual<'_>) -> Feed {
+        let padding = match self.ends_at_once() {
+            true => block.spatial().pad_time[1].into(),
+            false => 0,
+        };
+        Feed { rows, padding }
+    }
+
+    /// Through a 3×3 kernel.
+    fn pass(self, rows: &mut usize, convolution: &Convolution<'_>) {
+        let spatial = spatial(convolution);
+        if self.ends_at_once() {
+            *rows += usize::from(spatial.pad_time[1]);
+        }
+        *rows = rows.div_ceil(spatial.stride_time.into());
+    }
+
+    fn tile_rows(self, row_len: usize, rows: usize) -> usize {
+        (self.tile_bytes / row_len.max(1)).clamp(1, rows.max(1))
+    }
+}
+
+/// Parsing proved that sizes up to [`MAX_STRIPE`] rows fit 32 bits; with 64 there is room for
+/// the rows of any image.
+const LARGEST_STRIPE: usize = if usize::BITS < 64 {
+    MAX_STRIPE
+} else {
+    1 << 16
+};

@@ -67,6 +67,8 @@ pub struct Table {
     pub classes: u16,
     /// Rows of the running mean.
     pub pool_rows: u16,
+    /// Whether multipliers have 24 significant bits, as `sori-quantize` makes them.
+    pub short_multipliers: bool,
 }
 
 impl Table {
@@ -111,6 +113,7 @@ impl Table {
             head: Some(if width > 1.0 { scaled(1280.0) } else { 1280 }),
             classes,
             pool_rows: 7,
+            short_multipliers: false,
         }
     }
 
@@ -154,6 +157,7 @@ impl Table {
             head: noise.one_of(&[None, Some(8), Some(67)]),
             classes: noise.between(1, 12) as u16,
             pool_rows: noise.between(1, 9) as u16,
+            short_multipliers: false,
         }
     }
 
@@ -162,6 +166,7 @@ impl Table {
         let mut builder = Builder {
             noise,
             zero_point: 0,
+            short_multipliers: self.short_multipliers,
         };
         let zero_point = builder.noise.one_of(&[0, -128, 127, -5]);
         let input_activation = Activation {
@@ -224,6 +229,29 @@ impl Table {
     }
 }
 
+/// The networks by which speed is compared, with random weights: `1.0-224` is MobileNetV2 as published,
+/// `a` a spectrogram's (width 0.35, 96 rows of 128 bands, 10 classes), `b` the same for images of
+/// 96×96×3.
+pub fn benchmark_network(name: &str) -> Option<PackageBytes> {
+    let (rows, width, channels, multiplier, classes) = match name {
+        "1.0-224" => (224, 224, 3, 1.0, 1000),
+        "a" => (96, 128, 1, 0.35, 10),
+        "b" => (96, 96, 3, 0.35, 10),
+        _ => return None,
+    };
+    let input = TensorShape { width, channels };
+    let table = Table {
+        pool_rows: rows / 32,
+        short_multipliers: true,
+        ..Table::mobilenet_v2(input, multiplier, classes, false)
+    };
+    let spec = PackageSpec {
+        nominal_rows: rows.into(),
+        ..table.package(&mut Noise::new(1))
+    };
+    Some(build(&spec))
+}
+
 /// Builds a package and lets it state its own arena sizes.
 pub fn build(spec: &PackageSpec<'_>) -> PackageBytes {
     let bytes = spec
@@ -249,6 +277,7 @@ struct Builder<'n> {
     noise: &'n mut Noise,
     /// Of the tensor that the next layer reads.
     zero_point: i8,
+    short_multipliers: bool,
 }
 
 impl Builder<'_> {
@@ -328,7 +357,10 @@ impl Builder<'_> {
         let shift = (divisor.max(1).ilog2() as i32).clamp(1, 31);
         (0..channels)
             .map(|_| {
-                let multiplier = self.noise.between(1 << 30, i32::MAX);
+                let multiplier = match self.noise.between(1 << 30, i32::MAX) {
+                    long if self.short_multipliers => long & !0xff | 0x80,
+                    long => long,
+                };
                 (
                     multiplier,
                     (shift + self.noise.between(-1, 1)).clamp(1, 31) as u8,

@@ -8,47 +8,63 @@ pub(crate) fn windows(rows: usize, stride: usize) -> usize {
     }
 }
 
-/// A 3×3 kernel's view of time: up to two rows of history, then the new rows.
+/// A 3×3 kernel's view of time: up to two rows of history, the new rows, then padding.
 pub(crate) struct Window<'a> {
     pub(crate) row_len: usize,
     pub(crate) stride: usize,
     /// Valid rows of the history.
     pub(crate) have: &'a mut usize,
     pub(crate) history: &'a mut [i8],
+    pub(crate) new: &'a [i8],
+    /// Rows of padding, each of them this one.
+    pub(crate) padding: usize,
+    pub(crate) padding_row: &'a [i8],
 }
 
 impl Window<'_> {
-    /// Shows each window of three rows to `on_window`, keeps the rows that later ones
-    /// need, and returns the number of windows.
-    pub(crate) fn slide(&mut self, new: &[i8], mut on_window: impl FnMut([&[i8]; 3])) -> usize {
-        let (have, row_len) = (*self.have, self.row_len);
-        let total = have + new.len() / row_len;
-        let windows = windows(total, self.stride);
-        for window in 0..windows {
-            let first = window * self.stride;
-            on_window(
-                [first, first + 1, first + 2].map(|row| match row.checked_sub(have) {
-                    Some(row) => &new[row * row_len..][..row_len],
-                    None => &self.history[row * row_len..][..row_len],
-                }),
-            );
-        }
-        let first = windows * self.stride;
-        let left = total - first;
+    fn rows(&self) -> usize {
+        *self.have + self.new.len() / self.row_len + self.padding
+    }
+
+    /// How many windows of three rows there are.
+    pub(crate) fn count(&self) -> usize {
+        windows(self.rows(), self.stride)
+    }
+
+    /// The rows of window `n`.
+    pub(crate) fn nth(&self, n: usize) -> [&[i8]; 3] {
+        let first = n * self.stride;
+        [first, first + 1, first + 2].map(|row| self.row(row))
+    }
+
+    fn row(&self, row: usize) -> &[i8] {
+        let (from, row) = match row.checked_sub(*self.have) {
+            Some(row) => (self.new, row),
+            None => (&*self.history, row),
+        };
+        from.get(row * self.row_len..)
+            .and_then(|rest| rest.get(..self.row_len))
+            .unwrap_or(self.padding_row)
+    }
+
+    /// Keeps the rows that later windows need.
+    pub(crate) fn keep(self) {
+        let first = self.count() * self.stride;
+        let left = self.rows() - first;
         debug_assert!(left <= HISTORY);
         for slot in 0..left {
+            let place = slot * self.row_len;
             let row = first + slot;
-            match row.checked_sub(have) {
-                Some(row) => self.history[slot * row_len..][..row_len]
-                    .copy_from_slice(&new[row * row_len..][..row_len]),
-                None => {
-                    let from = row * row_len;
-                    self.history
-                        .copy_within(from..from + row_len, slot * row_len);
-                }
+            if row < *self.have {
+                let from = row * self.row_len;
+                self.history.copy_within(from..from + self.row_len, place);
+            } else {
+                let new = self.new.get((row - *self.have) * self.row_len..);
+                let row = new.and_then(|rest| rest.get(..self.row_len));
+                self.history[place..][..self.row_len]
+                    .copy_from_slice(row.unwrap_or(self.padding_row));
             }
         }
         *self.have = left;
-        windows
     }
 }

@@ -4,31 +4,38 @@ mod common;
 
 use proptest::prelude::*;
 use sori_nn::testing::{Noise, Table};
-use sori_nn::{Error, Network};
+use sori_nn::{Backend, CacheLine, Error, Network, Prepared};
 use sori_package::{Package, TensorShape};
 
 /// All logits of a clip that is pushed in the given pieces (rows), in an arena of exactly
 /// the stated size between canaries.
-fn run(package: &Package<'_>, clip: &[i8], stripe: usize, pieces: &[usize]) -> Vec<Vec<i8>> {
+fn run(prepared: &Prepared<'_>, clip: &[i8], stripe: usize, pieces: &[usize]) -> Vec<Vec<i8>> {
     const CANARY: u8 = 0xa5;
-    let needed = Network::arena_bytes(package, stripe);
+    let needed = Network::arena_bytes(prepared, stripe);
     let mut memory = vec![CANARY; needed + 256];
     let start = 64 + memory[64..].as_ptr().align_offset(64);
     let mut outputs = Vec::new();
     {
         let arena = &mut memory[start..start + needed];
-        let mut network = Network::new(package, arena, stripe).expect("the arena is exact");
+        let mut network = Network::new(prepared, arena, stripe).expect("the arena is exact");
         let mut rest = clip;
-        for rows in pieces.iter().cycle() {
+        for (n, rows) in pieces.iter().cycle().enumerate() {
             let now = (rows * network.row_len()).min(rest.len());
-            network.push(&rest[..now], &mut |logits| outputs.push(logits.to_vec()));
-            rest = &rest[now..];
+            let (now, later) = rest.split_at(now);
+            rest = later;
+            // The last rows come with the end of the clip or before it.
+            if rest.is_empty() && n % 2 == 0 {
+                network.finish(now, &mut |logits| outputs.push(logits.to_vec()));
+                break;
+            }
+            network.push(now, &mut |logits| outputs.push(logits.to_vec()));
             if rest.is_empty() {
                 break;
             }
         }
         network.flush(&mut |logits| outputs.push(logits.to_vec()));
         assert_eq!(network.logits(), outputs.last().map(Vec::as_slice));
+        assert_eq!(network.clip(clip), outputs.last().map(Vec::as_slice));
     }
     let untouched = memory[..start].iter().chain(&memory[start + needed..]);
     assert!(
@@ -38,49 +45,73 @@ fn run(package: &Package<'_>, clip: &[i8], stripe: usize, pieces: &[usize]) -> V
     outputs
 }
 
+/// Shows the package prepared for each backend that this processor has.
+fn for_each_backend(package: &Package<'_>, mut check: impl FnMut(&Prepared<'_>)) {
+    for backend in Backend::available() {
+        let mut memory = vec![CacheLine([0xa5; 64]); Prepared::lines(package, backend)];
+        check(&Prepared::new(package, backend, &mut memory).expect("the memory is exact"));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Any table, padding, stride and zero point; clips from nothing to many stripes.
     #[test]
-    fn the_executor_computes_what_whole_tensors_would(
+    fn every_backend_computes_what_whole_tensors_would(
         seed in any::<u64>(),
         rows in 0usize..90,
         stripe in 1usize..40,
+        short_multipliers in any::<bool>(),
         pieces in prop::collection::vec(1usize..50, 1..6),
     ) {
         let mut noise = Noise::new(seed);
-        let table = Table::random(&mut noise);
+        let table = Table { short_multipliers, ..Table::random(&mut noise) };
         let bytes = table.bytes(&mut noise);
         let package = Package::parse(&bytes).expect("valid");
         let clip = noise.int8(rows * package.input().row_len());
         let expected = common::logits(&package, &clip);
-        prop_assert_eq!(&run(&package, &clip, stripe, &pieces), &expected, "{:?}", table);
-        prop_assert_eq!(&run(&package, &clip, 1, &[1]), &expected, "row at a time, {:?}", table);
+        for_each_backend(&package, |prepared| {
+            let backend = prepared.backend();
+            assert_eq!(run(prepared, &clip, stripe, &pieces), expected, "{backend}, {table:?}");
+            assert_eq!(run(prepared, &clip, 1, &[1]), expected, "{backend}, by rows, {table:?}");
+        });
     }
 }
 
-/// The paper's network, symmetric and causal, whole, by rows and by odd pieces.
+/// The paper's network, symmetric and causal, whole, by rows and by odd pieces, on every backend.
 #[test]
 fn batch_rows_and_chunks_of_mobilenet_v2_give_the_same_bits() {
-    for causal in [false, true] {
+    for (causal, short_multipliers) in [(false, true), (true, false)] {
         let input = TensorShape {
             width: 64,
             channels: 1,
         };
         let mut noise = Noise::new(7);
-        let bytes = Table::mobilenet_v2(input, 0.35, 10, causal).bytes(&mut noise);
+        let table = Table {
+            short_multipliers,
+            ..Table::mobilenet_v2(input, 0.35, 10, causal)
+        };
+        let bytes = table.bytes(&mut noise);
         let package = Package::parse(&bytes).expect("valid");
         let clip = noise.int8(300 * 64);
-        let whole = run(&package, &clip, 300, &[300]);
+        let whole = run(&(&package).into(), &clip, 1, &[300]);
         assert!(whole.len() >= 9);
-        for (stripe, pieces) in [(1, &[1][..]), (1, &[300]), (8, &[3, 17, 1]), (128, &[100])] {
-            assert_eq!(
-                run(&package, &clip, stripe, pieces),
-                whole,
-                "{causal} {stripe} {pieces:?}"
-            );
-        }
+        for_each_backend(&package, |prepared| {
+            for (stripe, pieces) in [
+                (300, &[300][..]),
+                (1, &[1]),
+                (8, &[3, 17, 1]),
+                (128, &[100]),
+            ] {
+                assert_eq!(
+                    run(prepared, &clip, stripe, pieces),
+                    whole,
+                    "{} {causal} {stripe} {pieces:?}",
+                    prepared.backend()
+                );
+            }
+        });
     }
 }
 

@@ -1,25 +1,121 @@
+//! Pool and fully connected layer: nothing is rounded before the logits, so rows may be
+//! weighted first and added up then, or the other way round.
+//!
+//! `LANES` channels stay in registers at a time; `value` is what a kept activation stands for.
+
 use sori_package::Classifier;
 
-/// Channels whose sums over frequency stay in registers.
-const LANES: usize = 32;
-
 /// What one row `[width][channels]` adds to each class' total: the sum over frequency,
-/// then the fully connected layer, nothing rounded.
-pub(crate) fn row_totals(classifier: &Classifier<'_>, row: &[i8], totals: &mut [i32]) {
+/// then the fully connected layer.
+#[inline(always)]
+pub(crate) fn row_totals<const LANES: usize>(
+    classifier: &Classifier<'_>,
+    value: impl Fn(i8) -> i32 + Copy,
+    row: &[i8],
+    totals: &mut [i32],
+) {
+    totals.copy_from_slice(classifier.kernel.bias);
+    for start in (0..classifier.input.channels.into()).step_by(LANES) {
+        let sums = sums_from::<LANES>(classifier, value, row, start);
+        weigh(classifier, start, &sums, totals);
+    }
+}
+
+/// Adds each channel's sum over frequency of one row to `sums`, `[channels]`.
+#[inline(always)]
+pub(crate) fn add_sums<const LANES: usize>(
+    classifier: &Classifier<'_>,
+    value: impl Fn(i8) -> i32 + Copy,
+    row: &[i8],
+    sums: &mut [i32],
+) {
+    for (n, sums) in sums.chunks_mut(LANES).enumerate() {
+        let row_sums = sums_from::<LANES>(classifier, value, row, n * LANES);
+        for (sum, row_sum) in sums.iter_mut().zip(row_sums) {
+            *sum += row_sum;
+        }
+    }
+}
+
+/// Totals of `rows` rows from their channels' sums.
+#[inline(always)]
+pub(crate) fn totals<const LANES: usize>(
+    classifier: &Classifier<'_>,
+    sums: &[i32],
+    rows: usize,
+    totals: &mut [i32],
+) {
+    for (total, &bias) in totals.iter_mut().zip(classifier.kernel.bias) {
+        *total = bias * rows as i32;
+    }
+    for (n, sums) in sums.chunks(LANES).enumerate() {
+        let mut lanes = [0; LANES];
+        lanes[..sums.len()].copy_from_slice(sums);
+        weigh(classifier, n * LANES, &lanes, totals);
+    }
+}
+
+/// Sums over frequency of the channels from `start` on, less the zero point.
+#[inline(always)]
+fn sums_from<const LANES: usize>(
+    classifier: &Classifier<'_>,
+    value: impl Fn(i8) -> i32 + Copy,
+    row: &[i8],
+    start: usize,
+) -> [i32; LANES] {
     let channels = usize::from(classifier.input.channels);
     let zero = i32::from(classifier.input.width) * i32::from(classifier.input_zero_point);
-    totals.copy_from_slice(classifier.kernel.bias);
-    for start in (0..channels).step_by(LANES) {
-        let lanes = LANES.min(channels - start);
-        let mut sums = [-zero; LANES];
-        for pixel in row.chunks_exact(channels) {
-            for (sum, &q) in sums.iter_mut().zip(&pixel[start..][..lanes]) {
-                *sum += i32::from(q);
+    let lanes = LANES.min(channels - start);
+    let mut sums = [-zero; LANES];
+    for pixel in row.chunks_exact(channels) {
+        let pixel = &pixel[start..][..lanes];
+        // Known lengths become vectors.
+        match pixel.first_chunk::<LANES>() {
+            Some(pixel) => {
+                for (sum, &q) in sums.iter_mut().zip(pixel) {
+                    *sum += value(q);
+                }
+            }
+            None => {
+                for (sum, &q) in sums.iter_mut().zip(pixel) {
+                    *sum += value(q);
+                }
             }
         }
-        let weights = classifier.kernel.weights.chunks_exact(channels);
+    }
+    sums
+}
+
+/// Adds the products of the weights of channels from `start` on.
+#[inline(always)]
+fn weigh<const LANES: usize>(
+    classifier: &Classifier<'_>,
+    start: usize,
+    sums: &[i32; LANES],
+    totals: &mut [i32],
+) {
+    let channels = usize::from(classifier.input.channels);
+    let lanes = LANES.min(channels - start);
+    let weights = classifier.kernel.weights.chunks_exact(channels);
+    // Sums of 16 bits, the usual case, are multiplied in half the space.
+    let lost = sums
+        .iter()
+        .fold(0, |lost, &sum| lost | (sum ^ i32::from(sum as i16)));
+    if lost == 0 && lanes == LANES {
+        let sums = sums.map(|sum| sum as i16);
         for (total, weights) in totals.iter_mut().zip(weights) {
-            let products = weights[start..][..lanes].iter().zip(&sums);
+            let Some(weights) = weights[start..].first_chunk::<LANES>() else {
+                continue;
+            };
+            let mut products = 0;
+            for lane in 0..LANES {
+                products += i32::from(weights[lane]) * i32::from(sums[lane]);
+            }
+            *total += products;
+        }
+    } else {
+        for (total, weights) in totals.iter_mut().zip(weights) {
+            let products = weights[start..][..lanes].iter().zip(sums);
             *total += products.map(|(&w, &sum)| i32::from(w) * sum).sum::<i32>();
         }
     }

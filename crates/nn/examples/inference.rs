@@ -1,0 +1,135 @@
+//! One inference, to be timed or to have its instructions counted.
+//!
+//! ```text
+//! cargo run --release -p sori-nn --example inference -- NETWORK MODE [BACKEND [STRIPE]]
+//!
+//! NETWORK   1.0-224 | a | b | FILE.sori        MODE     time | count | rows
+//! BACKEND   scalar, avx512vnni, neon, …        STRIPE   rows that go through together
+//! ```
+//!
+//! `count` runs the inference once, between writes to file descriptors 1001 and 1002 and within a
+//! function called `counted`, by which `cargo xtask bench` finds it. `rows` pushes a row at a
+//! time and tells the nanoseconds of one nominal input.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use sori_nn::memory::LayerKind;
+use sori_nn::testing::{Noise, benchmark_network};
+use sori_nn::{Backend, CacheLine, Network, Prepared, Runtime};
+use sori_package::Package;
+use sori_package::write::PackageBytes;
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let network = arguments.next().expect("a network");
+    let mode = arguments.next().expect("a mode");
+    let backend = match arguments.next() {
+        Some(name) => Backend::named(&name).expect("this processor has no such backend"),
+        None => Backend::detect(),
+    };
+    let bytes = benchmark_network(&network).unwrap_or_else(|| {
+        PackageBytes::copy_from(&std::fs::read(&network).expect("a network or a file"))
+    });
+    let package = Package::parse(&bytes).expect("a package");
+    let rows = package.nominal_rows();
+    let stripe = match (arguments.next(), mode.as_str()) {
+        (Some(rows), _) => rows.parse().expect("a number of rows"),
+        (None, "rows") => 1,
+        (None, _) => rows,
+    };
+    let mut memory = vec![CacheLine([0; 64]); Prepared::lines(&package, backend)];
+    let prepared = Prepared::new(&package, backend, &mut memory).expect("the memory is exact");
+    let mut arena = vec![CacheLine([0; 64]); Network::arena_bytes(&prepared, stripe).div_ceil(64)];
+    let arena = bytemuck::cast_slice_mut(&mut arena);
+    let clip = Noise::new(1).int8(rows * package.input().row_len());
+    if mode == "layers" {
+        return layers(&prepared, arena, stripe, &clip);
+    }
+    let mut network = Network::new(&prepared, arena, stripe).expect("the arena is exact");
+
+    match mode.as_str() {
+        "time" => median(&mut || {
+            black_box(network.clip(black_box(&clip)));
+        }),
+        "rows" => median(&mut || {
+            for row in clip.chunks_exact(package.input().row_len()) {
+                network.push(black_box(row), &mut |logits| {
+                    black_box(logits);
+                });
+            }
+        }),
+        "count" => {
+            network.clip(&clip);
+            mark(1001);
+            counted(&mut network, &clip);
+            mark(1002);
+        }
+        mode => panic!("no mode {mode}"),
+    }
+}
+
+#[inline(never)]
+fn counted(network: &mut Network<'_, '_>, clip: &[i8]) {
+    black_box(network.clip(clip));
+}
+
+/// A write to a descriptor that is not open: nothing but a mark in the stream of system calls.
+fn mark(descriptor: i32) {
+    use std::io::Write;
+    use std::mem::ManuallyDrop;
+    use std::os::fd::FromRawFd;
+    // SAFETY: the file is never dropped, so a descriptor that is not ours is not closed.
+    let mut file = ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(descriptor) });
+    // It fails, as it should.
+    let _ = file.write(b".");
+}
+
+fn median(run: &mut dyn FnMut()) {
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while times.len() < 20 || start.elapsed() < Duration::from_millis(700) {
+        let before = Instant::now();
+        run();
+        times.push(before.elapsed().as_nanos());
+    }
+    times.sort_unstable();
+    println!("{}", times[times.len() / 2]);
+}
+
+/// Adds up the time between calls.
+struct Clock(std::sync::Mutex<(Instant, Option<LayerKind>, Vec<(LayerKind, Duration)>)>);
+
+impl Runtime for Clock {
+    fn enter(&self, layer: LayerKind) {
+        let mut state = self.0.lock().expect("one thread");
+        let now = Instant::now();
+        if let Some(previous) = state.1 {
+            let spent = now - state.0;
+            match state.2.iter_mut().find(|(kind, _)| *kind == previous) {
+                Some((_, total)) => *total += spent,
+                None => state.2.push((previous, spent)),
+            }
+        }
+        state.0 = Instant::now();
+        state.1 = Some(layer);
+    }
+}
+
+fn layers(prepared: &Prepared<'_>, arena: &mut [u8], stripe: usize, clip: &[i8]) {
+    let clock = Clock(std::sync::Mutex::new((Instant::now(), None, Vec::new())));
+    let mut network =
+        Network::with_runtime(prepared, arena, stripe, clock).expect("the arena is exact");
+    const RUNS: u32 = 300;
+    for _ in 0..RUNS {
+        black_box(network.clip(clip));
+    }
+    let times = &network.runtime().0.lock().expect("one thread").2;
+    for (layer, time) in times {
+        println!(
+            "{:24} {:9.2} us",
+            layer.to_string(),
+            (*time / RUNS).as_nanos() as f64 / 1e3
+        );
+    }
+}

@@ -1,0 +1,505 @@
+//! Which instructions run the network, and its weights as they want them. This is the only
+//! place that knows processors; `kernels` is what every backend here equals bit for bit.
+//!
+//! One set of vector kernels (`pointwise`, `depthwise`, `stem`) is written in the operations of
+//! [`simd::Simd`], which each instruction set implements.
+
+use core::fmt;
+
+use bytemuck::{Pod, Zeroable};
+use sori_package::{Classifier, Convolution, Package};
+
+use crate::Error;
+use crate::kernels;
+use crate::kernels::pointwise::Residual;
+use crate::plan::spatial;
+use pack::{Factors, Header, Layout};
+use simd::{Clamp, Kernel, Simd};
+
+/// Whether the processor has a feature: asked at run time with `std`, else at compile time.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! detected {
+    ($feature:tt) => {{
+        #[cfg(all(feature = "std", target_arch = "x86_64"))]
+        let has = std::arch::is_x86_feature_detected!($feature);
+        #[cfg(all(feature = "std", target_arch = "aarch64"))]
+        let has = std::arch::is_aarch64_feature_detected!($feature);
+        #[cfg(not(feature = "std"))]
+        let has = cfg!(target_feature = $feature);
+        has
+    }};
+}
+
+mod classifier;
+mod depthwise;
+mod pack;
+mod pointwise;
+mod simd;
+mod stem;
+
+#[cfg(target_arch = "aarch64")]
+#[allow(unsafe_code)]
+mod aarch64;
+#[cfg(target_arch = "x86_64")]
+#[allow(unsafe_code)]
+mod x86;
+
+/// A set of instructions that this processor has.
+///
+/// Every backend gives the same bits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Backend(Kind);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2(x86::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(x86::AvxVnni),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(x86::Avx512Vnni),
+    #[cfg(target_arch = "aarch64")]
+    Neon(aarch64::Neon),
+    #[cfg(target_arch = "aarch64")]
+    Dotprod(aarch64::Dotprod),
+}
+
+impl Backend {
+    /// Runs anywhere, on a package in place. The specification.
+    pub const SCALAR: Self = Self(Kind::Scalar);
+
+    /// The fastest that this processor has: asked at run time with feature `std`, and without it
+    /// what the compiler was told of the target.
+    pub fn detect() -> Self {
+        Self::available().last().unwrap_or(Self::SCALAR)
+    }
+
+    /// All that this processor has, slowest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        let kinds = [
+            Some(Kind::Scalar),
+            #[cfg(target_arch = "x86_64")]
+            x86::Avx2::new().map(Kind::Avx2),
+            #[cfg(target_arch = "x86_64")]
+            x86::AvxVnni::new().map(Kind::AvxVnni),
+            #[cfg(target_arch = "x86_64")]
+            x86::Avx512Vnni::new().map(Kind::Avx512Vnni),
+            #[cfg(target_arch = "aarch64")]
+            aarch64::Neon::new().map(Kind::Neon),
+            #[cfg(target_arch = "aarch64")]
+            aarch64::Dotprod::new().map(Kind::Dotprod),
+        ];
+        kinds.into_iter().flatten().map(Self)
+    }
+
+    /// The one with this name, if this processor has it.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::available().find(|backend| backend.name() == name)
+    }
+
+    /// `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `neon` or `dotprod`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni(_) => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni(_) => "avx512vnni",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Dotprod(_) => "dotprod",
+        }
+    }
+
+    /// Of packed weights; the scalar backend reads the package's own.
+    fn layout(self) -> Option<Layout> {
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        fn of<S: Simd>(_: S, paired: bool) -> Option<Layout> {
+            Some(Layout {
+                lanes: S::LANES,
+                half: S::Half::LANES < S::LANES,
+                unsigned: S::UNSIGNED,
+                paired,
+                float: S::FLOAT,
+                patch_multiple: 4 * S::STEPS,
+            })
+        }
+        match self.0 {
+            Kind::Scalar => None,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(simd) => of(simd, false),
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni(simd) => of(simd, false),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni(simd) => of(simd, false),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon(simd) => of(simd, true),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Dotprod(simd) => of(simd, false),
+        }
+    }
+
+    /// Runs a vector kernel; the scalar backend has none.
+    #[inline]
+    fn run<K: Kernel>(self, kernel: K) {
+        match self.0 {
+            Kind::Scalar => drop(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Kind::AvxVnni(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Vnni(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon(simd) => simd.vectorize(kernel),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Dotprod(simd) => simd.vectorize(kernel),
+        }
+    }
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        Self::detect()
+    }
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// Memory for packed weights, aligned so that no vector crosses a cache line.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub struct CacheLine(pub [u8; 64]);
+
+/// A package made ready for a backend. Any number of [`crate::Network`]s share one.
+#[derive(Debug, Clone)]
+pub struct Prepared<'p> {
+    package: Package<'p>,
+    backend: Backend,
+    weights: &'p [CacheLine],
+}
+
+impl<'p> From<&Package<'p>> for Prepared<'p> {
+    /// For [`Backend::SCALAR`], which needs no memory.
+    fn from(package: &Package<'p>) -> Self {
+        Self {
+            package: package.clone(),
+            backend: Backend::SCALAR,
+            weights: &[],
+        }
+    }
+}
+
+impl<'p> From<&Self> for Prepared<'p> {
+    fn from(prepared: &Self) -> Self {
+        prepared.clone()
+    }
+}
+
+impl<'p> Prepared<'p> {
+    /// Cache lines of memory that the backend needs for this package: exact; none for
+    /// [`Backend::SCALAR`].
+    pub fn lines(package: &Package<'_>, backend: Backend) -> usize {
+        let Some(layout) = backend.layout() else {
+            return 0;
+        };
+        let mut bytes = 0;
+        for_each_convolution(package, &mut |convolution, role| {
+            bytes += role.bytes(layout, convolution);
+        });
+        bytes / size_of::<CacheLine>()
+    }
+
+    /// Packs the weights. This takes about as long as one inference of a large image.
+    ///
+    /// # Errors
+    /// [`Error::WeightMemoryTooSmall`].
+    pub fn new(
+        package: &Package<'p>,
+        backend: Backend,
+        memory: &'p mut [CacheLine],
+    ) -> Result<Self, Error> {
+        let (needed, found) = (Self::lines(package, backend), memory.len());
+        let Some(memory) = memory.get_mut(..needed) else {
+            return Err(Error::WeightMemoryTooSmall { needed, found });
+        };
+        if let Some(layout) = backend.layout() {
+            let mut rest = &mut *memory;
+            for_each_convolution(package, &mut |convolution, role| {
+                let lines = role.bytes(layout, convolution) / size_of::<CacheLine>();
+                let (region, later) = core::mem::take(&mut rest).split_at_mut(lines);
+                role.pack(layout, convolution, region);
+                rest = later;
+            });
+        }
+        Ok(Self {
+            package: package.clone(),
+            backend,
+            weights: memory,
+        })
+    }
+
+    /// What it was made from.
+    pub fn package(&self) -> &Package<'p> {
+        &self.package
+    }
+
+    /// What runs it.
+    pub fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// The packed layers, in order.
+    pub(crate) fn weights(&self) -> Weights<'p> {
+        Weights(bytemuck::cast_slice(self.weights))
+    }
+}
+
+/// Packed layers that are still to come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weights<'p>(&'p [u8]);
+
+impl<'p> Weights<'p> {
+    /// The next layer's; nothing for the scalar backend.
+    pub(crate) fn next(&mut self) -> &'p [u8] {
+        let Some(header) = self.0.get(..size_of::<Header>()) else {
+            return &[];
+        };
+        let bytes = bytemuck::from_bytes::<Header>(header).bytes as usize;
+        let (region, rest) = self.0.split_at(bytes);
+        self.0 = rest;
+        region
+    }
+}
+
+/// What a convolution is packed as.
+enum Role<'p> {
+    Stem,
+    Pointwise(Option<Factors<'p>>),
+    Depthwise,
+}
+
+impl Role<'_> {
+    fn bytes(&self, layout: Layout, convolution: &Convolution<'_>) -> usize {
+        let [c_in, c_out] = [convolution.input, convolution.output].map(|s| s.channels.into());
+        match self {
+            Self::Stem => {
+                layout.pointwise_bytes(stem::patch_len(layout, convolution), c_out, false)
+            }
+            Self::Pointwise(residual) => layout.pointwise_bytes(c_in, c_out, residual.is_some()),
+            Self::Depthwise => layout.depthwise_bytes(c_in),
+        }
+    }
+
+    fn pack(&self, layout: Layout, convolution: &Convolution<'_>, region: &mut [CacheLine]) {
+        let c_in = usize::from(convolution.input.channels);
+        match *self {
+            Self::Stem => {
+                let taps = stem::patch_len(layout, convolution);
+                layout.pack_pointwise(convolution, taps, None, region);
+            }
+            Self::Pointwise(residual) => layout.pack_pointwise(convolution, c_in, residual, region),
+            Self::Depthwise => layout.pack_depthwise(convolution, region),
+        }
+    }
+}
+
+/// Shows every convolution, in the order of execution.
+fn for_each_convolution<'p>(
+    package: &Package<'p>,
+    on_convolution: &mut impl FnMut(&Convolution<'p>, Role<'p>),
+) {
+    on_convolution(&package.stem(), Role::Stem);
+    for block in package.blocks() {
+        if let Some(expansion) = &block.expansion {
+            on_convolution(expansion, Role::Pointwise(None));
+        }
+        on_convolution(&block.depthwise, Role::Depthwise);
+        let residual = block.residual.map(|factor| Factors {
+            factor,
+            zero_point: block.input_zero_point(),
+        });
+        on_convolution(&block.projection, Role::Pointwise(residual));
+    }
+    if let Some(head) = &package.head() {
+        on_convolution(head, Role::Pointwise(None));
+    }
+}
+
+/// What the executor calls. A region is that of the layer, from [`Weights::next`].
+impl Backend {
+    /// What a tile of expanded rows may take: a part of the second-level cache, of which a
+    /// microcontroller has none.
+    pub(crate) fn tile_bytes(self) -> usize {
+        match self.0 {
+            Kind::Scalar => 32 * 1024,
+            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+            _ => 64 * 1024,
+        }
+    }
+
+    /// An activation as this backend keeps it between layers.
+    pub(crate) fn encode(self, q: i8) -> i8 {
+        self.layout().map_or(q, |layout| layout.encode(q))
+    }
+
+    /// Values of scratch that [`stem`](Self::stem) needs for one output row.
+    pub(crate) fn patches_len(self, stem: &Convolution<'_>) -> usize {
+        self.layout().map_or(0, |layout| {
+            usize::from(stem.output.width) * stem::patch_len(layout, stem)
+        })
+    }
+
+    /// One output row of the stem from three rows as they come from the caller.
+    pub(crate) fn stem(
+        self,
+        region: &[u8],
+        stem: &Convolution<'_>,
+        rows: [&[i8]; 3],
+        patches: &mut [i8],
+        output: &mut [i8],
+    ) {
+        let Some(layout) = self.layout() else {
+            return kernels::stem::stem(stem, spatial(stem), rows, output);
+        };
+        stem::patches(layout, stem, rows, patches);
+        self.run(pointwise::Pointwise {
+            layout,
+            region,
+            c_in: stem::patch_len(layout, stem),
+            c_out: stem.output.channels.into(),
+            clamp: clamp(layout, stem),
+            residual: None,
+            input: patches,
+            output,
+        });
+    }
+
+    /// A 1×1 convolution of any number of pixels.
+    pub(crate) fn pointwise(
+        self,
+        region: &[u8],
+        convolution: &Convolution<'_>,
+        residual: Option<Residual<'_>>,
+        input: &[i8],
+        output: &mut [i8],
+    ) {
+        let Some(layout) = self.layout() else {
+            return kernels::pointwise::pointwise(convolution, residual, input, output);
+        };
+        self.run(pointwise::Pointwise {
+            layout,
+            region,
+            c_in: convolution.input.channels.into(),
+            c_out: convolution.output.channels.into(),
+            clamp: clamp(layout, convolution),
+            residual: residual.map(|residual| residual.input),
+            input,
+            output,
+        });
+    }
+
+    /// Output rows of a 3×3 depthwise convolution; `rows` gives the input rows of each.
+    pub(crate) fn depthwise<'r>(
+        self,
+        region: &[u8],
+        convolution: &Convolution<'_>,
+        rows: impl Fn(usize) -> [&'r [i8]; 3],
+        output: &mut [i8],
+    ) {
+        let spatial = spatial(convolution);
+        let row_len = convolution.output.row_len();
+        let Some(layout) = self.layout() else {
+            for (n, output) in output.chunks_exact_mut(row_len).enumerate() {
+                kernels::depthwise::depthwise(convolution, spatial, rows(n), output);
+            }
+            return;
+        };
+        self.run(depthwise::Depthwise {
+            layout,
+            region,
+            channels: convolution.input.channels.into(),
+            spatial,
+            clamp: clamp(layout, convolution),
+            padding: layout.encode(convolution.input_zero_point),
+            rows,
+            row_len,
+            output,
+        });
+    }
+
+    /// What one row adds to each class' total.
+    pub(crate) fn row_totals(self, classifier: &Classifier<'_>, row: &[i8], totals: &mut [i32]) {
+        if self == Self::SCALAR {
+            return kernels::classifier::row_totals::<SCALAR_LANES>(
+                classifier,
+                i32::from,
+                row,
+                totals,
+            );
+        }
+        self.run(classifier::RowTotals {
+            classifier,
+            row,
+            totals,
+        });
+    }
+
+    /// Adds each channel's sum over frequency of one row.
+    pub(crate) fn add_sums(self, classifier: &Classifier<'_>, row: &[i8], sums: &mut [i32]) {
+        if self == Self::SCALAR {
+            return kernels::classifier::add_sums::<SCALAR_LANES>(classifier, i32::from, row, sums);
+        }
+        self.run(classifier::AddSums {
+            classifier,
+            row,
+            sums,
+        });
+    }
+
+    /// Each class' total of `rows` rows from the channels' sums.
+    pub(crate) fn totals(
+        self,
+        classifier: &Classifier<'_>,
+        sums: &[i32],
+        rows: usize,
+        totals: &mut [i32],
+    ) {
+        if self == Self::SCALAR {
+            return kernels::classifier::totals::<SCALAR_LANES>(classifier, sums, rows, totals);
+        }
+        self.run(classifier::Totals {
+            classifier,
+            sums,
+            rows,
+            totals,
+        });
+    }
+}
+
+/// Channels whose sums stay in registers.
+const SCALAR_LANES: usize = 32;
+
+fn clamp(layout: Layout, convolution: &Convolution<'_>) -> Clamp {
+    let activation = convolution.activation;
+    let excess = if layout.unsigned { 128 } else { 0 };
+    Clamp {
+        zero_point: i16::from(activation.zero_point) + excess,
+        min: layout.encode(activation.min),
+        max: layout.encode(activation.max),
+    }
+}

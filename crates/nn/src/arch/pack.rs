@@ -1,0 +1,322 @@
+//! Weights and requantization in the order in which the vector kernels read them.
+//!
+//! A layer becomes a region of whole cache lines:
+//!
+//! ```text
+//! pointwise: header │ panel … │     panel: bias, multiplier, shift (, K) of its vectors,
+//!                                          then for each 4 input channels its weights
+//! depthwise: header │ group … │     group: bias, multiplier, shift of four vectors,
+//!                                          then for each kx the weights [ky 0, 1, 2, none]
+//! ```
+
+use bytemuck::{Pod, Zeroable};
+use sori_package::{Convolution, Kernel};
+
+use super::simd::channel_of_lane;
+use crate::CacheLine;
+
+/// How a backend wants its weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// Output channels of a vector.
+    pub(crate) lanes: usize,
+    /// Whether there are vectors of half the lanes.
+    pub(crate) half: bool,
+    /// Whether activations are `q + 128`.
+    pub(crate) unsigned: bool,
+    /// Whether the four bytes of a lane are two and two, half a vector apart.
+    pub(crate) paired: bool,
+    /// Whether `scale_float` is there and faster.
+    pub(crate) float: bool,
+    /// What the length of the stem's patches is a multiple of.
+    pub(crate) patch_multiple: usize,
+}
+
+/// The start of a region.
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+pub(crate) struct Header {
+    /// Bytes of the region, header included.
+    pub(crate) bytes: u32,
+    /// Whether `scale_float` is exact for every channel.
+    pub(crate) float: u32,
+    reserved: [u32; 14],
+}
+
+/// Output channels `first..` of a pointwise layer, or channels of a depthwise one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Panel {
+    pub(crate) first: usize,
+    pub(crate) vectors: usize,
+    /// Of half the lanes.
+    pub(crate) half: bool,
+}
+
+impl Layout {
+    /// Takes `c_out` channels four vectors at a time, then two, one and half of one.
+    pub(crate) fn panels(self, c_out: usize) -> impl Iterator<Item = Panel> {
+        let mut first = 0;
+        core::iter::from_fn(move || {
+            let rest = c_out.checked_sub(first).filter(|&rest| rest > 0)?;
+            let half = self.half && 2 * rest <= self.lanes;
+            let vectors = match rest / self.lanes {
+                0 | 1 => 1,
+                2 | 3 => 2,
+                _ => 4,
+            };
+            let panel = Panel {
+                first,
+                vectors,
+                half,
+            };
+            first += vectors * self.lanes_of(panel);
+            Some(panel)
+        })
+    }
+
+    /// Takes `channels` four vectors at a time. The last ones overlap those before rather
+    /// than end in the middle, where there are enough channels.
+    pub(crate) fn groups(self, channels: usize) -> impl Iterator<Item = Panel> {
+        let mut next = 0;
+        core::iter::from_fn(move || {
+            let rest = channels.checked_sub(next).filter(|&rest| rest > 0)?;
+            let half = self.half && rest < 4 * self.lanes;
+            let size = if half { 2 * self.lanes } else { 4 * self.lanes };
+            let first = next.min(channels.saturating_sub(size));
+            next = first + size;
+            Some(Panel {
+                first,
+                vectors: 4,
+                half,
+            })
+        })
+    }
+
+    pub(crate) fn lanes_of(self, panel: Panel) -> usize {
+        if panel.half {
+            self.lanes / 2
+        } else {
+            self.lanes
+        }
+    }
+
+    pub(crate) fn pointwise_bytes(self, c_in: usize, c_out: usize, residual: bool) -> usize {
+        let vectors = parameters_of(residual) + c_in.div_ceil(4);
+        self.region(self.panels(c_out), vectors)
+    }
+
+    pub(crate) fn depthwise_bytes(self, channels: usize) -> usize {
+        self.region(self.groups(channels), parameters_of(false) + 3)
+    }
+
+    /// Bytes of a region with so many vectors of 32 bits a lane for each of a panel's.
+    fn region(self, panels: impl Iterator<Item = Panel>, vectors: usize) -> usize {
+        let bytes = panels.map(|panel| panel.vectors * self.lanes_of(panel) * 4 * vectors);
+        size_of::<Header>()
+            + bytes
+                .sum::<usize>()
+                .next_multiple_of(size_of::<CacheLine>())
+    }
+
+    /// Packs a layer whose weights are `[c_out][taps]`, to be applied to `c_in ≥ taps` inputs.
+    pub(crate) fn pack_pointwise(
+        self,
+        convolution: &Convolution<'_>,
+        c_in: usize,
+        residual: Option<Factors<'_>>,
+        region: &mut [CacheLine],
+    ) {
+        let kernel = &convolution.kernel;
+        let c_out = kernel.bias.len();
+        let taps = kernel.weights.len() / c_out;
+        let weight = |c: usize, k: usize| match k < taps {
+            true => kernel.weights[c * taps + k],
+            false => 0,
+        };
+        self.pack(kernel, c_in, weight, residual, self.panels(c_out), region);
+    }
+
+    /// Packs a layer whose weights are `[ky][kx][c]`.
+    pub(crate) fn pack_depthwise(self, convolution: &Convolution<'_>, region: &mut [CacheLine]) {
+        let kernel = &convolution.kernel;
+        let channels = kernel.bias.len();
+        // Twelve taps: three columns of three rows and none.
+        let weight = |c: usize, tap: usize| match (tap % 4, tap / 4) {
+            (3, _) => 0,
+            (ky, kx) => kernel.weights[(3 * ky + kx) * channels + c],
+        };
+        self.pack(kernel, 12, weight, None, self.groups(channels), region);
+    }
+
+    fn pack(
+        self,
+        kernel: &Kernel<'_>,
+        taps: usize,
+        weight: impl Fn(usize, usize) -> i8,
+        residual: Option<Factors<'_>>,
+        panels: impl Iterator<Item = Panel>,
+        region: &mut [CacheLine],
+    ) {
+        let c_out = kernel.bias.len();
+        let factor = |c: usize| residual.map_or(0, |residual| residual.factor[c]);
+        let sum = |c: usize, of: fn(i32) -> i32| -> i32 {
+            (0..taps).map(|k| of(weight(c, k).into())).sum()
+        };
+        let float = self.float
+            && (0..c_out).all(|c| {
+                let largest = 128 * i64::from(sum(c, i32::abs))
+                    + 255 * i64::from(factor(c))
+                    + i64::from(kernel.bias[c].unsigned_abs());
+                float_is_exact(kernel.multiplier[c], kernel.shift[c], largest)
+            });
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(region);
+        let length = bytes.len() as u32;
+        let (header, mut rest) = bytes.split_at_mut(size_of::<Header>());
+        header.copy_from_slice(bytemuck::bytes_of(&Header {
+            bytes: length,
+            float: float.into(),
+            reserved: [0; 14],
+        }));
+
+        let bias = |c: usize| {
+            // What `q + 128` adds for every weight, and the residual's zero point, wrapping:
+            // the accumulator they belong to fits 32 bits.
+            let excess = if self.unsigned { sum(c, |w| w) << 7 } else { 0 };
+            let zero_point = residual.map_or(0, |residual| residual.zero_point);
+            let zero_point = self.encode(zero_point);
+            let zero_point = factor(c).wrapping_mul(self.value(zero_point));
+            kernel.bias[c].wrapping_sub(excess).wrapping_sub(zero_point)
+        };
+        let multiplier = |c: usize| match float {
+            true => float_bits(kernel.multiplier[c], kernel.shift[c]) as i32,
+            false => kernel.multiplier[c],
+        };
+        let shift = |c: usize| match self.unsigned {
+            true => i32::from(kernel.shift[c]),
+            // NEON shifts to the left.
+            false => -i32::from(kernel.shift[c]),
+        };
+        let parameters: [&dyn Fn(usize) -> i32; 4] = [&bias, &multiplier, &shift, &factor];
+        let parameters = &parameters[..parameters_of(residual.is_some())];
+        for panel in panels {
+            let lanes = self.lanes_of(panel);
+            let channel = |vector, lane| panel.first + channel_of_lane(panel.vectors, vector, lane);
+            let groups = taps.div_ceil(4);
+            let length = (parameters.len() + groups) * panel.vectors * 4 * lanes;
+            let (now, later) = rest.split_at_mut(length);
+            rest = later;
+            for (n, out) in now.chunks_exact_mut(4 * lanes).enumerate() {
+                let (row, vector) = (n / panel.vectors, n % panel.vectors);
+                for lane in 0..lanes {
+                    let c = channel(vector, lane);
+                    let bytes = match (c < c_out, row.checked_sub(parameters.len())) {
+                        (false, _) => [0; 4],
+                        (true, None) => parameters[row](c).to_ne_bytes(),
+                        (true, Some(group)) => {
+                            core::array::from_fn(|i| weight(c, 4 * group + i) as u8)
+                        }
+                    };
+                    let paired = self.paired && row >= parameters.len();
+                    for (i, byte) in bytes.into_iter().enumerate() {
+                        let place = match paired {
+                            true => 2 * lanes * (i / 2) + 2 * lane + i % 2,
+                            false => 4 * lane + i,
+                        };
+                        out[place] = byte;
+                    }
+                }
+            }
+        }
+    }
+
+    /// An activation as this backend keeps it.
+    pub(crate) fn encode(self, q: i8) -> i8 {
+        if self.unsigned { q ^ i8::MIN } else { q }
+    }
+
+    /// The integer for which the kernels take a kept activation.
+    fn value(self, kept: i8) -> i32 {
+        match self.unsigned {
+            true => (kept as u8).into(),
+            false => kept.into(),
+        }
+    }
+}
+
+/// The residual of a projection: `K`, and the zero point of what is added.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Factors<'a> {
+    pub(crate) factor: &'a [i32],
+    pub(crate) zero_point: i8,
+}
+
+/// Vectors of parameters for each vector of output channels: bias, multiplier, shift, K.
+fn parameters_of(residual: bool) -> usize {
+    3 + usize::from(residual)
+}
+
+/// Whether `round(acc · scale)`, by one fused multiply-add in single precision that rounds to
+/// the nearest integer, is [`crate::Requantize`]'s rounding for every `|acc| ≤ largest`.
+///
+/// The multiplier must have 24 significant bits, of which the last is 1, so that the scale is an
+/// `f32`; then `acc`, below 2^24, is one too, and the fused product rounds once. Ties, which a
+/// float rounds to even, do not happen: with an odd m, `acc · m` is half of
+/// `2^(24 + shift)` only for an `acc` that `2^(23 + shift)` divides. The result must stay below
+/// 2^22 for the integer to appear in the low bits.
+fn float_is_exact(multiplier: i32, shift: u8, largest: i64) -> bool {
+    let result = (i128::from(largest) * i128::from(multiplier)) >> (31 + u32::from(shift));
+    multiplier & 0xff == 0x80 && largest < 1 << 24 && result < (1 << 22) - 1
+}
+
+/// The bits of `multiplier · 2^-(31 + shift)` as an `f32`.
+fn float_bits(multiplier: i32, shift: u8) -> u32 {
+    // The multiplier is 1.m · 2^30.
+    ((126 - u32::from(shift)) << 23) | (multiplier as u32 >> 7 & 0x7f_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_as_a_float_is_the_multiplier_exactly() {
+        for shift in 1..=31u8 {
+            for multiplier in [1 << 30, (1 << 30) + 128, 0x5a82_7980, 0x7fff_ff80] {
+                let scale = f64::from(f32::from_bits(float_bits(multiplier, shift)));
+                let exact = f64::from(multiplier) / 2f64.powi(31 + i32::from(shift));
+                assert_eq!(scale, exact, "{multiplier:#x} {shift}");
+            }
+        }
+    }
+
+    /// Every channel in exactly one panel, and in at least one group.
+    #[test]
+    fn panels_and_groups_cover_the_channels() {
+        for (lanes, half) in [(4, false), (8, false), (16, true)] {
+            let layout = Layout {
+                lanes,
+                half,
+                unsigned: true,
+                paired: false,
+                float: true,
+                patch_multiple: 4,
+            };
+            for channels in 1..300 {
+                let mut next = 0;
+                for panel in layout.panels(channels) {
+                    assert_eq!(panel.first, next, "{channels}");
+                    next += panel.vectors * layout.lanes_of(panel);
+                }
+                assert!(next >= channels && next < channels + lanes, "{channels}");
+                let mut covered = 0;
+                for group in layout.groups(channels) {
+                    let size = 4 * layout.lanes_of(group);
+                    assert!(group.first <= covered, "{channels}");
+                    assert!(group.first + size <= channels.max(size), "{channels}");
+                    covered = group.first + size;
+                }
+                assert!(covered >= channels, "{channels}");
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+use bytemuck::cast_slice;
+
+use super::pack::{Header, Layout};
+use super::simd::{Clamp, Kernel, Simd};
+
+/// 1×1 convolution of any number of pixels, `[pixels][c_in]` to `[pixels][c_out]`.
+///
+/// Output channels are taken a panel at a time, so that its weights stay in the first-level
+/// cache, and pixels a tile at a time, whose accumulators stay in registers.
+pub(crate) struct Pointwise<'a> {
+    pub(crate) layout: Layout,
+    pub(crate) region: &'a [u8],
+    pub(crate) c_in: usize,
+    pub(crate) c_out: usize,
+    pub(crate) clamp: Clamp,
+    /// What the residual adds, `[pixels][c_out]`, if the layer was packed with one.
+    pub(crate) residual: Option<&'a [i8]>,
+    pub(crate) input: &'a [i8],
+    pub(crate) output: &'a mut [i8],
+}
+
+impl Kernel for Pointwise<'_> {
+    #[inline(always)]
+    fn run<S: Simd>(mut self, simd: S) {
+        let (header, mut rest) = self.region.split_at(size_of::<Header>());
+        let float = bytemuck::from_bytes::<Header>(header).float != 0;
+        debug_assert_eq!(self.input.len() * self.c_out, self.output.len() * self.c_in);
+        for panel in self.layout.panels(self.c_out) {
+            rest = match (panel.vectors, panel.half) {
+                (4, _) => self.panel::<S, 4>(simd, float, panel.first, rest, S::PIXELS[0]),
+                (2, _) => self.panel::<S, 2>(simd, float, panel.first, rest, S::PIXELS[1]),
+                (_, false) => self.panel::<S, 1>(simd, float, panel.first, rest, S::PIXELS[2]),
+                (_, true) => {
+                    let tile = S::Half::PIXELS[2];
+                    self.panel::<S::Half, 1>(simd.half(), float, panel.first, rest, tile)
+                }
+            };
+        }
+    }
+}
+
+impl<'a> Pointwise<'a> {
+    /// Runs a panel over all pixels, `tile` at a time; what of the region comes after it.
+    #[inline(always)]
+    fn panel<S: Simd, const C: usize>(
+        &mut self,
+        simd: S,
+        float: bool,
+        first: usize,
+        region: &'a [u8],
+        tile: usize,
+    ) -> &'a [u8] {
+        let groups = self.c_in.div_ceil(4);
+        let parameters = 3 + usize::from(self.residual.is_some());
+        let vectors = size_of::<[S::LaneBlock; C]>();
+        let (parameter_bytes, rest) = region.split_at(parameters * vectors);
+        let (weight_bytes, rest) = rest.split_at(groups * vectors);
+        let panel = Panel {
+            simd,
+            c_in: self.c_in,
+            c_out: self.c_out,
+            clamp: self.clamp,
+            float,
+            first,
+            parameters: cast_slice::<u8, S::LaneBlock>(parameter_bytes)
+                .as_chunks::<C>()
+                .0,
+            weights: cast_slice::<u8, S::ByteBlock>(weight_bytes)
+                .as_chunks::<C>()
+                .0,
+        };
+        if first + C * S::LANES <= self.c_out {
+            self.tiles::<S, C, true>(panel, tile);
+        } else {
+            self.tiles::<S, C, false>(panel, tile.min(FEW));
+        }
+        rest
+    }
+
+    #[inline(always)]
+    fn tiles<S: Simd, const C: usize, const WHOLE: bool>(
+        &mut self,
+        panel: Panel<'a, S, C>,
+        tile: usize,
+    ) {
+        let pixels = self.output.len() / self.c_out;
+        // As even as it goes, so that no tile is much smaller than the others.
+        let tiles = pixels.div_ceil(tile).max(1);
+        let (size, larger) = (pixels / tiles, pixels % tiles);
+        let (mut inputs, mut outputs) = (self.input, &mut *self.output);
+        let mut residuals = self.residual;
+        for n in 0..tiles {
+            let now = size + usize::from(n < larger);
+            let (input, later) = inputs.split_at(now * self.c_in);
+            inputs = later;
+            let (output, later) = outputs.split_at_mut(now * self.c_out);
+            outputs = later;
+            let residual = residuals.map(|rows| {
+                let (residual, later) = rows.split_at(now * self.c_out);
+                residuals = Some(later);
+                residual
+            });
+            match now {
+                1 => panel.tile::<1, WHOLE>(input, residual, output),
+                2 if tile >= 2 => panel.tile::<2, WHOLE>(input, residual, output),
+                3 if tile >= 3 && WHOLE => panel.tile::<3, WHOLE>(input, residual, output),
+                4 if tile >= 4 && WHOLE => panel.tile::<4, WHOLE>(input, residual, output),
+                5 if tile >= 5 && WHOLE => panel.tile::<5, WHOLE>(input, residual, output),
+                6 if tile >= 6 && WHOLE => panel.tile::<6, WHOLE>(input, residual, output),
+                7 if tile >= 7 && WHOLE => panel.tile::<7, WHOLE>(input, residual, output),
+                8 if tile >= 8 && WHOLE => panel.tile::<8, WHOLE>(input, residual, output),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Pixels of a tile whose vectors are not full, which is rare: less code.
+const FEW: usize = 2;
+
+/// `C` vectors of output channels.
+#[derive(Clone, Copy)]
+struct Panel<'a, S: Simd, const C: usize> {
+    simd: S,
+    c_in: usize,
+    c_out: usize,
+    clamp: Clamp,
+    float: bool,
+    /// First output channel.
+    first: usize,
+    /// Bias, multiplier, shift, and K with a residual.
+    parameters: &'a [[S::LaneBlock; C]],
+    /// For each four input channels.
+    weights: &'a [[S::ByteBlock; C]],
+}
+
+// A loop that is not unrolled, or a call, puts the accumulators in memory: what is done for each
+// pixel is written out, and what would call `memcpy` is kept out of whole tiles.
+macro_rules! for_each_pixel {
+    ($pixels:ident, |$p:ident| $body:expr) => {
+        for_each_pixel!(@ $pixels $p $body; 0 1 2 3 4 5 6 7)
+    };
+    (@ $pixels:ident $p:ident $body:expr; $($n:literal)*) => {$(
+        if $n < $pixels {
+            let $p = const { if $n < $pixels { $n } else { 0 } };
+            $body
+        }
+    )*};
+}
+
+impl<S: Simd, const C: usize> Panel<'_, S, C> {
+    #[inline(always)]
+    fn tile<const P: usize, const WHOLE: bool>(
+        &self,
+        input: &[i8],
+        residual: Option<&[i8]>,
+        output: &mut [i8],
+    ) {
+        let simd = self.simd;
+        let mut acc = [simd.all_lanes(&self.parameters[0]); P];
+        let whole = self.c_in / (4 * S::STEPS);
+        let mut blocks: [&[S::InputBlock]; P] = [&[]; P];
+        let mut rests: [&[i8]; P] = [&[]; P];
+        let mut pixels = input.chunks_exact(self.c_in);
+        for_each_pixel!(P, |p| {
+            let (pixel, rest) = pixels.next().unwrap_or(&[]).split_at(4 * S::STEPS * whole);
+            blocks[p] = &cast_slice(pixel)[..whole];
+            rests[p] = rest;
+        });
+        let (weights, last) = self.weights.split_at(S::STEPS * whole);
+        for (k, weights) in weights.chunks_exact(S::STEPS).enumerate().take(whole) {
+            let mut input = [simd.input(&blocks[0][k]); P];
+            for_each_pixel!(P, |p| input[p] = simd.input(&blocks[p][k]));
+            self.steps(&mut acc, input, weights);
+        }
+        if !last.is_empty() {
+            let mut input = [simd.input_partial(rests[0]); P];
+            for_each_pixel!(P, |p| input[p] = simd.input_partial(rests[p]));
+            self.steps(&mut acc, input, last);
+        }
+
+        if let Some(residual) = residual {
+            for_each_pixel!(P, |p| {
+                self.add::<WHOLE>(&mut acc[p], &residual[p * self.c_out + self.first..]);
+            });
+        }
+        if self.float {
+            for_each_pixel!(P, |p| for c in 0..C {
+                let scale = simd.lanes(&self.parameters[1][c]);
+                acc[p][c] = simd.scale_float(acc[p][c], scale, self.clamp);
+            });
+        } else {
+            for_each_pixel!(P, |p| for c in 0..C {
+                let multiplier = simd.lanes(&self.parameters[1][c]);
+                let shift = simd.lanes(&self.parameters[2][c]);
+                acc[p][c] = simd.scale(acc[p][c], multiplier, shift);
+            });
+        }
+        for_each_pixel!(P, |p| if p % (4 / C) == 0 {
+            // What is not there is not stored, and anything will do for it.
+            let scaled = [
+                acc[p][0],
+                acc[(p + 1 / C) % P][1 % C],
+                acc[(p + 2 / C) % P][2 % C],
+                acc[(p + 3 / C) % P][3 % C],
+            ];
+            self.finish::<WHOLE>(scaled, p, (P - p).min(4 / C), output);
+        });
+    }
+
+    /// Up to `STEPS` times four input channels of each pixel.
+    #[inline(always)]
+    fn steps<const P: usize>(
+        &self,
+        acc: &mut [[S::Acc; C]; P],
+        input: [S::Input; P],
+        weights: &[[S::ByteBlock; C]],
+    ) {
+        if let Some(weights) = weights.first() {
+            self.step::<P, 0>(acc, input, weights);
+        }
+        if S::STEPS == 4 {
+            if let Some(weights) = weights.get(1) {
+                self.step::<P, 1>(acc, input, weights);
+            }
+            if let Some(weights) = weights.get(2) {
+                self.step::<P, 2>(acc, input, weights);
+            }
+            if let Some(weights) = weights.get(3) {
+                self.step::<P, 3>(acc, input, weights);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn step<const P: usize, const STEP: usize>(
+        &self,
+        acc: &mut [[S::Acc; C]; P],
+        input: [S::Input; P],
+        weights: &[S::ByteBlock; C],
+    ) {
+        for c in 0..C {
+            let weights = self.simd.weights(&weights[c]);
+            for_each_pixel!(P, |p| {
+                acc[p][c] = self.simd.dot_step::<STEP>(acc[p][c], input[p], weights);
+            });
+        }
+    }
+
+    /// Adds the residual of one pixel.
+    #[inline(always)]
+    fn add<const WHOLE: bool>(&self, acc: &mut [S::Acc; C], residual: &[i8]) {
+        let simd = self.simd;
+        let values = if WHOLE {
+            simd.widen::<C>(residual)
+        } else {
+            let mut padded = [0; MOST];
+            let count = residual.len().min(self.c_out - self.first);
+            padded[..count].copy_from_slice(&residual[..count]);
+            simd.widen::<C>(&padded)
+        };
+        for c in 0..C {
+            let factor = simd.lanes(&self.parameters[3][c]);
+            acc[c] = simd.multiply_add(acc[c], values[c], factor);
+        }
+    }
+
+    /// Clamps and writes `count` pixels from pixel `p` of the tile on, `C` vectors each.
+    #[inline(always)]
+    fn finish<const WHOLE: bool>(
+        &self,
+        scaled: [S::Acc; 4],
+        p: usize,
+        count: usize,
+        output: &mut [i8],
+    ) {
+        let simd = self.simd;
+        let bytes = match self.float {
+            true => simd.narrow::<true>(scaled, self.clamp),
+            false => simd.narrow::<false>(scaled, self.clamp),
+        };
+        let bytes = simd.arrange::<C>(bytes);
+        for_each_pixel!(MOST_PIXELS, |n| if n < count {
+            let output = &mut output[(p + n) * self.c_out + self.first..];
+            if WHOLE {
+                simd.store::<C>(bytes, n, output);
+            } else {
+                let mut block = [0; MOST];
+                simd.store::<C>(bytes, n, &mut block);
+                let channels = self.c_out - self.first;
+                output[..channels].copy_from_slice(&block[..channels]);
+            }
+        });
+    }
+}
+
+/// Activations of the widest panel.
+const MOST: usize = 64;
+
+/// Pixels that one vector of bytes can hold.
+const MOST_PIXELS: usize = 4;

@@ -1,0 +1,88 @@
+use sori_package::Convolution;
+
+use super::pack::Layout;
+use crate::plan::spatial;
+
+/// Lays the 3×3 windows of one output row out as pixels `[width_out][patch_len]`, so that the
+/// stem becomes a pointwise layer with `9 · c_in` inputs; what fills a patch up has weight 0.
+pub(crate) fn patches(
+    layout: Layout,
+    stem: &Convolution<'_>,
+    rows: [&[i8]; 3],
+    patches: &mut [i8],
+) {
+    match stem.input.channels {
+        1 => patches_of::<3>(layout, stem, rows, patches),
+        2 => patches_of::<6>(layout, stem, rows, patches),
+        3 => patches_of::<9>(layout, stem, rows, patches),
+        c_in => {
+            let taps = 3 * usize::from(c_in);
+            fill(layout, stem, rows, patches, |patch, windows| {
+                for (part, window) in patch.chunks_exact_mut(taps).zip(windows) {
+                    part.copy_from_slice(&window[..taps]);
+                }
+            });
+        }
+    }
+    if layout.unsigned {
+        for value in patches {
+            *value = layout.encode(*value);
+        }
+    }
+}
+
+/// With `TAPS`, 3 · c_in, known the copies are loads and stores.
+fn patches_of<const TAPS: usize>(
+    layout: Layout,
+    stem: &Convolution<'_>,
+    rows: [&[i8]; 3],
+    patches: &mut [i8],
+) {
+    fill(layout, stem, rows, patches, |patch, windows| {
+        let (parts, _) = patch.as_chunks_mut::<TAPS>();
+        for (part, window) in parts.iter_mut().zip(windows) {
+            if let Some(window) = window.first_chunk() {
+                *part = *window;
+            }
+        }
+    });
+}
+
+/// Calls `copy` with each patch and the rows from where its window begins, and fills those
+/// that hang over an edge itself.
+#[inline(always)]
+fn fill(
+    layout: Layout,
+    stem: &Convolution<'_>,
+    rows: [&[i8]; 3],
+    patches: &mut [i8],
+    copy: impl Fn(&mut [i8], [&[i8]; 3]),
+) {
+    let spatial = spatial(stem);
+    let [width, c_in] = [stem.input.width, stem.input.channels].map(usize::from);
+    let [stride, pad_low] = [spatial.stride_freq, spatial.pad_freq[0]].map(usize::from);
+    let patch_len = patch_len(layout, stem);
+    let patches = patches.chunks_exact_mut(patch_len).enumerate();
+    for (x, patch) in patches {
+        let first = (x * stride).wrapping_sub(pad_low);
+        if first < width && width - first >= 3 {
+            let start = first * c_in;
+            copy(patch, rows.map(|row| &row[start..]));
+            continue;
+        }
+        for (part, row) in patch.chunks_exact_mut(3 * c_in).zip(rows) {
+            for (kx, pixel) in part.chunks_exact_mut(c_in).enumerate() {
+                let column = first.wrapping_add(kx);
+                match column < width {
+                    true => pixel.copy_from_slice(&row[column * c_in..][..c_in]),
+                    false => pixel.fill(stem.input_zero_point),
+                }
+            }
+        }
+    }
+}
+
+/// Bytes of a patch.
+pub(crate) fn patch_len(layout: Layout, stem: &Convolution<'_>) -> usize {
+    (9 * usize::from(stem.input.channels)).next_multiple_of(layout.patch_multiple)
+}
