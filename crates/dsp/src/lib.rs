@@ -13,6 +13,10 @@
 //! (host only) the `design` module makes one, and `reference` is the `f64` front end that
 //! tests compare with.
 //!
+//! FFT, powers, mel bands and the resampler's sums have a [`Backend`] for AVX2 and one for
+//! NEON, with the bits of the scalar code. [`FrontEnd`] and [`Resampler`] take the fastest
+//! that there is, which with feature `std` the processor itself is asked for.
+//!
 //! # What it will not do
 //! Read files, allocate, or touch a floating-point number on the device.
 #![cfg_attr(not(any(test, feature = "std")), no_std)]

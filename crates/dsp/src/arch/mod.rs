@@ -1,7 +1,7 @@
 //! The stages that take most of the time, once for every instruction set. The scalar
 //! code is the specification; the others give its bits.
 //!
-//! Nothing outside this module mentions a processor.
+//! No other module differs between processors.
 
 mod scalar;
 
