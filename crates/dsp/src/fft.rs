@@ -229,7 +229,17 @@ fn split(spectrum: &mut [Complex]) {
     for (z, mirror) in low[..middle].iter_mut().zip(high.iter_mut().rev()) {
         k += stride;
         // The remainder changes nothing and saves the check of the index.
-        split_bins(z, mirror, SPLIT_Q31[k % 512]);
+        let [cos, sin] = SPLIT_Q31[k % 512];
+        let (a, b) = (*z, *mirror);
+        let even = [(a[0] >> 2) + (b[0] >> 2), (a[1] >> 2) - (b[1] >> 2)];
+        // O = −i·(Z[k] − Z*[N/2−k]) / 2, here doubled: the Q31 product halves it again.
+        let odd = [(a[1] >> 1) + (b[1] >> 1), (b[0] >> 1) - (a[0] >> 1)];
+        let turned = [
+            mul_high(odd[0], cos) + mul_high(odd[1], sin),
+            mul_high(odd[1], cos) - mul_high(odd[0], sin),
+        ];
+        *z = add(even, turned);
+        *mirror = [even[0] - turned[0], turned[1] - even[1]];
     }
 }
 
@@ -241,21 +251,6 @@ pub(crate) fn split_ends(spectrum: &mut [Complex]) {
     spectrum[half] = [(re >> 1) - (im >> 1), 0];
     let [re, im] = spectrum[half / 2];
     spectrum[half / 2] = [re >> 1, -(im >> 1)];
-}
-
-/// Bins k and N/2 − k, for 0 < k < N/4.
-#[inline(always)]
-pub(crate) fn split_bins(z: &mut Complex, mirror: &mut Complex, [cos, sin]: Complex) {
-    let (a, b) = (*z, *mirror);
-    let even = [(a[0] >> 2) + (b[0] >> 2), (a[1] >> 2) - (b[1] >> 2)];
-    // O = −i·(Z[k] − Z*[N/2−k]) / 2, here doubled: the Q31 product halves it again.
-    let odd = [(a[1] >> 1) + (b[1] >> 1), (b[0] >> 1) - (a[0] >> 1)];
-    let turned = [
-        mul_high(odd[0], cos) + mul_high(odd[1], sin),
-        mul_high(odd[1], cos) - mul_high(odd[0], sin),
-    ];
-    *z = add(even, turned);
-    *mirror = [even[0] - turned[0], turned[1] - even[1]];
 }
 
 #[cfg(test)]

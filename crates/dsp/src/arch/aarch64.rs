@@ -340,13 +340,14 @@ fn radix4<const LAST: bool>(twiddles: &[Triple], units: &mut [Unit]) {
 /// The split of the real bins, four and their mirrors at a time.
 #[target_feature(enable = "neon")]
 fn split(twiddles: &[Four], spectrum: &mut [Complex]) {
-    shared::split_first(twiddles, spectrum);
+    // The first vector takes bin 0 along, which has no mirror yet: it comes afterwards.
+    let first = spectrum[0];
     let half = spectrum.len() - 1;
-    let (low, high) = spectrum[..half - 3].split_at_mut(half / 2 + 1);
-    let low = low[4..half / 2].as_flattened_mut().as_chunks_mut().0;
+    let (low, high) = spectrum.split_at_mut(half / 2 + 1);
+    let low = low.as_flattened_mut().as_chunks_mut().0;
     let high = high.as_flattened_mut().as_chunks_mut().0;
     let mirrored = low.iter_mut().zip(high.iter_mut().rev());
-    for ((z, mirror), [cos, sin]) in mirrored.zip(&twiddles[1..]) {
+    for ((z, mirror), [cos, sin]) in mirrored.zip(twiddles) {
         let (a, b) = (load_pairs(z), load_pairs(mirror).reversed());
         let (quarter_a, quarter_b) = (a.quartered(), b.quartered());
         let even = Vector {
@@ -370,6 +371,8 @@ fn split(twiddles: &[Four], spectrum: &mut [Complex]) {
         };
         store_pairs(mirror, conjugate.reversed());
     }
+    spectrum[0] = first;
+    fft::split_ends(spectrum);
 }
 
 #[target_feature(enable = "neon")]

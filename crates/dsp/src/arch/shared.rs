@@ -2,7 +2,7 @@
 //! butterflies at a time want them, and what the compiler turns into vectors by itself.
 
 use super::Block;
-use crate::fft::{self, Complex, mul_high};
+use crate::fft::mul_high;
 use crate::trig::{SPLIT_Q31, TWIDDLES_Q30};
 
 /// `[re, im]` of four neighbours.
@@ -55,18 +55,6 @@ pub(super) fn split(half: usize) -> &'static [Four] {
         256 => &HALF256,
         512 => &HALF512,
         _ => &HALF1024,
-    }
-}
-
-/// The split's bins that come before its first vector and their mirrors.
-pub(super) fn split_first(twiddles: &[Four], spectrum: &mut [Complex]) {
-    fft::split_ends(spectrum);
-    let half = spectrum.len() - 1;
-    let [cos, sin] = twiddles[0];
-    let (low, high) = spectrum[1..half].split_at_mut(half / 2);
-    let mirrored = low[..3].iter_mut().zip(high.iter_mut().rev());
-    for ((z, mirror), k) in mirrored.zip(1..) {
-        fft::split_bins(z, mirror, [cos[k], sin[k]]);
     }
 }
 

@@ -248,16 +248,13 @@ fn radix4(twiddles: &[Triple], units: &mut [Unit]) {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn split(twiddles: &[Four], spectrum: &mut [Complex]) {
-    shared::split_first(twiddles, spectrum);
+    // The first vector takes bin 0 along, which has no mirror yet: it comes afterwards.
+    let first = spectrum[0];
     let half = spectrum.len() - 1;
-    let (low, high) = spectrum[..half - 3].split_at_mut(half / 2 + 1);
-    let low = low[4..half / 2].as_flattened_mut().as_chunks_mut().0;
+    let (low, high) = spectrum.split_at_mut(half / 2 + 1);
+    let low = low.as_flattened_mut().as_chunks_mut().0;
     let high = high.as_flattened_mut().as_chunks_mut().0;
-    for ((z, mirror), [cos, sin]) in low
-        .iter_mut()
-        .zip(high.iter_mut().rev())
-        .zip(&twiddles[1..])
-    {
+    for ((z, mirror), [cos, sin]) in low.iter_mut().zip(high.iter_mut().rev()).zip(twiddles) {
         let (a, b) = (load(z), load(mirror));
         let b = _mm256_permute4x64_epi64::<0b00_01_10_11>(b);
         let even = _mm256_add_epi32(quartered(a), conjugate(quartered(b)));
@@ -273,6 +270,8 @@ fn split(twiddles: &[Four], spectrum: &mut [Complex]) {
         let mirrored = conjugate(_mm256_sub_epi32(even, turned));
         store(mirror, _mm256_permute4x64_epi64::<0b00_01_10_11>(mirrored));
     }
+    spectrum[0] = first;
+    fft::split_ends(spectrum);
 }
 
 #[target_feature(enable = "avx2")]
