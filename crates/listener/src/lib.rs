@@ -10,6 +10,9 @@
 //! `silence`. [`ClipSummary`] is the answer for a clip that has an end. [`verify()`]
 //! reproduces a package's golden vectors, which a target does before it listens.
 //!
+//! Both take a package that is [`Prepared`](sori_nn::Prepared) for a backend, or a package
+//! as it is for the scalar one. The events are the same bits on all of them.
+//!
 //! # What it will not do
 //! Know where samples come from or what shows a decision; read a clock (time is
 //! counted in samples).
@@ -33,6 +36,15 @@ pub const MAX_CLASSES: usize = 64;
 
 /// One probability a class, Q15.
 pub type Probabilities = heapless::Vec<u16, MAX_CLASSES>;
+
+/// What the front end runs on where the network runs on `network`: with the specification
+/// its own specification, with anything faster the fastest that there is.
+pub fn frontend_backend(network: sori_nn::Backend) -> sori_dsp::Backend {
+    match network == sori_nn::Backend::SCALAR {
+        true => sori_dsp::Backend::SCALAR,
+        false => sori_dsp::Backend::detect(),
+    }
+}
 
 /// The class with the largest probability; the first of equals.
 pub fn largest(probabilities_q15: &[u16]) -> Option<(usize, u16)> {

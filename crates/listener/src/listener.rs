@@ -1,8 +1,8 @@
 use sori_dsp::{FrontEnd, Resampler};
-use sori_nn::{Network, softmax_q15};
-use sori_package::{DecisionRule, Package, Thresholds};
+use sori_nn::{Network, Prepared, softmax_q15};
+use sori_package::{DecisionRule, Thresholds};
 
-use crate::{Decider, Error, MAX_CLASSES, Probabilities, Verdict};
+use crate::{Decider, Error, MAX_CLASSES, Probabilities, Verdict, frontend_backend};
 
 /// Resampled samples that go to the front end at a time.
 const BLOCK: usize = 128;
@@ -73,9 +73,19 @@ struct Stages<'p, 'a> {
 impl<'p, 'a> Listener<'p, 'a> {
     /// A listener for mono samples at `rate_hz`, 8 to 192 kHz.
     ///
+    /// It runs on the backend that the package was [`Prepared`] for, its front end on the
+    /// [`frontend_backend`] of that; a package as it is runs on the scalar one.
+    ///
     /// # Errors
     /// See [`Error`].
-    pub fn new(package: &Package<'p>, memory: Memory<'a>, rate_hz: u32) -> Result<Self, Error> {
+    pub fn new(
+        prepared: impl Into<Prepared<'p>>,
+        memory: Memory<'a>,
+        rate_hz: u32,
+    ) -> Result<Self, Error> {
+        let prepared = prepared.into();
+        let backend = frontend_backend(prepared.backend());
+        let package = prepared.package();
         let mel = package.mel().ok_or(Error::NoMelContract)?;
         let classifier = package.classifier();
         if classifier.classes > MAX_CLASSES {
@@ -85,7 +95,10 @@ impl<'p, 'a> Listener<'p, 'a> {
         }
         let resampler = match rate_hz == mel.sample_rate_hz {
             true => None,
-            false => Some(Resampler::new(rate_hz, mel.sample_rate_hz).map_err(Error::FrontEnd)?),
+            false => {
+                let resampler = Resampler::new(rate_hz, mel.sample_rate_hz);
+                Some(resampler.map_err(Error::FrontEnd)?.with_backend(backend))
+            }
         };
         // Without a rule of its own a package names the best class at once.
         let rule = package.decision().unwrap_or(DecisionRule {
@@ -97,11 +110,12 @@ impl<'p, 'a> Listener<'p, 'a> {
             smoothing_shift: 0,
             silence_rows: u16::MAX,
         });
+        let frontend = FrontEnd::new(&mel, memory.frontend).map_err(Error::FrontEnd)?;
         Ok(Self {
             resampler,
-            frontend: FrontEnd::new(&mel, memory.frontend).map_err(Error::FrontEnd)?,
+            frontend: frontend.with_backend(backend),
             stages: Stages {
-                network: Network::new(package, memory.arena, 1).map_err(Error::Network)?,
+                network: Network::new(&prepared, memory.arena, 1).map_err(Error::Network)?,
                 softmax_step_q16: classifier.softmax_step_q16,
                 decider: Decider::new(rule),
                 decision: NOTHING_HEARD,

@@ -1,10 +1,9 @@
 use core::fmt;
 
 use sori_dsp::FrontEnd;
-use sori_nn::Network;
-use sori_package::Package;
+use sori_nn::{Network, Prepared};
 
-use crate::{Error, Memory};
+use crate::{Error, Memory, frontend_backend};
 
 /// Samples converted at a time.
 const BLOCK: usize = 64;
@@ -108,21 +107,25 @@ impl core::error::Error for Mismatch {}
 /// Computes the package's golden vectors again, row by row, and compares every bit.
 ///
 /// The network gets the golden features, not those just computed, so that a difference
-/// says which of the two parts it is in. `memory` is what a [`crate::Listener`] needs,
-/// with an arena for this stripe; nothing of it is kept.
+/// says which of the two parts it is in. They run on the backends that a
+/// [`crate::Listener`] would use; `memory` is what it needs, with an arena for this stripe,
+/// and nothing of it is kept.
 ///
 /// # Errors
 /// The first difference, or why the package cannot be verified.
-pub fn verify(
-    package: &Package<'_>,
+pub fn verify<'p>(
+    prepared: impl Into<Prepared<'p>>,
     memory: Memory<'_>,
     stripe: usize,
 ) -> Result<Verified, Mismatch> {
+    let prepared = prepared.into();
+    let package = prepared.package();
     let golden = package.golden().ok_or(Mismatch::NoGoldenVectors)?;
     let features = match (golden.audio, package.mel()) {
         (Some(audio), Some(mel)) => {
             let mut frontend = FrontEnd::new(&mel, memory.frontend)
-                .map_err(|error| Mismatch::Setup(Error::FrontEnd(error)))?;
+                .map_err(|error| Mismatch::Setup(Error::FrontEnd(error)))?
+                .with_backend(frontend_backend(prepared.backend()));
             let mut rows = Rows::new(golden.features, mel.bands);
             let mut block = [0; BLOCK];
             for samples in audio.chunks(BLOCK) {
@@ -146,7 +149,7 @@ pub fn verify(
         },
     )?;
 
-    let mut network = Network::new(package, memory.arena, stripe)
+    let mut network = Network::new(&prepared, memory.arena, stripe)
         .map_err(|error| Mismatch::Setup(Error::Network(error)))?;
     let mut logits = Rows::new(golden.logits, network.classes());
     network.push(golden.features, &mut |row| logits.compare(row));

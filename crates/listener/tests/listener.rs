@@ -3,8 +3,8 @@
 use sori_dsp::FrontEnd;
 use sori_dsp::design::{MelSpec, MelTables};
 use sori_listener::{ClipSummary, Decider, Error, Listener, Memory, Verdict};
-use sori_nn::Network;
 use sori_nn::testing::{Noise, Table, build};
+use sori_nn::{Backend, CacheLine, Network, Prepared};
 use sori_package::write::PackageBytes;
 use sori_package::{DecisionRule, Package, TensorShape, Thresholds};
 
@@ -47,14 +47,25 @@ fn arena(bytes: usize) -> Vec<u32> {
 
 /// Everything that was said, in a form that can be compared.
 fn events(bytes: &PackageBytes, rate_hz: u32, chunks: &[&[i32]]) -> Vec<String> {
+    events_on(Backend::SCALAR, bytes, rate_hz, chunks)
+}
+
+fn events_on(
+    backend: Backend,
+    bytes: &PackageBytes,
+    rate_hz: u32,
+    chunks: &[&[i32]],
+) -> Vec<String> {
     let package = Package::parse(bytes).unwrap();
+    let mut weights = vec![CacheLine([0; 64]); Prepared::lines(&package, backend)];
+    let prepared = Prepared::new(&package, backend, &mut weights).unwrap();
     let mut frontend = vec![0; FrontEnd::workspace_len(&package.mel().unwrap())];
-    let mut arena = arena(Network::arena_bytes(&package, 1));
+    let mut arena = arena(Network::arena_bytes(&prepared, 1));
     let memory = Memory {
         frontend: &mut frontend,
         arena: bytemuck::cast_slice_mut(&mut arena),
     };
-    let mut listener = Listener::new(&package, memory, rate_hz).unwrap();
+    let mut listener = Listener::new(&prepared, memory, rate_hz).unwrap();
     let mut said = Vec::new();
     let mut passes = Vec::new();
     for _ in 0..2 {
@@ -96,6 +107,21 @@ fn any_chunking_gives_the_same_events() {
                 whole,
                 "{rate_hz} Hz by {size}"
             );
+        }
+    }
+}
+
+/// With a resampler in front and without.
+#[test]
+fn every_backend_gives_the_same_events() {
+    let tables = tables();
+    let bytes = package(&tables, true);
+    for rate_hz in [RATE, 44_100] {
+        let samples = music(rate_hz, 3);
+        let expected = events(&bytes, rate_hz, &[&samples]);
+        for backend in Backend::available() {
+            let found = events_on(backend, &bytes, rate_hz, &[&samples]);
+            assert_eq!(found, expected, "{backend}, {rate_hz} Hz");
         }
     }
 }

@@ -3,8 +3,8 @@
 use sori_dsp::FrontEnd;
 use sori_dsp::design::MelSpec;
 use sori_listener::{Error, Memory, Mismatch, Verified, verify};
-use sori_nn::Network;
 use sori_nn::testing::{Noise, Table, build};
+use sori_nn::{Backend, CacheLine, Network, Prepared};
 use sori_package::write::{GoldenSpec, PackageBytes, PackageSpec};
 use sori_package::{DecisionRule, Package, TensorShape, Thresholds};
 
@@ -60,15 +60,30 @@ fn with_package(change: impl FnOnce(&mut PackageSpec<'_>), check: impl FnOnce(&P
 }
 
 fn verified(bytes: &PackageBytes, stripe: usize) -> Result<Verified, Mismatch> {
+    let mut results = Backend::available().map(|backend| verified_on(backend, bytes, stripe));
+    let scalar = results.next().expect("the scalar backend is everywhere");
+    for faster in results {
+        assert_eq!(faster, scalar, "every backend proves the same");
+    }
+    scalar
+}
+
+fn verified_on(
+    backend: Backend,
+    bytes: &PackageBytes,
+    stripe: usize,
+) -> Result<Verified, Mismatch> {
     let package = Package::parse(bytes).expect("valid");
+    let mut weights = vec![CacheLine([0; 64]); Prepared::lines(&package, backend)];
+    let prepared = Prepared::new(&package, backend, &mut weights).expect("the memory is exact");
     let words = package.mel().map_or(0, |mel| FrontEnd::workspace_len(&mel));
     let mut frontend = vec![0; words];
-    let mut arena = vec![0u32; Network::arena_bytes(&package, stripe).div_ceil(4)];
+    let mut arena = vec![0u32; Network::arena_bytes(&prepared, stripe).div_ceil(4)];
     let memory = Memory {
         frontend: &mut frontend,
         arena: bytemuck::cast_slice_mut(&mut arena),
     };
-    verify(&package, memory, stripe)
+    verify(&prepared, memory, stripe)
 }
 
 fn golden<'s>(spec: &'s mut PackageSpec<'_>) -> &'s mut GoldenSpec {
