@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use sori_dsp::FrontEnd;
 use sori_listener::{Memory, Mismatch, Verified};
-use sori_nn::Network;
+use sori_nn::{Network, Prepared};
 use sori_package::write::GoldenSpec;
 use sori_package::{MelContract, Package};
 
@@ -49,7 +49,8 @@ fn audio(mel: &MelContract<'_>) -> Vec<i16> {
         .collect()
 }
 
-fn noise(len: usize) -> Vec<i8> {
+/// The same always.
+pub(crate) fn noise(len: usize) -> Vec<i8> {
     let mut state = 20_260_101u64;
     (0..len)
         .map(|_| {
@@ -81,8 +82,8 @@ pub(crate) fn logits(package: &Package<'_>, features: &[i8], stripe: usize) -> R
 }
 
 /// An arena on the heap; `u32` gives it the alignment.
-fn aligned_arena(package: &Package<'_>, stripe: usize) -> Vec<u32> {
-    vec![0; Network::arena_bytes(package, stripe).div_ceil(size_of::<u32>())]
+fn aligned_arena<'p>(prepared: impl Into<Prepared<'p>>, stripe: usize) -> Vec<u32> {
+    vec![0; Network::arena_bytes(prepared, stripe).div_ceil(size_of::<u32>())]
 }
 
 fn bytes(arena: &mut [u32]) -> &mut [u8] {
@@ -93,24 +94,26 @@ fn bytes(arena: &mut [u32]) -> &mut [u8] {
 pub const VERIFIED_STRIPES: [usize; 3] = [1, 7, 128];
 
 /// Computes the golden vectors again, with several numbers of rows at a time, and
-/// compares every bit.
+/// compares every bit; on the backend that the package was prepared for.
 ///
 /// # Errors
 /// The first difference.
-pub fn verify(package: &Package<'_>) -> Result<Verified, Mismatch> {
-    let frontend_len = package.mel().map_or(0, |mel| FrontEnd::workspace_len(&mel));
+pub fn verify<'p>(prepared: impl Into<Prepared<'p>>) -> Result<Verified, Mismatch> {
+    let prepared = prepared.into();
+    let mel = prepared.package().mel();
+    let frontend_len = mel.map_or(0, |mel| FrontEnd::workspace_len(&mel));
     let mut frontend = vec![0; frontend_len];
     let mut verified = Verified {
         feature_rows: 0,
         output_rows: 0,
     };
     for stripe in VERIFIED_STRIPES {
-        let mut arena = aligned_arena(package, stripe);
+        let mut arena = aligned_arena(&prepared, stripe);
         let memory = Memory {
             frontend: &mut frontend,
             arena: bytes(&mut arena),
         };
-        verified = sori_listener::verify(package, memory, stripe)?;
+        verified = sori_listener::verify(&prepared, memory, stripe)?;
     }
     Ok(verified)
 }

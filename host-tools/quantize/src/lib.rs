@@ -10,7 +10,8 @@
 //! ```
 //!
 //! [`quantize`] does all of it; [`contract`] is what the network was trained on;
-//! [`verify`] computes a package's golden vectors again.
+//! [`verify`] computes a package's golden vectors again. [`quantize_for_timing`] leaves out
+//! all that does not change how long the package runs.
 //!
 //! # What it will not do
 //! Decode audio or read folders (the `sori` command does), retrain, or take networks
@@ -33,6 +34,7 @@ mod simulate;
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
 use sori_dsp::FrontEnd;
+use sori_dsp::design::MelTables;
 use sori_nn::{memory, stripe_sizes};
 use sori_package::write::{ConvolutionSpec, PackageBytes, PackageSpec, ProvenanceSpec, Sizes};
 use sori_package::{Activation, Package, TensorShape};
@@ -149,43 +151,32 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         false => calibration.clone(),
     };
 
-    let output_rows = output_rows(&network, nominal);
-    let pool_rows = match &contract {
-        Some(contract) => contract.network.pool_rows,
-        None => output_rows.clamp(1, u16::MAX.into()) as u16,
-    };
-
     let mut reference = Reference::new(&model, &network);
-    let (mut activations, logits) = calibrate(&network, &mut reference, &calibration, pool_rows)?;
-    let lowered = lower::lower(&network, input, &mut activations, logits, pool_rows)?;
-
     let source_sha256 = hex(&Sha256::digest(request.onnx));
-    let tables = contract.as_ref().map(|c| c.mel.tables()).transpose()?;
-    let mut spec = PackageSpec {
-        provenance: ProvenanceSpec {
-            name: contract.as_ref().map_or(request.name, |c| c.name.clone()),
-            source_sha256: source_sha256.clone(),
-            calibration: format!(
-                "{}, {calibration_windows} windows",
-                request.calibration_name
-            ),
-            tool: concat!("sori ", env!("CARGO_PKG_VERSION")).into(),
-            metrics: String::new(),
-        },
-        labels: contract
-            .as_ref()
-            .map_or_else(Vec::new, |c| c.labels.clone()),
-        input: row_shape(&network),
-        input_activation: input,
-        nominal_rows: u32::try_from(nominal).context("the input has too many rows")?,
-        stem: lowered.stem,
-        blocks: lowered.blocks,
-        head: lowered.head,
-        classifier: lowered.classifier,
-        mel: tables.as_ref().map(|tables| tables.contract()),
-        decision: contract.as_ref().map(Contract::decision_rule),
-        golden: None,
+    let provenance = ProvenanceSpec {
+        name: contract.as_ref().map_or(request.name, |c| c.name.clone()),
+        source_sha256: source_sha256.clone(),
+        calibration: format!(
+            "{}, {calibration_windows} windows",
+            request.calibration_name
+        ),
+        tool: TOOL.into(),
+        metrics: String::new(),
     };
+    let tables = contract.as_ref().map(|c| c.mel.tables()).transpose()?;
+    let Draft {
+        mut spec,
+        activations,
+        mut notes,
+    } = draft(
+        &network,
+        contract.as_ref().zip(tables.as_ref()),
+        provenance,
+        input,
+        nominal,
+        &mut reference,
+        &calibration,
+    )?;
     let draft = spec
         .build(Sizes::default())
         .context("the integers break the package's rules")?;
@@ -206,24 +197,17 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         measured.logits.db(),
         evaluation.len(),
     );
-    let sizes = Sizes {
-        arena: stripe_sizes(&package),
-        frontend_bytes: spec.mel.as_ref().map_or(0, |mel| {
-            (FrontEnd::workspace_len(mel) * size_of::<i32>()) as u32
-        }),
-    };
-    let bytes = spec.build(sizes)?;
+    let bytes = spec.build(sizes(&package))?;
     let package = Package::parse(&bytes)?;
     verify(&package).context("the package does not reproduce its own golden vectors")?;
 
-    let mut notes = lowered.notes;
     notes.dedup();
     let report = Report {
         schema_version: SCHEMA_VERSION,
         name: spec.provenance.name.clone(),
         source_sha256,
         nominal_rows: nominal,
-        pool_rows,
+        pool_rows: spec.classifier.pool_rows,
         calibration_windows,
         evaluation_windows: evaluation.len(),
         held_out,
@@ -249,6 +233,115 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         notes,
     };
     Ok(Quantized { bytes, report })
+}
+
+/// A package of the network's geometry and weights, calibrated on noise: it takes as long
+/// as a good one and names nothing. It has no golden vectors.
+///
+/// # Errors
+/// As [`quantize`], and where neither the file nor its contract fixes the rows.
+pub fn quantize_for_timing(onnx: &[u8], name: &str) -> Result<PackageBytes> {
+    let model = import::decode(onnx)?;
+    let network = import::import(&model)?;
+    let contract = contract_in(&model)?;
+    if let Some(contract) = &contract {
+        fits(contract, &network)?;
+    }
+    let nominal = contract.as_ref().map(|c| c.network.nominal_rows as usize);
+    let nominal = nominal.or(network.rows).with_context(|| {
+        format!(
+            "input {} has no fixed number of rows: export the model with it fixed",
+            network.input
+        )
+    })?;
+    let row_len = network.width * network.channels;
+    let noise = golden::noise(nominal * row_len);
+    let clip = match &contract {
+        Some(_) => Rows::Int8(noise),
+        None => Rows::Float(noise.iter().map(|&x| f32::from(x) / 64.0).collect()),
+    };
+    let clips = [clip];
+    let input = input_activation(contract.as_ref(), &clips)?;
+    let calibration = windows(&clips, &input, row_len, nominal)?;
+    let provenance = ProvenanceSpec {
+        name: contract.as_ref().map_or(name.into(), |c| c.name.clone()),
+        source_sha256: hex(&Sha256::digest(onnx)),
+        calibration: "noise, for timing only".into(),
+        tool: TOOL.into(),
+        metrics: String::new(),
+    };
+    let tables = contract.as_ref().map(|c| c.mel.tables()).transpose()?;
+    let Draft { spec, .. } = draft(
+        &network,
+        contract.as_ref().zip(tables.as_ref()),
+        provenance,
+        input,
+        nominal,
+        &mut Reference::new(&model, &network),
+        &calibration,
+    )?;
+    let bytes = spec
+        .build(Sizes::default())
+        .context("the integers break the package's rules")?;
+    let sizes = sizes(&Package::parse(&bytes)?);
+    Ok(spec.build(sizes)?)
+}
+
+/// The package's provenance: what made it.
+const TOOL: &str = concat!("sori ", env!("CARGO_PKG_VERSION"));
+
+/// A package before its biases are corrected.
+struct Draft<'t> {
+    spec: PackageSpec<'t>,
+    /// Of the convolutions' outputs, in order.
+    activations: Vec<Activation>,
+    notes: Vec<String>,
+}
+
+/// Calibrates and lowers.
+fn draft<'t>(
+    network: &FloatNetwork,
+    contract: Option<(&Contract, &'t MelTables)>,
+    provenance: ProvenanceSpec,
+    input: Activation,
+    nominal: usize,
+    reference: &mut Reference<'_>,
+    calibration: &[Window],
+) -> Result<Draft<'t>> {
+    let pool_rows = match contract {
+        Some((contract, _)) => contract.network.pool_rows,
+        None => output_rows(network, nominal).clamp(1, u16::MAX.into()) as u16,
+    };
+    let (mut activations, logits) = calibrate(network, reference, calibration, pool_rows)?;
+    let lowered = lower::lower(network, input, &mut activations, logits, pool_rows)?;
+    let spec = PackageSpec {
+        provenance,
+        labels: contract.map_or_else(Vec::new, |(c, _)| c.labels.clone()),
+        input: row_shape(network),
+        input_activation: input,
+        nominal_rows: u32::try_from(nominal).context("the input has too many rows")?,
+        stem: lowered.stem,
+        blocks: lowered.blocks,
+        head: lowered.head,
+        classifier: lowered.classifier,
+        mel: contract.map(|(_, tables)| tables.contract()),
+        decision: contract.map(|(c, _)| c.decision_rule()),
+        golden: None,
+    };
+    Ok(Draft {
+        spec,
+        activations,
+        notes: lowered.notes,
+    })
+}
+
+/// What the prologue states.
+fn sizes(package: &Package<'_>) -> Sizes {
+    let frontend_len = package.mel().map_or(0, |mel| FrontEnd::workspace_len(&mel));
+    Sizes {
+        arena: stripe_sizes(package),
+        frontend_bytes: (frontend_len * size_of::<i32>()) as u32,
+    }
 }
 
 /// All convolutions, in order.

@@ -4,10 +4,31 @@ use std::collections::BTreeMap;
 use std::sync::mpsc;
 
 use anyhow::{Result, bail};
+use clap::Args;
 use rayon::prelude::*;
 
 use crate::audio::Source;
 use crate::output;
+
+/// The option of commands that work on many files.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Threads {
+    /// Files worked on at a time; without it as many as this machine has cores
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+impl Threads {
+    /// Before the first [`run`]. Rayon's own `RAYON_NUM_THREADS` counts where there is no
+    /// option.
+    pub(crate) fn limit(self) -> Result<()> {
+        if let Some(threads) = self.threads {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+            pool.build_global()?;
+        }
+        Ok(())
+    }
+}
 
 /// Works on every file; `on_done` gets the results on the calling thread, in the order
 /// of the files, each as soon as those before it are there.

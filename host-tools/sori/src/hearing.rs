@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use sori_dsp::FrontEnd;
 use sori_listener::{Clip, ClipSummary, Listener, Memory, Verdict};
-use sori_nn::Network;
-use sori_package::{MelContract, Package};
+use sori_nn::{Network, Prepared};
+use sori_package::MelContract;
 
 use crate::{audio, frontend};
 
@@ -27,8 +27,8 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    pub(crate) fn new(package: &Package<'_>, mel: &MelContract<'_>) -> Self {
-        let words = Network::arena_bytes(package, 1).div_ceil(size_of::<u32>());
+    pub(crate) fn new(prepared: &Prepared<'_>, mel: &MelContract<'_>) -> Self {
+        let words = Network::arena_bytes(prepared, 1).div_ceil(size_of::<u32>());
         Self {
             frontend: vec![0; FrontEnd::workspace_len(mel)],
             arena: vec![0; words],
@@ -38,24 +38,24 @@ impl Workspace {
     /// A listener at the start of a stream.
     pub(crate) fn listener<'p, 'a>(
         &'a mut self,
-        package: &Package<'p>,
+        prepared: &Prepared<'p>,
         rate_hz: u32,
     ) -> Result<Listener<'p, 'a>> {
         let memory = Memory {
             frontend: &mut self.frontend,
             arena: bytemuck::cast_slice_mut(&mut self.arena),
         };
-        Ok(Listener::new(package, memory, rate_hz)?)
+        Ok(Listener::new(prepared, memory, rate_hz)?)
     }
 }
 
 /// Decodes a file and listens to all of it.
-pub(crate) fn hear(path: &Path, package: &Package<'_>, mel: &MelContract<'_>) -> Result<Heard> {
-    let mut workspace = Workspace::new(package, mel);
+pub(crate) fn hear(path: &Path, prepared: &Prepared<'_>, mel: &MelContract<'_>) -> Result<Heard> {
+    let mut workspace = Workspace::new(prepared, mel);
     let mut listener = workspace
-        .listener(package, mel.sample_rate_hz)
+        .listener(prepared, mel.sample_rate_hz)
         .context("the listener")?;
-    let mut summary = ClipSummary::new(package);
+    let mut summary = ClipSummary::new(prepared.package());
     let decoded = audio::stream(path, mel.sample_rate_hz, &mut |samples| {
         listener.push(samples, &mut |event| summary.observe(&event));
     })?;

@@ -2,11 +2,13 @@
 //!
 //! One module per command under `commands`; what they share is `audio` (any file
 //! to mono samples), `frontend` (to feature rows), `hearing` (to an answer), `batch`
-//! (many of them on all cores), `package` (any package to aligned bytes), `output`
+//! (many of them on all cores), `package` (any package to aligned bytes), `backend`
+//! (the instructions that run it), `stopwatch` (how long that takes), `output`
 //! (files that appear whole or not at all, tables) and `exit` (what the exit code says).
 #![forbid(unsafe_code)]
 
 mod audio;
+mod backend;
 mod batch;
 mod commands;
 mod confusion;
@@ -19,6 +21,7 @@ mod npy;
 mod output;
 mod package;
 mod pcm;
+mod stopwatch;
 
 use std::process::ExitCode;
 
@@ -36,10 +39,13 @@ use commands::Command;
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    backend: backend::Choice,
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command.run() {
+    let Cli { command, backend } = Cli::parse();
+    match command.run(backend) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => exit::report(&error),
     }

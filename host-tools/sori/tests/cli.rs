@@ -490,6 +490,128 @@ fn what_is_no_network_of_the_family_is_refused() {
     assert_eq!(folder.entries(), 1);
 }
 
+/// The names that the refusal of a wrong one lists.
+fn backends() -> Vec<String> {
+    let output = sori(&["verify", "--backend", "none", &in_genre("genre.sori")]);
+    assert_eq!(output.status.code(), Some(2));
+    let stderr = text(&output.stderr);
+    let (_, names) = stderr.split_once("this processor has ").expect(&stderr);
+    let names = names.lines().next().unwrap_or_default().split(", ");
+    names.map(String::from).collect()
+}
+
+#[test]
+fn every_backend_gives_the_same_answers() {
+    let names = backends();
+    assert_eq!(names[0], "scalar");
+    let answers = |name: &String| {
+        let output = sori(&["classify", "--json", "--backend", name, &in_genre("demo")]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let expected = answers(&names[0]);
+    for name in &names[1..] {
+        assert_eq!(answers(name), expected, "{name}");
+    }
+}
+
+#[test]
+fn verify_names_the_backend_and_takes_all_of_them() {
+    let genre = in_genre("genre.sori");
+    let output = sori(&["verify", "--backend", "all", &genre]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    let names = backends();
+    assert_eq!(said.lines().count(), names.len());
+    for (line, name) in said.lines().zip(names) {
+        assert!(line.contains(&format!(" on {name},")), "{line}");
+    }
+}
+
+/// The option overrides the variable, even a wrong one.
+#[test]
+fn a_backend_that_is_not_there_is_a_usage_error() {
+    let verify = ["verify", &in_genre("genre.sori")];
+    let by_variable = command(&verify).env("SORI_BACKEND", "none").output();
+    let (code, stderr) = refusal(&by_variable.unwrap());
+    assert_eq!(code, 2);
+    assert!(stderr.contains("SORI_BACKEND") && stderr.contains("scalar"));
+
+    let with_option = [&["--backend", "scalar"], &verify[..]].concat();
+    let both = command(&with_option).env("SORI_BACKEND", "none").output();
+    assert!(text(&both.unwrap().stdout).contains(" on scalar,"));
+
+    let (code, stderr) = refusal(&sori(&["classify", "--backend", "all", &in_genre("demo")]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("verify"), "{stderr}");
+}
+
+#[test]
+fn threads_change_no_answer() {
+    let demo = in_genre("demo");
+    let one = sori(&["classify", "--json", "--threads", "1", &demo]);
+    let three = sori(&["classify", "--json", "--threads", "3", &demo]);
+    assert!(one.status.success());
+    assert_eq!(text(&one.stdout), text(&three.stdout));
+    let none = sori(&["classify", "--threads", "0", &demo]);
+    assert_eq!(none.status.code(), Some(2));
+}
+
+/// Layers and stages add up to the network, from a package and from what it was made of.
+#[test]
+fn bench_times_a_package_and_an_onnx_network() {
+    for (file, on_noise) in [("genre.sori", false), ("genre.onnx", true)] {
+        let file = in_genre(file);
+        let output = sori(&["bench", "--seconds", "0", "--json", &file]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(report["schema_version"], 1);
+        assert_eq!(report["calibrated_on_noise"], on_noise);
+        assert!(report["inference"]["median_ns"].as_f64() > Some(0.0));
+        assert!(report["row_by_row"]["p90_ns"].as_f64() > Some(0.0));
+        assert!(report["audio"]["real_time_factor"].as_f64() > Some(0.0));
+        for parts in [&report["layers"], &report["stages"]] {
+            let sum = |key: &str| -> f64 {
+                let parts = parts.as_array().expect(key).iter();
+                parts.map(|part| part[key].as_f64().expect(key)).sum()
+            };
+            assert_eq!(Some(sum("macs")), report["macs"].as_f64());
+            assert!((sum("share") - 1.0).abs() < 1e-6, "{parts}");
+        }
+    }
+}
+
+#[test]
+fn bench_says_what_people_want_to_know() {
+    let arguments = ["bench", "--seconds", "0", "--backend", "scalar"];
+    let output = sori(&[&arguments[..], &["--threads", "2"]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    for part in [
+        "built-in",
+        "block 16 projection",
+        "depthwise",
+        "packed weights 0 bytes",
+        "real time ×",
+        "scalar, 2 threads",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+/// What scripts that compare engines read.
+#[test]
+fn bench_median_ns_is_one_number() {
+    for file in [in_genre("genre.sori"), in_genre("genre.onnx")] {
+        let output = sori(&["bench", &file, "--seconds", "0", "--median-ns"]);
+        assert_eq!(text(&output.stderr), "");
+        let median: u64 = text(&output.stdout).trim().parse().expect("an integer");
+        assert!(median > 0);
+    }
+    let (code, _) = refusal(&sori(&["bench", "missing.onnx"]));
+    assert_eq!(code, 1);
+}
+
 /// Without a contract the rows must come ready-made, and the package cannot hear.
 #[test]
 fn a_network_without_a_contract_takes_rows_only_and_classify_says_so() {

@@ -8,7 +8,9 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
+use sori_nn::Backend;
 
+use crate::backend::Weights;
 use crate::hearing::{self, Heard};
 use crate::package::{self, Audible};
 use crate::{audio, batch, output};
@@ -24,6 +26,8 @@ pub(crate) struct Classify {
     /// One JSON object a file, on a line of its own
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    threads: batch::Threads,
 }
 
 /// Version of the JSON lines.
@@ -58,9 +62,12 @@ enum Outcome<'a> {
 }
 
 impl Classify {
-    pub(crate) fn run(self) -> Result<()> {
+    pub(crate) fn run(self, backend: Backend) -> Result<()> {
+        self.threads.limit()?;
         let bytes = package::read_or_built_in(self.model.as_deref())?;
         let model = Audible::new(&bytes, self.model.as_deref())?;
+        let mut weights = Weights::new(&model.package, backend);
+        let prepared = weights.prepare(&model.package, backend)?;
         let sources = audio::find(&self.inputs)?;
         let started = Instant::now();
         let mut table = output::table(&["clip", "genre", "probability", "", "then", "length"]);
@@ -71,7 +78,7 @@ impl Classify {
         }
         let outcome = batch::run(
             &sources,
-            |source| hearing::hear(&source.path, &model.package, &model.mel),
+            |source| hearing::hear(&source.path, &prepared, &model.mel),
             |source, result| {
                 if let Ok(clip) = result {
                     batch::warn(source, &clip.warnings);

@@ -7,7 +7,9 @@ use anyhow::{Result, bail, ensure};
 use clap::Args;
 use serde::Serialize;
 use sori_listener::Verdict;
+use sori_nn::Backend;
 
+use crate::backend::Weights;
 use crate::confusion::Confusion;
 use crate::package::{self, Audible};
 use crate::{audio, batch, hearing, output};
@@ -26,6 +28,8 @@ pub(crate) struct Eval {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    threads: batch::Threads,
 }
 
 /// Version of the JSON.
@@ -58,9 +62,12 @@ struct PerLabel<'a> {
 }
 
 impl Eval {
-    pub(crate) fn run(self) -> Result<()> {
+    pub(crate) fn run(self, backend: Backend) -> Result<()> {
+        self.threads.limit()?;
         let bytes = package::read_or_built_in(self.model.as_deref())?;
         let model = Audible::new(&bytes, self.model.as_deref())?;
+        let mut weights = Weights::new(&model.package, backend);
+        let prepared = weights.prepare(&model.package, backend)?;
         let (sources, truth) = labelled(&self.folder, &model.labels)?;
         if !self.json {
             output::line(&model.headline(sources.len()))?;
@@ -69,7 +76,7 @@ impl Eval {
         let (mut rejected, mut n) = (0, 0);
         let outcome = batch::run(
             &sources,
-            |source| hearing::hear(&source.path, &model.package, &model.mel),
+            |source| hearing::hear(&source.path, &prepared, &model.mel),
             |source, result| {
                 let label = truth[n];
                 n += 1;

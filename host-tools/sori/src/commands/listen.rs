@@ -7,7 +7,9 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use serde::Serialize;
 use sori_listener::{Decision, Event, Listener, Verdict};
+use sori_nn::Backend;
 
+use crate::backend::Weights;
 use crate::exit::Failure;
 use crate::hearing::{self, Workspace};
 use crate::output;
@@ -42,17 +44,19 @@ pub(crate) struct Listen {
 }
 
 impl Listen {
-    pub(crate) fn run(self) -> Result<()> {
+    pub(crate) fn run(self, backend: Backend) -> Result<()> {
         let bytes = package::read_or_built_in(self.model.as_deref())?;
         let model = Audible::new(&bytes, self.model.as_deref())?;
-        let mut workspace = Workspace::new(&model.package, &model.mel);
+        let mut weights = Weights::new(&model.package, backend);
+        let prepared = weights.prepare(&model.package, backend)?;
+        let mut workspace = Workspace::new(&prepared, &model.mel);
         let mut display = Display::new(self.json, model.labels);
 
         #[cfg(feature = "microphone")]
         if let Some(microphone) = &self.microphone {
             let microphone = crate::microphone::Microphone::open(microphone, self.channel)?;
             let rate_hz = microphone.rate_hz();
-            let mut listener = workspace.listener(&model.package, rate_hz)?;
+            let mut listener = workspace.listener(&prepared, rate_hz)?;
             display.settings(&microphone.describe());
             return microphone.run(&mut |samples| display.hear(&mut listener, samples));
         }
@@ -78,7 +82,7 @@ impl Listen {
             ..
         } = input.layout();
         let mut listener = workspace
-            .listener(&model.package, rate_hz)
+            .listener(&prepared, rate_hz)
             .context("standard input")?;
         display.settings(&format!(
             "standard input, {encoding:?}, {rate_hz} Hz, channels: {channels}"

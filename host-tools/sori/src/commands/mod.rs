@@ -1,5 +1,6 @@
 //! One module per command.
 
+mod bench;
 mod classify;
 mod completions;
 mod eval;
@@ -11,6 +12,8 @@ mod verify;
 
 use anyhow::Result;
 use clap::Subcommand;
+
+use crate::backend::Choice;
 
 /// What `sori` can do.
 #[derive(Debug, Subcommand)]
@@ -27,6 +30,8 @@ pub(crate) enum Command {
     Inspect(inspect::Inspect),
     /// Check that this machine computes the bits that a package promises
     Verify(verify::Verify),
+    /// Time a package, or an ONNX network, on this machine
+    Bench(bench::Bench),
     /// Write the front end's int8 rows of audio files as .npy, for training
     Features(features::Features),
     /// Print a completion script for a shell
@@ -34,14 +39,15 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn run(self) -> Result<()> {
+    pub(crate) fn run(self, backend: Choice) -> Result<()> {
         match self {
-            Self::Classify(command) => command.run(),
-            Self::Listen(command) => command.run(),
-            Self::Eval(command) => command.run(),
+            Self::Classify(command) => command.run(backend.one()?),
+            Self::Listen(command) => command.run(backend.one()?),
+            Self::Eval(command) => command.run(backend.one()?),
             Self::Quantize(command) => command.run(),
             Self::Inspect(command) => command.run(),
-            Self::Verify(command) => command.run(),
+            Self::Verify(command) => command.run(&backend.several()?),
+            Self::Bench(command) => command.run(backend.one()?),
             Self::Features(command) => command.run(),
             Self::Completions(command) => command.run(),
         }

@@ -1,0 +1,94 @@
+//! Which instructions run a network, and the memory for weights packed for them.
+
+use anyhow::{Result, anyhow};
+use clap::Args;
+use sori_nn::{Backend, CacheLine, Prepared};
+use sori_package::Package;
+
+use crate::exit::Failure;
+
+/// The option of all commands that run a network.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Choice {
+    /// Instructions that run the network, by name; `all` for verify. Without it what
+    /// SORI_BACKEND says, or the fastest that this processor has
+    #[arg(long, global = true, value_name = "NAME", value_parser = named)]
+    backend: Option<Named>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Named {
+    One(Backend),
+    All,
+}
+
+const ALL: &str = "all";
+const VARIABLE: &str = "SORI_BACKEND";
+
+fn named(name: &str) -> Result<Named, String> {
+    if name == ALL {
+        return Ok(Named::All);
+    }
+    let names: Vec<_> = Backend::available().map(Backend::name).collect();
+    Backend::named(name)
+        .map(Named::One)
+        .ok_or_else(|| format!("this processor has {}", names.join(", ")))
+}
+
+impl Choice {
+    /// For commands that run the network once.
+    pub(crate) fn one(self) -> Result<Backend> {
+        match self.named()? {
+            Named::One(backend) => Ok(backend),
+            Named::All => Err(anyhow!(Failure::Usage(
+                "only verify runs on all backends: name one".into()
+            ))),
+        }
+    }
+
+    /// For commands that may run it on each.
+    pub(crate) fn several(self) -> Result<Vec<Backend>> {
+        Ok(match self.named()? {
+            Named::One(backend) => vec![backend],
+            Named::All => Backend::available().collect(),
+        })
+    }
+
+    fn named(self) -> Result<Named> {
+        // Not by clap, which refuses a wrong variable even where the option overrides it.
+        let variable = std::env::var_os(VARIABLE).filter(|name| !name.is_empty());
+        match (self.backend, variable) {
+            (Some(named), _) => Ok(named),
+            (None, Some(name)) => {
+                let name = name.to_string_lossy();
+                named(&name).map_err(|why| {
+                    Failure::Usage(format!("invalid value '{name}' in {VARIABLE}: {why}")).into()
+                })
+            }
+            (None, None) => Ok(Named::One(Backend::detect())),
+        }
+    }
+}
+
+/// Memory for the weights as a backend wants them, filled once a command.
+pub(crate) struct Weights(Vec<CacheLine>);
+
+impl Weights {
+    pub(crate) fn new(package: &Package<'_>, backend: Backend) -> Self {
+        let lines = Prepared::lines(package, backend);
+        Self(vec![CacheLine([0; 64]); lines])
+    }
+
+    /// Packs the weights; what is returned is shared by all threads.
+    pub(crate) fn prepare<'p>(
+        &'p mut self,
+        package: &Package<'p>,
+        backend: Backend,
+    ) -> Result<Prepared<'p>> {
+        Ok(Prepared::new(package, backend, &mut self.0)?)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.0)
+    }
+}

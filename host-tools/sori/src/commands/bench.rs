@@ -1,0 +1,475 @@
+//! `sori bench`: what a network costs on this machine.
+
+use std::hint::black_box;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use serde::Serialize;
+use sori_dsp::FrontEnd;
+use sori_nn::memory::{self, LayerKind};
+use sori_nn::{Backend, CacheLine, Network, Prepared, Runtime};
+use sori_package::write::PackageBytes;
+use sori_package::{MelContract, Package};
+
+use crate::backend::Weights;
+use crate::stopwatch::{self, Clock, Spread, Threads};
+use crate::{output, package};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Weights are packed before the clock starts; one inference is one whole input as trained."
+)]
+pub(crate) struct Bench {
+    /// A package, or an ONNX network, which is calibrated on noise for this; without it the
+    /// genre model that is built in
+    #[arg(value_name = "FILE.sori|FILE.onnx")]
+    model: Option<PathBuf>,
+    /// Threads that share one inference
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: u16,
+    /// How long to repeat each measurement
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
+    seconds: f64,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    /// Print the median nanoseconds of one inference, and nothing else
+    #[arg(long, conflicts_with = "json")]
+    median_ns: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok();
+    let seconds = seconds.filter(|seconds| (0.0..=3600.0).contains(seconds));
+    seconds.ok_or_else(|| "0 to 3600 are possible".into())
+}
+
+/// Version of the JSON.
+const SCHEMA_VERSION: u32 = 1;
+
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    schema_version: u32,
+    name: &'a str,
+    file: String,
+    /// An ONNX network was given: the package's answers mean nothing.
+    calibrated_on_noise: bool,
+    backend: &'a str,
+    threads: u16,
+    /// Rows, width, channels of one whole input.
+    input: [usize; 3],
+    /// Multiplications of one whole input.
+    macs: u64,
+    /// Of one whole input at once.
+    inference: Inference,
+    /// Of as many rows, one at a time.
+    row_by_row: Spread,
+    /// Only for audio.
+    audio: Option<Audio>,
+    layers: Vec<Cost>,
+    stages: Vec<Cost>,
+    memory: Memory,
+}
+
+#[derive(Debug, Serialize)]
+struct Inference {
+    #[serde(flatten)]
+    spread: Spread,
+    gmacs_per_second: f64,
+    per_second: f64,
+}
+
+/// Of one second of audio, live.
+#[derive(Debug, Serialize)]
+struct Audio {
+    network: Spread,
+    front_end: Spread,
+    front_end_backend: &'static str,
+    /// Seconds of audio in a second.
+    real_time_factor: f64,
+}
+
+/// A layer's, or a stage's, of one inference.
+#[derive(Debug, Serialize)]
+struct Cost {
+    name: String,
+    median_ns: f64,
+    /// Of the sum over all.
+    share: f64,
+    macs: u64,
+    gmacs_per_second: f64,
+}
+
+#[derive(Debug, Serialize)]
+struct Memory {
+    /// Bytes, for a whole input at once.
+    arena: usize,
+    /// Bytes, for a row at a time.
+    arena_row: usize,
+    /// Bytes that the backend wants besides the package.
+    packed_weights: usize,
+    /// Bytes of the file.
+    package: usize,
+}
+
+impl Bench {
+    pub(crate) fn run(self, backend: Backend) -> Result<()> {
+        let bytes = self.package()?;
+        let package = package::parse(&bytes, self.name())?;
+        let mut weights = Weights::new(&package, backend);
+        let packed_weights = weights.bytes();
+        let subject = Subject {
+            prepared: weights.prepare(&package, backend)?,
+            threads: Threads(self.threads.into()),
+            seconds: self.seconds,
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.into());
+        let pool = pool.build().context("cannot start the threads")?;
+        if self.median_ns {
+            let spread = pool.install(|| subject.inference())?;
+            return output::line(&format!("{:.0}", spread.median_ns));
+        }
+        let layers = Layers::of(&package);
+        let macs = layers.macs.iter().sum();
+        let (inference, row_by_row, times) = pool.install(|| {
+            anyhow::Ok((
+                subject.inference()?,
+                subject.row_by_row()?,
+                subject.layers(&layers)?,
+            ))
+        })?;
+        let costs = layers.costs(&times);
+        let rows = package.nominal_rows();
+        let shape = package.input();
+        let mel = package.mel();
+        let report = Report {
+            schema_version: SCHEMA_VERSION,
+            name: package.provenance().name,
+            file: self.name().display().to_string(),
+            calibrated_on_noise: self.is_onnx(),
+            backend: backend.name(),
+            threads: self.threads,
+            input: [rows, shape.width.into(), shape.channels.into()],
+            macs,
+            inference: Inference {
+                spread: inference,
+                gmacs_per_second: macs as f64 / inference.median_ns,
+                per_second: 1e9 / inference.median_ns,
+            },
+            row_by_row,
+            audio: mel
+                .map(|mel| subject.audio(&mel, row_by_row.scaled(1.0 / rows as f64)))
+                .transpose()?,
+            stages: stages(&layers, &costs),
+            layers: costs,
+            memory: Memory {
+                arena: Network::arena_bytes(&subject.prepared, rows),
+                arena_row: Network::arena_bytes(&subject.prepared, 1),
+                packed_weights,
+                package: bytes.len(),
+            },
+        };
+        match self.json {
+            true => output::line(&serde_json::to_string_pretty(&report)?),
+            false => Ok(report.print(&mut io::stdout())?),
+        }
+    }
+
+    fn name(&self) -> &Path {
+        package::name(self.model.as_deref())
+    }
+
+    fn is_onnx(&self) -> bool {
+        let extension = self.model.as_deref().and_then(Path::extension);
+        extension.is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+    }
+
+    fn package(&self) -> Result<PackageBytes> {
+        let model = self.model.as_deref();
+        let Some(path) = model.filter(|_| self.is_onnx()) else {
+            return package::read_or_built_in(model);
+        };
+        let onnx = std::fs::read(path)
+            .with_context(|| format!("cannot read {}: check the path", path.display()))?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        sori_quantize::quantize_for_timing(&onnx, &stem)
+            .with_context(|| format!("cannot quantize {}", path.display()))
+    }
+}
+
+/// What is timed.
+struct Subject<'p> {
+    prepared: Prepared<'p>,
+    threads: Threads,
+    seconds: f64,
+}
+
+impl Subject<'_> {
+    fn rows(&self) -> usize {
+        self.prepared.package().nominal_rows()
+    }
+
+    /// One whole input.
+    fn clip(&self) -> Vec<i8> {
+        noise(self.rows() * self.prepared.package().input().row_len())
+            .map(|x| x as i8)
+            .collect()
+    }
+
+    fn with_network<R: Runtime, T>(
+        &self,
+        stripe: usize,
+        runtime: R,
+        run: impl FnOnce(&mut Network<'_, '_, R>) -> T,
+    ) -> Result<T> {
+        let lines = Network::arena_bytes(&self.prepared, stripe).div_ceil(size_of::<CacheLine>());
+        let mut arena = vec![CacheLine([0; 64]); lines];
+        let arena = bytemuck::cast_slice_mut(&mut arena);
+        let mut network = Network::with_runtime(&self.prepared, arena, stripe, runtime)?;
+        Ok(run(&mut network))
+    }
+
+    fn inference(&self) -> Result<Spread> {
+        let clip = self.clip();
+        self.with_network(self.rows(), self.threads, |network| {
+            stopwatch::time(self.seconds, &mut || {
+                black_box(network.clip(black_box(&clip)));
+            })
+        })
+    }
+
+    /// In one stream that goes on and on.
+    fn row_by_row(&self) -> Result<Spread> {
+        let clip = self.clip();
+        self.with_network(1, self.threads, |network| {
+            let row_len = network.row_len();
+            stopwatch::time(self.seconds, &mut || {
+                for row in clip.chunks_exact(row_len) {
+                    network.push(black_box(row), &mut |logits| {
+                        black_box(logits);
+                    });
+                }
+            })
+        })
+    }
+
+    /// Median nanoseconds of each layer.
+    fn layers(&self, layers: &Layers) -> Result<Vec<f64>> {
+        let clip = self.clip();
+        let clock = Clock::new(self.threads, layers.kinds.clone());
+        self.with_network(self.rows(), clock, |network| {
+            stopwatch::time(self.seconds, &mut || {
+                black_box(network.clip(black_box(&clip)));
+                network.runtime().stop();
+            });
+            network.runtime().medians()
+        })
+    }
+
+    fn audio(&self, mel: &MelContract<'_>, row: Spread) -> Result<Audio> {
+        let rows_per_second = f64::from(mel.sample_rate_hz) / mel.hop_samples as f64;
+        let network = row.scaled(rows_per_second);
+        let backend = sori_listener::frontend_backend(self.prepared.backend());
+        let mut workspace = vec![0; FrontEnd::workspace_len(mel)];
+        let mut frontend = FrontEnd::new(mel, &mut workspace)?.with_backend(backend);
+        // A second, 24 dB below full scale.
+        let second: Vec<i32> = noise(mel.sample_rate_hz as usize)
+            .map(|x| x >> 12)
+            .collect();
+        let front_end = stopwatch::time(self.seconds, &mut || {
+            for block in second.chunks(mel.hop_samples) {
+                frontend.push(black_box(block), &mut |row| {
+                    black_box(row.features);
+                });
+            }
+        });
+        Ok(Audio {
+            network,
+            front_end,
+            front_end_backend: backend.name(),
+            real_time_factor: 1e9 / (network.median_ns + front_end.median_ns),
+        })
+    }
+}
+
+/// The same always.
+fn noise(len: usize) -> impl Iterator<Item = i32> {
+    let mut state = 1u64;
+    (0..len).map(move |_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 32) as i32
+    })
+}
+
+/// The layers in order, and their multiplications in one inference.
+struct Layers {
+    kinds: Vec<LayerKind>,
+    macs: Vec<u64>,
+}
+
+impl Layers {
+    fn of(package: &Package<'_>) -> Self {
+        let mut rows = package.nominal_rows();
+        let (mut kinds, mut macs) = (Vec::new(), Vec::new());
+        memory::for_each_layer(package, &mut |layer| {
+            rows = layer.output_rows(rows);
+            // The mean is taken before the classifier, which runs once.
+            let times = match layer.kind {
+                LayerKind::Classifier => 1,
+                _ => rows as u64,
+            };
+            kinds.push(layer.kind);
+            macs.push(times * layer.macs_per_row);
+        });
+        Self { kinds, macs }
+    }
+
+    fn costs(&self, times: &[f64]) -> Vec<Cost> {
+        let sum: f64 = times.iter().sum();
+        let kinds = self.kinds.iter().zip(&self.macs);
+        let cost = |((kind, &macs), &median_ns): ((&LayerKind, _), _)| {
+            Cost::new(kind.to_string(), median_ns, sum, macs)
+        };
+        kinds.zip(times).map(cost).collect()
+    }
+}
+
+impl Cost {
+    fn new(name: String, median_ns: f64, sum: f64, macs: u64) -> Self {
+        Self {
+            name,
+            median_ns,
+            share: median_ns / sum.max(1.0),
+            macs,
+            gmacs_per_second: macs as f64 / median_ns.max(1.0),
+        }
+    }
+}
+
+/// The layers of a kind together.
+fn stages(layers: &Layers, costs: &[Cost]) -> Vec<Cost> {
+    const STAGES: [&str; 6] = [
+        "stem",
+        "expansion",
+        "depthwise",
+        "projection",
+        "head",
+        "classifier",
+    ];
+    let stage = |kind: &LayerKind| match kind {
+        LayerKind::Stem => 0,
+        LayerKind::Expansion(_) => 1,
+        LayerKind::Depthwise(_) => 2,
+        LayerKind::Projection(_) => 3,
+        LayerKind::Head => 4,
+        LayerKind::Classifier => 5,
+    };
+    let sum = costs.iter().map(|cost| cost.median_ns).sum();
+    let all = (0..).zip(STAGES).map(|(n, name)| {
+        let mine = layers.kinds.iter().zip(costs);
+        let mine = mine.filter(|(kind, _)| stage(kind) == n);
+        let (time, macs) = mine.fold((0.0, 0), |(time, macs), (_, cost)| {
+            (time + cost.median_ns, macs + cost.macs)
+        });
+        Cost::new(name.into(), time, sum, macs)
+    });
+    all.filter(|stage| stage.macs > 0).collect()
+}
+
+impl Report<'_> {
+    fn print(&self, out: &mut impl io::Write) -> io::Result<()> {
+        let [rows, width, channels] = self.input;
+        let plural = if self.threads == 1 { "" } else { "s" };
+        let machine = format!("{}, {} thread{plural}", self.backend, self.threads);
+        writeln!(
+            out,
+            "{} ({}), {machine}, {rows}×{width}×{channels} values in, {:.1} million multiplications",
+            self.name,
+            self.file,
+            self.macs as f64 / 1e6
+        )?;
+        if self.calibrated_on_noise {
+            writeln!(
+                out,
+                "calibrated on noise, for its speed only: `sori quantize` makes a package to use"
+            )?;
+        }
+
+        let mut table = output::table(&["", "median", "p10", "p90", "runs"]);
+        let mut add = |what: String, spread: &Spread| {
+            let [median, p10, p90] = [spread.median_ns, spread.p10_ns, spread.p90_ns].map(duration);
+            table.add_row([what, median, p10, p90, spread.runs.to_string()]);
+        };
+        add("one inference".into(), &self.inference.spread);
+        add(format!("its {rows} rows, one at a time"), &self.row_by_row);
+        if let Some(audio) = &self.audio {
+            add("a second of audio, row by row".into(), &audio.network);
+            let backend = audio.front_end_backend;
+            add(
+                format!("its front end ({backend}, 1 thread)"),
+                &audio.front_end,
+            );
+        }
+        output::align_right(&mut table, &[1, 2, 3, 4]);
+        writeln!(out, "\n{table}\n")?;
+
+        costs("layer", &self.layers, out)?;
+        costs("stage", &self.stages, out)?;
+        let Memory {
+            arena,
+            arena_row,
+            packed_weights,
+            package,
+        } = self.memory;
+        writeln!(
+            out,
+            "arena {arena} bytes ({arena_row} for a row at a time), packed weights {packed_weights} bytes, package {package} bytes"
+        )?;
+        writeln!(
+            out,
+            "{:.1} GMAC/s, {:.1} inferences a second",
+            self.inference.gmacs_per_second, self.inference.per_second
+        )?;
+        match &self.audio {
+            Some(audio) => writeln!(
+                out,
+                "live, front end and network: real time × {:.0} on this machine, {machine}",
+                audio.real_time_factor
+            ),
+            None => writeln!(
+                out,
+                "{:.0} images a second on this machine, {machine}",
+                self.inference.per_second
+            ),
+        }
+    }
+}
+
+fn costs(heading: &str, costs: &[Cost], out: &mut impl io::Write) -> io::Result<()> {
+    let mut table = output::table(&[heading, "µs", "share", "", "million MACs", "GMAC/s"]);
+    for cost in costs {
+        table.add_row([
+            cost.name.clone(),
+            format!("{:.1}", cost.median_ns / 1e3),
+            format!("{:.1} %", 100.0 * cost.share),
+            output::bar(cost.share, 10),
+            format!("{:.2}", cost.macs as f64 / 1e6),
+            format!("{:.1}", cost.gmacs_per_second),
+        ]);
+    }
+    output::align_right(&mut table, &[1, 2, 4, 5]);
+    writeln!(out, "{table}\n")
+}
+
+/// Nanoseconds for people.
+fn duration(ns: f64) -> String {
+    match ns {
+        _ if ns < 1e6 => format!("{:.1} µs", ns / 1e3),
+        _ if ns < 1e9 => format!("{:.2} ms", ns / 1e6),
+        _ => format!("{:.2} s", ns / 1e9),
+    }
+}
