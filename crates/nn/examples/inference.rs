@@ -3,15 +3,20 @@
 //! ```text
 //! cargo run --release -p sori-nn --example inference -- NETWORK MODE [BACKEND [STRIPE]]
 //!
-//! NETWORK   1.0-224 | a | b | FILE.sori        MODE     time | count | rows
+//! NETWORK   1.0-224 | a | b | FILE.sori
+//! MODE      time | rows | layers | count | count-rows | count-rows-later
 //! BACKEND   scalar, avx512vnni, neon, …        STRIPE   rows that go through together
 //! ```
 //!
-//! `count` runs the inference once, between writes to file descriptors 1001 and 1002 and within a
-//! function called `counted`, by which `cargo xtask bench` finds it. `rows` pushes a row at a
-//! time and tells the nanoseconds of one nominal input.
+//! `time` tells the nanoseconds of a clip, `rows` those of its rows pushed one at a time.
+//!
+//! `count` runs a clip once, between writes to file descriptors 1001 and 1002 and within a
+//! function called `counted`, by which `cargo xtask bench` finds it, and tells the backend.
+//! `count-rows` does so with a second of rows pushed one at a time, 10 s into a stream;
+//! `count-rows-later` 100 s later.
 
 use std::hint::black_box;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use sori_nn::memory::LayerKind;
@@ -35,7 +40,7 @@ fn main() {
     let rows = package.nominal_rows();
     let stripe = match (arguments.next(), mode.as_str()) {
         (Some(rows), _) => rows.parse().expect("a number of rows"),
-        (None, "rows") => 1,
+        (None, "rows" | "count-rows" | "count-rows-later") => 1,
         (None, _) => rows,
     };
     let mut memory = vec![CacheLine([0; 64]); Prepared::lines(&package, backend)];
@@ -61,17 +66,42 @@ fn main() {
         }),
         "count" => {
             network.clip(&clip);
-            mark(1001);
-            counted(&mut network, &clip);
-            mark(1002);
+            between_marks(&mut || {
+                black_box(network.clip(&clip));
+            });
+            println!("{backend}");
+        }
+        "count-rows" | "count-rows-later" => {
+            // Three seconds are the nominal length of a clip.
+            let second = &clip[..rows / 3 * package.input().row_len()];
+            let mut push = || {
+                for row in second.chunks_exact(package.input().row_len()) {
+                    network.push(row, &mut |logits| {
+                        black_box(logits);
+                    });
+                }
+            };
+            // Padded on both sides, the last layer sees its first row after 245 rows, 8 s.
+            let before = if mode == "count-rows" { 10 } else { 110 };
+            (0..before).for_each(|_| push());
+            between_marks(&mut push);
+            println!("{backend}");
         }
         mode => panic!("no mode {mode}"),
     }
 }
 
+fn between_marks(work: &mut dyn FnMut()) {
+    mark(1001);
+    counted(work);
+    mark(1002);
+}
+
 #[inline(never)]
-fn counted(network: &mut Network<'_, '_>, clip: &[i8]) {
-    black_box(network.clip(clip));
+fn counted(work: &mut dyn FnMut()) {
+    work();
+    // Without it the call above could become a jump, which leaves this function.
+    black_box(());
 }
 
 /// A write to a descriptor that is not open: nothing but a mark in the stream of system calls.
@@ -98,33 +128,43 @@ fn median(run: &mut dyn FnMut()) {
 }
 
 /// Adds up the time between calls.
-struct Clock(std::sync::Mutex<(Instant, Option<LayerKind>, Vec<(LayerKind, Duration)>)>);
+struct Clock(Mutex<Times>);
+
+struct Times {
+    entered: Instant,
+    layer: Option<LayerKind>,
+    totals: Vec<(LayerKind, Duration)>,
+}
 
 impl Runtime for Clock {
     fn enter(&self, layer: LayerKind) {
-        let mut state = self.0.lock().expect("one thread");
-        let now = Instant::now();
-        if let Some(previous) = state.1 {
-            let spent = now - state.0;
-            match state.2.iter_mut().find(|(kind, _)| *kind == previous) {
+        let mut times = self.0.lock().expect("one thread");
+        if let Some(previous) = times.layer {
+            let spent = times.entered.elapsed();
+            match times.totals.iter_mut().find(|(kind, _)| *kind == previous) {
                 Some((_, total)) => *total += spent,
-                None => state.2.push((previous, spent)),
+                None => times.totals.push((previous, spent)),
             }
         }
-        state.0 = Instant::now();
-        state.1 = Some(layer);
+        times.layer = Some(layer);
+        // Last, so that the search is nobody's.
+        times.entered = Instant::now();
     }
 }
 
 fn layers(prepared: &Prepared<'_>, arena: &mut [u8], stripe: usize, clip: &[i8]) {
-    let clock = Clock(std::sync::Mutex::new((Instant::now(), None, Vec::new())));
+    let clock = Clock(Mutex::new(Times {
+        entered: Instant::now(),
+        layer: None,
+        totals: Vec::new(),
+    }));
     let mut network =
         Network::with_runtime(prepared, arena, stripe, clock).expect("the arena is exact");
     const RUNS: u32 = 300;
     for _ in 0..RUNS {
         black_box(network.clip(clip));
     }
-    let times = &network.runtime().0.lock().expect("one thread").2;
+    let times = &network.runtime().0.lock().expect("one thread").totals;
     for (layer, time) in times {
         println!(
             "{:24} {:9.2} us",

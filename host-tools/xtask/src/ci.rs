@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use crate::steps::{Step, Steps};
-use crate::{endurance, firmware, tools};
+use crate::{bench, endurance, firmware, tools};
 
 /// The crates that run on bare metal.
 const NO_STD: [&str; 4] = ["sori-package", "sori-dsp", "sori-nn", "sori-listener"];
@@ -17,7 +17,7 @@ pub(crate) const BARE_METAL: [(&str, &str); 2] = [
 ];
 
 /// Zero 2 W and Pi 3, Pi 4, Pi 5: the last has the dot product instructions.
-const PI_CORES: [&str; 3] = ["cortex-a53", "cortex-a72", "cortex-a76"];
+pub(crate) const PI_CORES: [&str; 3] = ["cortex-a53", "cortex-a72", "cortex-a76"];
 
 pub(crate) fn all() -> anyhow::Result<()> {
     tools::require_toolchain()?;
@@ -44,8 +44,12 @@ pub(crate) fn all() -> anyhow::Result<()> {
     )?;
     bare_metal(&mut steps)?;
     emulated(&mut steps)?;
+    steps.run(&Step::new(
+        "instruction counts against the accepted ones",
+        bench::IN_CI,
+    ))?;
     steps.summary();
-    println!("{}", endurance::HOLDS);
+    println!("{}\n{}", bench::HOLDS, endurance::HOLDS);
     Ok(())
 }
 

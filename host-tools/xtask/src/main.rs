@@ -5,6 +5,7 @@
 //! | `ci` | formatting, clippy, tests, documentation, bare-metal builds, then `qemu` | `libasound2-dev`, what `qemu` needs |
 //! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3 and M4 | `qemu-user`, `qemu-system-arm` |
 //! | `firmware` | only the latter | `qemu-system-arm` |
+//! | `bench` | counts instructions and compares with the accepted counts | `qemu-user`, `valgrind`, a C compiler |
 //! | `golden` | writes `tests/golden` again after a wanted change of bits | |
 //! | `endurance` | an hour of noise, Miri, fuzzing | nightly with Miri, `cargo-fuzz` |
 //!
@@ -12,6 +13,7 @@
 //! repeats it alone. Nothing is skipped: what cannot run fails and says why.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod ci;
 mod endurance;
 mod firmware;
@@ -28,15 +30,23 @@ Commands:
   qemu       only what runs on emulated processors: the tests on the Pi's cores,
              the firmware on Cortex-M3 and M4
   firmware   only the latter
+  bench      count the instructions of networks and front end and compare with
+             host-tools/xtask/bench-baseline.json (about two minutes)
+               --accept   write the counts there
+               --json     print JSON
+               --mca      instead: cycles per MAC of the hottest loop by llvm-mca
+               KEY…       only counts whose keys start so, cortex-a53/a/ say
   golden     write tests/golden again, after a change that is meant to move bits
              or a new models/genre/genre.sori
   endurance  what takes longer: an hour of noise, Miri, fuzzing (about 45 minutes)
 
-As root on Debian, ci, qemu and firmware install the packages they miss;
+As root on Debian, ci, qemu, firmware and bench install the packages they miss;
 elsewhere they say which.";
 
 fn main() -> ExitCode {
-    let command = std::env::args().nth(1).unwrap_or_default();
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let arguments: Vec<String> = arguments.collect();
     // Steps name their directories from the root, wherever the command was typed.
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     if let Err(error) = std::env::set_current_dir(root) {
@@ -47,6 +57,7 @@ fn main() -> ExitCode {
         "ci" => ci::all(),
         "qemu" => ci::qemu(),
         "firmware" => ci::firmware(),
+        "bench" => bench::run(&arguments),
         "golden" => ci::golden(),
         "endurance" => endurance::run(),
         _ => {

@@ -1,6 +1,6 @@
 //! Finds the programs that checks need, and installs them where it may.
 
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, bail};
 
@@ -17,6 +17,21 @@ pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> bool {
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success())
+}
+
+/// Runs a command and keeps what it prints, which is the error if it fails.
+pub(crate) fn captured(command: &mut Command) -> anyhow::Result<Output> {
+    let output = command
+        .output()
+        .with_context(|| format!("{command:?} did not start"))?;
+    if !output.status.success() {
+        bail!(
+            "failed, and to repeat it alone: {command:?}\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    Ok(output)
 }
 
 /// Installs the Debian package that brings `program`, as root; elsewhere says what to type.
@@ -46,7 +61,7 @@ fn install_unless(
     if !is_root || !exists("apt-get") {
         bail!("{what} is missing: sudo apt-get install {debian_package}");
     }
-    println!("installing {debian_package} for {what}");
+    eprintln!("installing {debian_package} for {what}");
     // An index can be out of step for a while and still be good enough to install from.
     let _ = Command::new("apt-get").args(["-qq", "update"]).status();
     let installed = Command::new("apt-get")
