@@ -31,7 +31,7 @@ Commands:
              the firmware on Cortex-M3 and M4
   firmware   only the latter
   bench      count the instructions of networks and front end and compare with
-             host-tools/xtask/bench-baseline.json (about two minutes)
+             host-tools/xtask/bench-baseline.json (a minute once built)
                --accept   write the counts there
                --json     print JSON
                --mca      instead: cycles per MAC of the hottest loop by llvm-mca

@@ -20,7 +20,7 @@ const USAGE: &str = "cargo xtask bench [--accept | --mca] [--json] [START-OF-KEY
 
 /// For the end of `ci`.
 pub(crate) const HOLDS: &str = "\
-   not run here; cargo xtask bench (about two minutes) holds:
+   not run here; cargo xtask bench (about a minute once built) holds:
      instruction counts of all networks, of streaming and of the front end, on the Pi's cores
      and here, against host-tools/xtask/bench-baseline.json";
 
@@ -30,8 +30,9 @@ pub(crate) const IN_CI: &str = "cargo xtask bench cortex-a53/a/ cortex-a76/a/";
 /// Counts beyond this part of the baseline fail.
 const TOLERANCE_PERCENT: u64 = 1;
 
-/// The streaming cost may not grow; the place in a ring buffer may cost an instruction.
-const FLAT_PERMILLE: u64 = 1;
+/// The streaming cost may not grow. Where a copy begins may cost this machine's C library some
+/// instructions.
+const FLAT_PERMILLE: u64 = 5;
 
 const SECOND: &str = "second";
 const SECOND_LATER: &str = "second-100-s-later";
@@ -324,8 +325,8 @@ mod tests {
                 row("x/a/second-100-s-later", later, None),
             ]
         };
-        is_flat(&rows(10_010)).expect("flat");
-        let error = is_flat(&rows(10_011)).expect_err("it grows");
+        is_flat(&rows(10_050)).expect("flat");
+        let error = is_flat(&rows(10_051)).expect_err("it grows");
         assert!(error.to_string().contains("x/a/second-100-s-later costs"));
     }
 
