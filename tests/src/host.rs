@@ -131,7 +131,7 @@ fn contract_package(spec: &MelSpec) -> PackageBytes {
         head: Some(16),
         classes: 3,
         pool_rows: 3,
-        short_multipliers: false,
+        as_quantized: false,
     };
     let mut package = table.package(&mut noise);
     package.labels = ["one", "two", "three"].map(String::from).into();

@@ -77,7 +77,7 @@ impl Pool<'_> {
 
     /// The logits from the sums of all rows that were added.
     fn finish_sums(&mut self, classifier: &Classifier<'_>) {
-        let sums = &self.ring[..classifier.input.channels.into()];
+        let sums = &mut self.ring[..classifier.input.channels.into()];
         self.backend
             .totals(classifier, sums, self.rows, self.totals);
         logits(classifier, self.totals, self.rows, self.logits);
@@ -404,10 +404,14 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         outputs: &mut Outputs<'_>,
     ) {
         let mut place = self.first_place();
-        for (index, block) in self.package().clone().blocks().enumerate() {
+        let mut blocks = self.package().clone().blocks();
+        for index in 0..blocks.len() {
             if rows == 0 && !ends {
                 return;
             }
+            let Some(block) = blocks.next() else {
+                return;
+            };
             let after = place.after(&block);
             if index >= first {
                 let padding = match ends {

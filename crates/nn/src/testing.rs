@@ -67,8 +67,9 @@ pub struct Table {
     pub classes: u16,
     /// Rows of the running mean.
     pub pool_rows: u16,
-    /// Whether multipliers have 24 significant bits, as `sori-quantize` makes them.
-    pub short_multipliers: bool,
+    /// Whether multipliers have 24 significant bits and activations the whole int8 range, from
+    /// zero up after a ReLU, as `sori-quantize` makes them.
+    pub as_quantized: bool,
 }
 
 impl Table {
@@ -113,7 +114,7 @@ impl Table {
             head: Some(if width > 1.0 { scaled(1280.0) } else { 1280 }),
             classes,
             pool_rows: 7,
-            short_multipliers: false,
+            as_quantized: false,
         }
     }
 
@@ -157,7 +158,7 @@ impl Table {
             head: noise.one_of(&[None, Some(8), Some(67)]),
             classes: noise.between(1, 12) as u16,
             pool_rows: noise.between(1, 9) as u16,
-            short_multipliers: false,
+            as_quantized: false,
         }
     }
 
@@ -166,7 +167,7 @@ impl Table {
         let mut builder = Builder {
             noise,
             zero_point: 0,
-            short_multipliers: self.short_multipliers,
+            as_quantized: self.as_quantized,
         };
         let zero_point = builder.noise.one_of(&[0, -128, 127, -5]);
         let input_activation = Activation {
@@ -242,7 +243,7 @@ pub fn benchmark_network(name: &str) -> Option<PackageBytes> {
     let input = TensorShape { width, channels };
     let table = Table {
         pool_rows: rows / 32,
-        short_multipliers: true,
+        as_quantized: true,
         ..Table::mobilenet_v2(input, multiplier, classes, false)
     };
     let spec = PackageSpec {
@@ -277,7 +278,7 @@ struct Builder<'n> {
     noise: &'n mut Noise,
     /// Of the tensor that the next layer reads.
     zero_point: i8,
-    short_multipliers: bool,
+    as_quantized: bool,
 }
 
 impl Builder<'_> {
@@ -358,7 +359,7 @@ impl Builder<'_> {
         (0..channels)
             .map(|_| {
                 let multiplier = match self.noise.between(1 << 30, i32::MAX) {
-                    long if self.short_multipliers => long & !0xff | 0x80,
+                    long if self.as_quantized => long & !0xff | 0x80,
                     long => long,
                 };
                 (
@@ -382,6 +383,15 @@ impl Builder<'_> {
             -128
         };
         self.zero_point = zero_point;
+        if self.as_quantized {
+            self.zero_point = if activated { -128 } else { zero_point };
+            return Activation {
+                scale: 0.05,
+                zero_point: self.zero_point,
+                min: -128,
+                max: 127,
+            };
+        }
         Activation {
             scale: 0.05,
             zero_point,

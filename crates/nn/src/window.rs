@@ -34,6 +34,14 @@ impl Window<'_> {
     /// The rows of window `n`.
     pub(crate) fn nth(&self, n: usize) -> [&[i8]; 3] {
         let first = n * self.stride;
+        // Most windows lie within the new rows.
+        let new = first.checked_sub(*self.have);
+        let rows = new.and_then(|row| self.new.get(row * self.row_len..)?.get(..3 * self.row_len));
+        if let Some(rows) = rows {
+            let (a, rows) = rows.split_at(self.row_len);
+            let (b, c) = rows.split_at(self.row_len);
+            return [a, b, c];
+        }
         [first, first + 1, first + 2].map(|row| self.row(row))
     }
 

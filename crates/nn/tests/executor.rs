@@ -62,11 +62,11 @@ proptest! {
         seed in any::<u64>(),
         rows in 0usize..90,
         stripe in 1usize..40,
-        short_multipliers in any::<bool>(),
+        as_quantized in any::<bool>(),
         pieces in prop::collection::vec(1usize..50, 1..6),
     ) {
         let mut noise = Noise::new(seed);
-        let table = Table { short_multipliers, ..Table::random(&mut noise) };
+        let table = Table { as_quantized, ..Table::random(&mut noise) };
         let bytes = table.bytes(&mut noise);
         let package = Package::parse(&bytes).expect("valid");
         let clip = noise.int8(rows * package.input().row_len());
@@ -82,14 +82,14 @@ proptest! {
 /// The paper's network, symmetric and causal, whole, by rows and by odd pieces, on every backend.
 #[test]
 fn batch_rows_and_chunks_of_mobilenet_v2_give_the_same_bits() {
-    for (causal, short_multipliers) in [(false, true), (true, false)] {
+    for (causal, as_quantized) in [(false, true), (true, false)] {
         let input = TensorShape {
             width: 64,
             channels: 1,
         };
         let mut noise = Noise::new(7);
         let table = Table {
-            short_multipliers,
+            as_quantized,
             ..Table::mobilenet_v2(input, 0.35, 10, causal)
         };
         let bytes = table.bytes(&mut noise);

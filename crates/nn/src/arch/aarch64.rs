@@ -4,6 +4,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
+use super::pack::Fast;
 use super::simd::{Clamp, Kernel, Simd, first, partial};
 
 /// NEON, which every aarch64 processor has.
@@ -65,7 +66,7 @@ macro_rules! common {
         const LANES: usize = 4;
         const STEPS: usize = 4;
         const UNSIGNED: bool = false;
-        const FLOAT: bool = false;
+        const FAST: Fast = Fast::Words;
 
         #[inline(always)]
         fn vectorize<K: Kernel>(self, kernel: K) {
@@ -117,6 +118,21 @@ macro_rules! common {
         }
 
         #[inline(always)]
+        fn spread(self, bytes: int8x16_t) -> int8x16_t {
+            bytes
+        }
+
+        #[inline(always)]
+        fn zero(self) -> int32x4_t {
+            supported!(vdupq_n_s32(0))
+        }
+
+        #[inline(always)]
+        fn sum(self, acc: int32x4_t) -> i32 {
+            supported!(vaddvq_s32(acc))
+        }
+
+        #[inline(always)]
         fn multiply_add(self, acc: int32x4_t, a: int32x4_t, b: int32x4_t) -> int32x4_t {
             supported!(vmlaq_s32(acc, a, b))
         }
@@ -150,25 +166,36 @@ macro_rules! common {
         // Exactly the one rounding of `Requantize`: doubling gives bits 31 to 62 of the
         // product, and the multiplier is below 2^31, so nothing saturates.
         #[inline(always)]
-        fn scale(self, acc: int32x4_t, multiplier: int32x4_t, shift: int32x4_t) -> int32x4_t {
+        fn scale<const FAST: bool>(
+            self,
+            acc: int32x4_t,
+            multiplier: int32x4_t,
+            shift: int32x4_t,
+            _: Clamp,
+        ) -> int32x4_t {
             supported!(vrshlq_s32(vqdmulhq_s32(acc, multiplier), shift))
         }
 
-        // Longer than `scale`, which the layout of this backend knows.
         #[inline(always)]
-        fn scale_float(self, acc: int32x4_t, _: int32x4_t, _: Clamp) -> int32x4_t {
-            acc
-        }
-
-        #[inline(always)]
-        fn narrow<const FLOAT: bool>(self, scaled: [int32x4_t; 4], clamp: Clamp) -> int8x16_t {
+        fn narrow<const FAST: bool>(self, scaled: [int32x4_t; 4], clamp: Clamp) -> int8x16_t {
             supported!({
                 let zero_point = vdupq_n_s16(clamp.zero_point);
-                let low = vqmovn_high_s32(vqmovn_s32(scaled[0]), scaled[1]);
-                let high = vqmovn_high_s32(vqmovn_s32(scaled[2]), scaled[3]);
-                let low = vqaddq_s16(low, zero_point);
-                let high = vqaddq_s16(high, zero_point);
-                let bytes = vqmovn_high_s16(vqmovn_s16(low), high);
+                let bytes = if FAST {
+                    // The upper halves are nothing but signs.
+                    let [a, b, c, d] = scaled;
+                    let low = vuzp1q_s16(vreinterpretq_s16_s32(a), vreinterpretq_s16_s32(b));
+                    let high = vuzp1q_s16(vreinterpretq_s16_s32(c), vreinterpretq_s16_s32(d));
+                    let (low, high) = (vaddq_s16(low, zero_point), vaddq_s16(high, zero_point));
+                    vqmovn_high_s16(vqmovn_s16(low), high)
+                } else {
+                    let low = vqmovn_high_s32(vqmovn_s32(scaled[0]), scaled[1]);
+                    let high = vqmovn_high_s32(vqmovn_s32(scaled[2]), scaled[3]);
+                    let (low, high) = (vqaddq_s16(low, zero_point), vqaddq_s16(high, zero_point));
+                    vqmovn_high_s16(vqmovn_s16(low), high)
+                };
+                if FAST {
+                    return bytes;
+                }
                 let bytes = vmaxq_s8(bytes, vdupq_n_s8(clamp.min));
                 vminq_s8(bytes, vdupq_n_s8(clamp.max))
             })
@@ -223,7 +250,7 @@ macro_rules! common {
 }
 
 impl Simd for Neon {
-    const PIXELS: [usize; 3] = [4, 8, 8];
+    const PIXELS: [usize; 3] = [3, 4, 8];
 
     common!("neon");
 

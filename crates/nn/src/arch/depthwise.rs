@@ -2,7 +2,7 @@ use bytemuck::cast_slice;
 use sori_package::Spatial;
 
 use super::pack::{Header, Layout};
-use super::simd::{Clamp, Kernel, Simd};
+use super::simd::{Clamp, Kernel, Simd, part, part_mut};
 
 /// Any number of output rows of a 3×3 depthwise convolution, each from three input rows
 /// `[width][channels]`.
@@ -17,6 +17,8 @@ pub(crate) struct Depthwise<'a, R> {
     pub(crate) clamp: Clamp,
     /// What the padding is made of, as the backend keeps it.
     pub(crate) padding: i8,
+    /// Pixels of an input row.
+    pub(crate) width: usize,
     /// The input rows of an output row.
     pub(crate) rows: R,
     /// Values of an output row.
@@ -31,11 +33,11 @@ impl<'r, R: Fn(usize) -> [&'r [i8]; 3]> Kernel for Depthwise<'_, R> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let (header, mut rest) = self.region.split_at(size_of::<Header>());
-        let float = bytemuck::from_bytes::<Header>(header).float != 0;
+        let fast = bytemuck::from_bytes::<Header>(header).fast != 0;
         for group in self.layout.groups(self.channels) {
             rest = match group.half {
-                false => self.group(simd, float, group.first, rest),
-                true => self.group(simd.half(), float, group.first, rest),
+                false => self.group(simd, fast, group.first, rest),
+                true => self.group(simd.half(), fast, group.first, rest),
             };
         }
     }
@@ -43,44 +45,42 @@ impl<'r, R: Fn(usize) -> [&'r [i8]; 3]> Kernel for Depthwise<'_, R> {
 
 impl<'a, 'r, R: Fn(usize) -> [&'r [i8]; 3]> Depthwise<'a, R> {
     #[inline(always)]
-    fn group<S: Simd>(&mut self, simd: S, float: bool, first: usize, region: &'a [u8]) -> &'a [u8] {
+    fn group<S: Simd>(&mut self, simd: S, fast: bool, first: usize, region: &'a [u8]) -> &'a [u8] {
         let vectors = size_of::<[S::LaneBlock; VECTORS]>();
         let (parameters, rest) = region.split_at(3 * vectors);
         let (weights, rest) = rest.split_at(3 * vectors);
         let group = Group {
             simd,
             clamp: self.clamp,
-            float,
             first,
+            channels: self.channels,
+            stride: self.spatial.stride_freq.into(),
+            pad_low: self.spatial.pad_freq[0].into(),
             parameters: cast_slice::<u8, S::LaneBlock>(parameters).as_chunks().0,
             weights: cast_slice::<u8, S::ByteBlock>(weights).as_chunks().0,
         };
-        if first + VECTORS * S::LANES <= self.channels {
-            self.rows::<S, true>(&group);
-        } else {
-            self.rows::<S, false>(&group);
+        match (first + VECTORS * S::LANES <= self.channels, fast) {
+            (true, true) => self.rows::<S, true, true>(&group),
+            (true, false) => self.rows::<S, true, false>(&group),
+            (false, true) => self.rows::<S, false, true>(&group),
+            (false, false) => self.rows::<S, false, false>(&group),
         }
         rest
     }
 
     #[inline(always)]
-    fn rows<S: Simd, const WHOLE: bool>(&mut self, group: &Group<'_, S>) {
+    fn rows<S: Simd, const WHOLE: bool, const FAST: bool>(&mut self, group: &Group<'_, S>) {
         let simd = group.simd;
         let padding = simd.splat(self.padding);
         let padding = simd.interleave([padding; 3]);
         for (n, output) in self.output.chunks_exact_mut(self.row_len).enumerate() {
-            let [a, b, c] = (self.rows)(n);
-            let mut columns = Columns {
+            let row = Row {
                 group,
                 padding,
-                before: self.spatial.pad_freq[0].into(),
-                rows: [a, b, c].map(|row| row.chunks_exact(self.channels)),
+                width: self.width,
+                rows: (self.rows)(n),
             };
-            let pixels = output.chunks_exact_mut(self.channels);
-            match self.spatial.stride_freq {
-                1 => columns.stride_1::<WHOLE>(pixels),
-                _ => columns.stride_2::<WHOLE>(pixels),
-            }
+            row.run::<WHOLE, FAST>(output);
         }
     }
 }
@@ -89,127 +89,167 @@ impl<'a, 'r, R: Fn(usize) -> [&'r [i8]; 3]> Depthwise<'a, R> {
 struct Group<'a, S: Simd> {
     simd: S,
     clamp: Clamp,
-    float: bool,
     /// First channel.
     first: usize,
+    /// Of a pixel.
+    channels: usize,
+    stride: usize,
+    pad_low: usize,
     /// Bias, multiplier, shift.
     parameters: &'a [[S::LaneBlock; VECTORS]],
     /// For each kx.
     weights: &'a [[S::ByteBlock; VECTORS]],
 }
 
-/// A group's columns of three rows, padding on both sides included.
-struct Columns<'g, 'a, 'r, S: Simd> {
+/// A group's channels of three rows.
+struct Row<'g, 'a, 'r, S: Simd> {
     group: &'g Group<'a, S>,
     padding: [S::Input; VECTORS],
-    /// Columns of padding that are still to come.
-    before: usize,
-    rows: [core::slice::ChunksExact<'r, i8>; 3],
+    /// Pixels of an input row.
+    width: usize,
+    rows: [&'r [i8]; 3],
 }
 
-impl<S: Simd> Columns<'_, '_, '_, S> {
+impl<S: Simd> Row<'_, '_, '_, S> {
     #[inline(always)]
-    fn stride_1<const WHOLE: bool>(&mut self, mut pixels: core::slice::ChunksExactMut<'_, i8>) {
-        let mut a = self.next::<WHOLE>();
-        let mut b = self.next::<WHOLE>();
-        // Three at a time, so that no column moves from register to register.
-        while pixels.len() >= 3 {
-            let c = self.next::<WHOLE>();
-            self.group.pixel::<WHOLE>([a, b, c], pixels.next());
-            a = self.next::<WHOLE>();
-            self.group.pixel::<WHOLE>([b, c, a], pixels.next());
-            b = self.next::<WHOLE>();
-            self.group.pixel::<WHOLE>([c, a, b], pixels.next());
+    fn run<const WHOLE: bool, const FAST: bool>(&self, output: &mut [i8]) {
+        let Group {
+            stride,
+            pad_low,
+            channels,
+            ..
+        } = *self.group;
+        // What `column` and `pixel` rely on.
+        assert!(
+            self.rows
+                .iter()
+                .all(|row| row.len() == self.width * channels)
+        );
+        let width_out = output.len() / channels;
+        // Windows between these hang over neither edge.
+        let first = pad_low.div_ceil(stride).min(width_out);
+        let last = match (self.width + pad_low).checked_sub(3) {
+            Some(last) => (last / stride + 1).clamp(first, width_out),
+            None => first,
+        };
+        for x in (0..first).chain(last..width_out) {
+            let start = x * stride;
+            let columns = [
+                self.any_column::<WHOLE>(start),
+                self.any_column::<WHOLE>(start + 1),
+                self.any_column::<WHOLE>(start + 2),
+            ];
+            self.pixel::<WHOLE, FAST>(columns, x * channels + self.group.first, output);
         }
-        if pixels.len() > 0 {
-            let c = self.next::<WHOLE>();
-            self.group.pixel::<WHOLE>([a, b, c], pixels.next());
-            if pixels.len() > 0 {
-                a = self.next::<WHOLE>();
-                self.group.pixel::<WHOLE>([b, c, a], pixels.next());
+        if first == last {
+            return;
+        }
+        // Where the next column and the next output pixel begin.
+        let mut at = (first * stride - pad_low) * channels + self.group.first;
+        let mut to = first * channels + self.group.first;
+        let mut a = self.column::<WHOLE>(at);
+        if stride == 1 {
+            let mut b = self.column::<WHOLE>(at + channels);
+            at += 2 * channels;
+            // Three at a time, so that no column moves from register to register.
+            for _ in 0..(last - first) / 3 {
+                let c = self.column::<WHOLE>(at);
+                self.pixel::<WHOLE, FAST>([a, b, c], to, output);
+                (at, to) = (at + channels, to + channels);
+                a = self.column::<WHOLE>(at);
+                self.pixel::<WHOLE, FAST>([b, c, a], to, output);
+                (at, to) = (at + channels, to + channels);
+                b = self.column::<WHOLE>(at);
+                self.pixel::<WHOLE, FAST>([c, a, b], to, output);
+                (at, to) = (at + channels, to + channels);
+            }
+            for _ in 0..(last - first) % 3 {
+                let c = self.column::<WHOLE>(at);
+                self.pixel::<WHOLE, FAST>([a, b, c], to, output);
+                (a, b) = (b, c);
+                (at, to) = (at + channels, to + channels);
+            }
+        } else {
+            for _ in first..last {
+                let b = self.column::<WHOLE>(at + channels);
+                let c = self.column::<WHOLE>(at + 2 * channels);
+                self.pixel::<WHOLE, FAST>([a, b, c], to, output);
+                a = c;
+                (at, to) = (at + 2 * channels, to + channels);
             }
         }
     }
 
+    /// Column `x` of the rows with their padding.
     #[inline(always)]
-    fn stride_2<const WHOLE: bool>(&mut self, mut pixels: core::slice::ChunksExactMut<'_, i8>) {
-        let mut a = self.next::<WHOLE>();
-        while pixels.len() > 0 {
-            let b = self.next::<WHOLE>();
-            let c = self.next::<WHOLE>();
-            self.group.pixel::<WHOLE>([a, b, c], pixels.next());
-            a = c;
-        }
-    }
-
-    #[inline(always)]
-    fn next<const WHOLE: bool>(&mut self) -> [S::Input; VECTORS] {
-        if self.before > 0 {
-            self.before -= 1;
-            return self.padding;
-        }
-        let [a, b, c] = &mut self.rows;
-        match (a.next(), b.next(), c.next()) {
-            (Some(a), Some(b), Some(c)) => self.group.simd.interleave([
-                self.group.bytes::<WHOLE>(a),
-                self.group.bytes::<WHOLE>(b),
-                self.group.bytes::<WHOLE>(c),
-            ]),
+    fn any_column<const WHOLE: bool>(&self, x: usize) -> [S::Input; VECTORS] {
+        match x.checked_sub(self.group.pad_low) {
+            Some(x) if x < self.width => {
+                self.column::<WHOLE>(x * self.group.channels + self.group.first)
+            }
             _ => self.padding,
         }
     }
-}
 
-impl<S: Simd> Group<'_, S> {
-    /// The group's channels of one pixel.
+    /// The column whose first channel of the group is at this place of each row.
     #[inline(always)]
-    fn bytes<const WHOLE: bool>(&self, pixel: &[i8]) -> S::Bytes {
-        let values = &pixel[self.first..];
-        if WHOLE {
-            let values: &[S::ByteBlock] = cast_slice(&values[..size_of::<S::ByteBlock>()]);
-            self.simd.bytes(&values[0])
-        } else {
-            self.simd.bytes_partial(values)
-        }
+    fn column<const WHOLE: bool>(&self, at: usize) -> [S::Input; VECTORS] {
+        self.group.simd.interleave([
+            self.bytes::<WHOLE>(self.rows[0], at),
+            self.bytes::<WHOLE>(self.rows[1], at),
+            self.bytes::<WHOLE>(self.rows[2], at),
+        ])
     }
 
     #[inline(always)]
-    fn pixel<const WHOLE: bool>(
+    fn bytes<const WHOLE: bool>(&self, row: &[i8], at: usize) -> S::Bytes {
+        let Group {
+            simd,
+            first,
+            channels,
+            ..
+        } = *self.group;
+        if WHOLE {
+            // SAFETY: `run` asserted that the row has `width` pixels and asks for none beyond, and
+            // a whole group's channels are within each.
+            let values = unsafe { part(row, at, size_of::<S::ByteBlock>()) };
+            simd.bytes(&cast_slice(values)[0])
+        } else {
+            simd.bytes_partial(&row[at..][..channels - first])
+        }
+    }
+
+    /// The output pixel whose first channel of the group is at place `to`, from its columns.
+    #[inline(always)]
+    fn pixel<const WHOLE: bool, const FAST: bool>(
         &self,
         columns: [[S::Input; VECTORS]; 3],
-        output: Option<&mut [i8]>,
+        to: usize,
+        output: &mut [i8],
     ) {
-        let Some(output) = output else {
-            return;
-        };
-        let simd = self.simd;
-        let [bias, multiplier, shift] = self.parameters else {
+        let group = self.group;
+        let simd = group.simd;
+        let [bias, multiplier, shift] = group.parameters else {
             return;
         };
         let mut acc = simd.all_lanes(bias);
         for v in 0..VECTORS {
             for kx in 0..3 {
-                let weights = simd.weights(&self.weights[kx][v]);
+                let weights = simd.weights(&group.weights[kx][v]);
                 acc[v] = simd.dot(acc[v], columns[kx][v], weights);
             }
+            let (multiplier, shift) = (simd.lanes(&multiplier[v]), simd.lanes(&shift[v]));
+            acc[v] = simd.scale::<FAST>(acc[v], multiplier, shift, group.clamp);
         }
-        let bytes = if self.float {
-            for v in 0..VECTORS {
-                acc[v] = simd.scale_float(acc[v], simd.lanes(&multiplier[v]), self.clamp);
-            }
-            simd.narrow::<true>(acc, self.clamp)
-        } else {
-            for v in 0..VECTORS {
-                let (multiplier, shift) = (simd.lanes(&multiplier[v]), simd.lanes(&shift[v]));
-                acc[v] = simd.scale(acc[v], multiplier, shift);
-            }
-            simd.narrow::<false>(acc, self.clamp)
-        };
-        let output = &mut output[self.first..];
+        let bytes = simd.narrow::<FAST>(acc, group.clamp);
         if WHOLE {
+            // SAFETY: `run` counts the output's pixels and asks for none beyond, and a whole
+            // group's channels are within each.
+            let output = unsafe { part_mut(output, to, size_of::<S::ByteBlock>()) };
             simd.store::<VECTORS>(bytes, 0, output);
         } else {
-            simd.store_partial(bytes, output);
+            let count = group.channels - group.first;
+            simd.store_partial(bytes, &mut output[to..][..count]);
         }
     }
 }

@@ -3,6 +3,14 @@
 //!
 //! One set of vector kernels (`pointwise`, `depthwise`, `stem`) is written in the operations of
 //! [`simd::Simd`], which each instruction set implements.
+#![cfg_attr(
+    not(any(target_arch = "x86_64", target_arch = "aarch64")),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "no instruction set to write them in"
+    )
+)]
 
 use core::fmt;
 
@@ -31,9 +39,13 @@ macro_rules! detected {
 }
 
 mod classifier;
+// Kernels index several arrays of vectors by one counter, which iterators only hide.
+#[allow(unsafe_code, clippy::needless_range_loop)]
 mod depthwise;
 mod pack;
+#[allow(unsafe_code, clippy::needless_range_loop)]
 mod pointwise;
+#[allow(unsafe_code)]
 mod simd;
 mod stem;
 
@@ -124,7 +136,7 @@ impl Backend {
                 half: S::Half::LANES < S::LANES,
                 unsigned: S::UNSIGNED,
                 paired,
-                float: S::FLOAT,
+                fast: S::FAST,
                 patch_multiple: 4 * S::STEPS,
             })
         }
@@ -436,6 +448,7 @@ impl Backend {
             spatial,
             clamp: clamp(layout, convolution),
             padding: layout.encode(convolution.input_zero_point),
+            width: convolution.input.width.into(),
             rows,
             row_len,
             output,
@@ -471,11 +484,11 @@ impl Backend {
         });
     }
 
-    /// Each class' total of `rows` rows from the channels' sums.
+    /// Each class' total of `rows` rows from the channels' sums, which are lost.
     pub(crate) fn totals(
         self,
         classifier: &Classifier<'_>,
-        sums: &[i32],
+        sums: &mut [i32],
         rows: usize,
         totals: &mut [i32],
     ) {

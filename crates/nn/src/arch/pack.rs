@@ -10,7 +10,7 @@
 //! ```
 
 use bytemuck::{Pod, Zeroable};
-use sori_package::{Convolution, Kernel};
+use sori_package::Convolution;
 
 use super::simd::channel_of_lane;
 use crate::CacheLine;
@@ -26,10 +26,20 @@ pub(crate) struct Layout {
     pub(crate) unsigned: bool,
     /// Whether the four bytes of a lane are two and two, half a vector apart.
     pub(crate) paired: bool,
-    /// Whether `scale_float` is there and faster.
-    pub(crate) float: bool,
+    /// What makes a layer fast.
+    pub(crate) fast: Fast,
     /// What the length of the stem's patches is a multiple of.
     pub(crate) patch_multiple: usize,
+}
+
+/// What a backend can do with fewer instructions, if the accumulators allow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "each instruction set has one of them")]
+pub(crate) enum Fast {
+    /// Scale by a multiply-add in single precision.
+    Float,
+    /// Take scaled accumulators for 16-bit words; in either case, clamp to a whole byte.
+    Words,
 }
 
 /// The start of a region.
@@ -38,8 +48,8 @@ pub(crate) struct Layout {
 pub(crate) struct Header {
     /// Bytes of the region, header included.
     pub(crate) bytes: u32,
-    /// Whether `scale_float` is exact for every channel.
-    pub(crate) float: u32,
+    /// Whether every channel is [`Fast`].
+    pub(crate) fast: u32,
     reserved: [u32; 14],
 }
 
@@ -133,7 +143,14 @@ impl Layout {
             true => kernel.weights[c * taps + k],
             false => 0,
         };
-        self.pack(kernel, c_in, weight, residual, self.panels(c_out), region);
+        self.pack(
+            convolution,
+            c_in,
+            weight,
+            residual,
+            self.panels(c_out),
+            region,
+        );
     }
 
     /// Packs a layer whose weights are `[ky][kx][c]`.
@@ -145,36 +162,45 @@ impl Layout {
             (3, _) => 0,
             (ky, kx) => kernel.weights[(3 * ky + kx) * channels + c],
         };
-        self.pack(kernel, 12, weight, None, self.groups(channels), region);
+        self.pack(convolution, 12, weight, None, self.groups(channels), region);
     }
 
     fn pack(
         self,
-        kernel: &Kernel<'_>,
+        convolution: &Convolution<'_>,
         taps: usize,
         weight: impl Fn(usize, usize) -> i8,
         residual: Option<Factors<'_>>,
         panels: impl Iterator<Item = Panel>,
         region: &mut [CacheLine],
     ) {
+        let (kernel, activation) = (&convolution.kernel, convolution.activation);
         let c_out = kernel.bias.len();
         let factor = |c: usize| residual.map_or(0, |residual| residual.factor[c]);
         let sum = |c: usize, of: fn(i32) -> i32| -> i32 {
             (0..taps).map(|k| of(weight(c, k).into())).sum()
         };
-        let float = self.float
+        // The whole range of a byte needs no clamp; that is what a ReLU's zero point of -128 gives.
+        let whole_range = (activation.min, activation.max) == (i8::MIN, i8::MAX);
+        let fast = whole_range
             && (0..c_out).all(|c| {
                 let largest = 128 * i64::from(sum(c, i32::abs))
                     + 255 * i64::from(factor(c))
                     + i64::from(kernel.bias[c].unsigned_abs());
-                float_is_exact(kernel.multiplier[c], kernel.shift[c], largest)
+                let (multiplier, shift) = (kernel.multiplier[c], kernel.shift[c]);
+                match self.fast {
+                    Fast::Float => float_is_exact(multiplier, shift, largest),
+                    // With room for the zero point and the rounding.
+                    Fast::Words => scaled(multiplier, shift, largest) < (1 << 15) - 129,
+                }
             });
+        let float = fast && self.fast == Fast::Float;
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(region);
         let length = bytes.len() as u32;
         let (header, mut rest) = bytes.split_at_mut(size_of::<Header>());
         header.copy_from_slice(bytemuck::bytes_of(&Header {
             bytes: length,
-            float: float.into(),
+            fast: fast.into(),
             reserved: [0; 14],
         }));
 
@@ -261,11 +287,17 @@ fn parameters_of(residual: bool) -> usize {
 /// The multiplier must have 24 significant bits, of which the last is 1, so that the scale is an
 /// `f32`; then `acc`, below 2^24, is one too, and the fused product rounds once. Ties, which a
 /// float rounds to even, do not happen: with an odd m, `acc · m` is half of
-/// `2^(24 + shift)` only for an `acc` that `2^(23 + shift)` divides. The result must stay below
+/// `2^(24 + shift)` only for an `acc` that `2^(23 + shift)` divides. The result, zero point and all, must stay below
 /// 2^22 for the integer to appear in the low bits.
 fn float_is_exact(multiplier: i32, shift: u8, largest: i64) -> bool {
-    let result = (i128::from(largest) * i128::from(multiplier)) >> (31 + u32::from(shift));
-    multiplier & 0xff == 0x80 && largest < 1 << 24 && result < (1 << 22) - 1
+    multiplier & 0xff == 0x80
+        && largest < 1 << 24
+        && scaled(multiplier, shift, largest) < (1 << 22) - 129
+}
+
+/// The scaled accumulator, rounded down.
+fn scaled(multiplier: i32, shift: u8, acc: i64) -> i128 {
+    (i128::from(acc) * i128::from(multiplier)) >> (31 + u32::from(shift))
 }
 
 /// The bits of `multiplier · 2^-(31 + shift)` as an `f32`.
@@ -298,7 +330,7 @@ mod tests {
                 half,
                 unsigned: true,
                 paired: false,
-                float: true,
+                fast: Fast::Float,
                 patch_multiple: 4,
             };
             for channels in 1..300 {

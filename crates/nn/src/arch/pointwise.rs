@@ -1,7 +1,7 @@
 use bytemuck::cast_slice;
 
 use super::pack::{Header, Layout};
-use super::simd::{Clamp, Kernel, Simd};
+use super::simd::{Clamp, Kernel, Simd, part, part_mut};
 
 /// 1×1 convolution of any number of pixels, `[pixels][c_in]` to `[pixels][c_out]`.
 ///
@@ -23,16 +23,15 @@ impl Kernel for Pointwise<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let (header, mut rest) = self.region.split_at(size_of::<Header>());
-        let float = bytemuck::from_bytes::<Header>(header).float != 0;
-        debug_assert_eq!(self.input.len() * self.c_out, self.output.len() * self.c_in);
+        let fast = bytemuck::from_bytes::<Header>(header).fast != 0;
         for panel in self.layout.panels(self.c_out) {
             rest = match (panel.vectors, panel.half) {
-                (4, _) => self.panel::<S, 4>(simd, float, panel.first, rest, S::PIXELS[0]),
-                (2, _) => self.panel::<S, 2>(simd, float, panel.first, rest, S::PIXELS[1]),
-                (_, false) => self.panel::<S, 1>(simd, float, panel.first, rest, S::PIXELS[2]),
+                (4, _) => self.panel::<S, 4>(simd, fast, panel.first, rest, S::PIXELS[0]),
+                (2, _) => self.panel::<S, 2>(simd, fast, panel.first, rest, S::PIXELS[1]),
+                (_, false) => self.panel::<S, 1>(simd, fast, panel.first, rest, S::PIXELS[2]),
                 (_, true) => {
                     let tile = S::Half::PIXELS[2];
-                    self.panel::<S::Half, 1>(simd.half(), float, panel.first, rest, tile)
+                    self.panel::<S::Half, 1>(simd.half(), fast, panel.first, rest, tile)
                 }
             };
         }
@@ -45,7 +44,7 @@ impl<'a> Pointwise<'a> {
     fn panel<S: Simd, const C: usize>(
         &mut self,
         simd: S,
-        float: bool,
+        fast: bool,
         first: usize,
         region: &'a [u8],
         tile: usize,
@@ -60,7 +59,7 @@ impl<'a> Pointwise<'a> {
             c_in: self.c_in,
             c_out: self.c_out,
             clamp: self.clamp,
-            float,
+            fast,
             first,
             parameters: cast_slice::<u8, S::LaneBlock>(parameter_bytes)
                 .as_chunks::<C>()
@@ -70,53 +69,48 @@ impl<'a> Pointwise<'a> {
                 .0,
         };
         if first + C * S::LANES <= self.c_out {
-            self.tiles::<S, C, true>(panel, tile);
+            self.pixels::<S, C, true>(panel, tile);
         } else {
-            self.tiles::<S, C, false>(panel, tile.min(FEW));
+            self.pixels::<S, C, false>(panel, tile);
         }
         rest
     }
 
     #[inline(always)]
-    fn tiles<S: Simd, const C: usize, const WHOLE: bool>(
+    fn pixels<S: Simd, const C: usize, const WHOLE: bool>(
         &mut self,
         panel: Panel<'a, S, C>,
         tile: usize,
     ) {
         let pixels = self.output.len() / self.c_out;
-        // As even as it goes, so that no tile is much smaller than the others.
-        let tiles = pixels.div_ceil(tile).max(1);
-        let (size, larger) = (pixels / tiles, pixels % tiles);
-        let (mut inputs, mut outputs) = (self.input, &mut *self.output);
-        let mut residuals = self.residual;
-        for n in 0..tiles {
-            let now = size + usize::from(n < larger);
-            let (input, later) = inputs.split_at(now * self.c_in);
-            inputs = later;
-            let (output, later) = outputs.split_at_mut(now * self.c_out);
-            outputs = later;
-            let residual = residuals.map(|rows| {
-                let (residual, later) = rows.split_at(now * self.c_out);
-                residuals = Some(later);
-                residual
-            });
-            match now {
-                1 => panel.tile::<1, WHOLE>(input, residual, output),
-                2 if tile >= 2 => panel.tile::<2, WHOLE>(input, residual, output),
-                3 if tile >= 3 && WHOLE => panel.tile::<3, WHOLE>(input, residual, output),
-                4 if tile >= 4 && WHOLE => panel.tile::<4, WHOLE>(input, residual, output),
-                5 if tile >= 5 && WHOLE => panel.tile::<5, WHOLE>(input, residual, output),
-                6 if tile >= 6 && WHOLE => panel.tile::<6, WHOLE>(input, residual, output),
-                7 if tile >= 7 && WHOLE => panel.tile::<7, WHOLE>(input, residual, output),
-                8 if tile >= 8 && WHOLE => panel.tile::<8, WHOLE>(input, residual, output),
-                _ => {}
+        assert_eq!(self.input.len(), pixels * self.c_in);
+        let tile = if WHOLE { tile } else { tile.min(FEW) };
+        // A few sizes are enough: each is compiled for each number of vectors.
+        let mut done = 0;
+        for size in if C == 4 { [6, 3, 2, 1] } else { [8, 4, 2, 1] } {
+            if size > tile {
+                continue;
             }
+            let end = done + (pixels - done) / size * size;
+            let input = &self.input[done * self.c_in..end * self.c_in];
+            let written = done * self.c_out..end * self.c_out;
+            let residual = self.residual.map(|residual| &residual[written.clone()]);
+            let output = &mut self.output[written];
+            match size {
+                8 if tile >= 8 && C != 4 => panel.tiles::<8, WHOLE>(input, residual, output),
+                6 if tile >= 6 && C == 4 => panel.tiles::<6, WHOLE>(input, residual, output),
+                4 if tile >= 4 && C != 4 => panel.tiles::<4, WHOLE>(input, residual, output),
+                3 if tile >= 3 && C == 4 => panel.tiles::<3, WHOLE>(input, residual, output),
+                2 if tile >= 2 => panel.tiles::<2, WHOLE>(input, residual, output),
+                _ => panel.tiles::<1, WHOLE>(input, residual, output),
+            }
+            done = end;
         }
     }
 }
 
 /// Pixels of a tile whose vectors are not full, which is rare: less code.
-const FEW: usize = 2;
+const FEW: usize = 1;
 
 /// `C` vectors of output channels.
 #[derive(Clone, Copy)]
@@ -125,7 +119,7 @@ struct Panel<'a, S: Simd, const C: usize> {
     c_in: usize,
     c_out: usize,
     clamp: Clamp,
-    float: bool,
+    fast: bool,
     /// First output channel.
     first: usize,
     /// Bias, multiplier, shift, and K with a residual.
@@ -150,6 +144,22 @@ macro_rules! for_each_pixel {
 
 impl<S: Simd, const C: usize> Panel<'_, S, C> {
     #[inline(always)]
+    fn tiles<const P: usize, const WHOLE: bool>(
+        &self,
+        input: &[i8],
+        residual: Option<&[i8]>,
+        output: &mut [i8],
+    ) {
+        let (input_len, output_len) = (P * self.c_in, P * self.c_out);
+        let inputs = input.chunks_exact(input_len);
+        let outputs = output.chunks_exact_mut(output_len);
+        for (n, (input, output)) in inputs.zip(outputs).enumerate() {
+            let residual = residual.map(|residual| &residual[n * output_len..][..output_len]);
+            self.tile::<P, WHOLE>(input, residual, output);
+        }
+    }
+
+    #[inline(always)]
     fn tile<const P: usize, const WHOLE: bool>(
         &self,
         input: &[i8],
@@ -159,24 +169,30 @@ impl<S: Simd, const C: usize> Panel<'_, S, C> {
         let simd = self.simd;
         let mut acc = [simd.all_lanes(&self.parameters[0]); P];
         let whole = self.c_in / (4 * S::STEPS);
+        assert!(input.len() == P * self.c_in && output.len() == P * self.c_out);
         let mut blocks: [&[S::InputBlock]; P] = [&[]; P];
-        let mut rests: [&[i8]; P] = [&[]; P];
-        let mut pixels = input.chunks_exact(self.c_in);
         for_each_pixel!(P, |p| {
-            let (pixel, rest) = pixels.next().unwrap_or(&[]).split_at(4 * S::STEPS * whole);
+            // SAFETY: of P pixels this is the beginning of number p, as just asserted.
+            let pixel = unsafe { part(input, p * self.c_in, 4 * S::STEPS * whole) };
             blocks[p] = &cast_slice(pixel)[..whole];
-            rests[p] = rest;
         });
         let (weights, last) = self.weights.split_at(S::STEPS * whole);
-        for (k, weights) in weights.chunks_exact(S::STEPS).enumerate().take(whole) {
-            let mut input = [simd.input(&blocks[0][k]); P];
-            for_each_pixel!(P, |p| input[p] = simd.input(&blocks[p][k]));
+        let steps = blocks[0].iter().zip(weights.chunks_exact(S::STEPS));
+        for (k, (block, weights)) in steps.enumerate() {
+            let mut input = [simd.input(block); P];
+            for_each_pixel!(P, |p| if p > 0 {
+                input[p] = simd.input(&blocks[p][k]);
+            });
             self.steps(&mut acc, input, weights);
         }
         if !last.is_empty() {
-            let mut input = [simd.input_partial(rests[0]); P];
-            for_each_pixel!(P, |p| input[p] = simd.input_partial(rests[p]));
-            self.steps(&mut acc, input, last);
+            let (from, len) = (4 * S::STEPS * whole, self.c_in % (4 * S::STEPS));
+            let mut rests = [simd.input_partial(&input[from..][..len]); P];
+            for_each_pixel!(P, |p| if p > 0 {
+                // SAFETY: of P pixels this is the end of number p.
+                rests[p] = simd.input_partial(unsafe { part(input, p * self.c_in + from, len) });
+            });
+            self.steps(&mut acc, rests, last);
         }
 
         if let Some(residual) = residual {
@@ -184,18 +200,25 @@ impl<S: Simd, const C: usize> Panel<'_, S, C> {
                 self.add::<WHOLE>(&mut acc[p], &residual[p * self.c_out + self.first..]);
             });
         }
-        if self.float {
-            for_each_pixel!(P, |p| for c in 0..C {
-                let scale = simd.lanes(&self.parameters[1][c]);
-                acc[p][c] = simd.scale_float(acc[p][c], scale, self.clamp);
-            });
-        } else {
-            for_each_pixel!(P, |p| for c in 0..C {
-                let multiplier = simd.lanes(&self.parameters[1][c]);
-                let shift = simd.lanes(&self.parameters[2][c]);
-                acc[p][c] = simd.scale(acc[p][c], multiplier, shift);
-            });
+        match self.fast {
+            true => self.finish::<P, WHOLE, true>(acc, output),
+            false => self.finish::<P, WHOLE, false>(acc, output),
         }
+    }
+
+    /// Requantizes and writes the tile.
+    #[inline(always)]
+    fn finish<const P: usize, const WHOLE: bool, const FAST: bool>(
+        &self,
+        mut acc: [[S::Acc; C]; P],
+        output: &mut [i8],
+    ) {
+        let simd = self.simd;
+        for_each_pixel!(P, |p| for c in 0..C {
+            let multiplier = simd.lanes(&self.parameters[1][c]);
+            let shift = simd.lanes(&self.parameters[2][c]);
+            acc[p][c] = simd.scale::<FAST>(acc[p][c], multiplier, shift, self.clamp);
+        });
         for_each_pixel!(P, |p| if p % (4 / C) == 0 {
             // What is not there is not stored, and anything will do for it.
             let scaled = [
@@ -204,7 +227,8 @@ impl<S: Simd, const C: usize> Panel<'_, S, C> {
                 acc[(p + 2 / C) % P][2 % C],
                 acc[(p + 3 / C) % P][3 % C],
             ];
-            self.finish::<WHOLE>(scaled, p, (P - p).min(4 / C), output);
+            let bytes = simd.narrow::<FAST>(scaled, self.clamp);
+            self.store::<WHOLE>(bytes, p, (P - p).min(4 / C), output);
         });
     }
 
@@ -265,26 +289,19 @@ impl<S: Simd, const C: usize> Panel<'_, S, C> {
         }
     }
 
-    /// Clamps and writes `count` pixels from pixel `p` of the tile on, `C` vectors each.
+    /// Writes `count` pixels from pixel `p` of the tile on, `C` vectors each.
     #[inline(always)]
-    fn finish<const WHOLE: bool>(
-        &self,
-        scaled: [S::Acc; 4],
-        p: usize,
-        count: usize,
-        output: &mut [i8],
-    ) {
+    fn store<const WHOLE: bool>(&self, bytes: S::Bytes, p: usize, count: usize, output: &mut [i8]) {
         let simd = self.simd;
-        let bytes = match self.float {
-            true => simd.narrow::<true>(scaled, self.clamp),
-            false => simd.narrow::<false>(scaled, self.clamp),
-        };
         let bytes = simd.arrange::<C>(bytes);
         for_each_pixel!(MOST_PIXELS, |n| if n < count {
-            let output = &mut output[(p + n) * self.c_out + self.first..];
+            let start = (p + n) * self.c_out + self.first;
             if WHOLE {
-                simd.store::<C>(bytes, n, output);
+                // SAFETY: the tile asserted that its pixels are all there, and the channels of a
+                // whole panel are.
+                simd.store::<C>(bytes, n, unsafe { part_mut(output, start, C * S::LANES) });
             } else {
+                let output = &mut output[start..];
                 let mut block = [0; MOST];
                 simd.store::<C>(bytes, n, &mut block);
                 let channels = self.c_out - self.first;

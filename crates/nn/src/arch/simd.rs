@@ -1,5 +1,7 @@
 use bytemuck::Pod;
 
+use super::pack::Fast;
+
 /// What the vector kernels are written in: one implementation an instruction set.
 ///
 /// The heart is a dot product of four bytes into each `i32` lane. A lane is an output
@@ -38,8 +40,8 @@ pub(crate) trait Simd: Copy {
     /// Whether activations are kept as `q ^ 0x80`, unsigned, because the dot product
     /// takes unsigned by signed.
     const UNSIGNED: bool;
-    /// Whether [`scale_float`](Self::scale_float) is faster than [`scale`](Self::scale).
-    const FLOAT: bool;
+    /// What makes a layer fast.
+    const FAST: Fast;
     /// Pixels of a tile with so many vectors of output channels: `[4, 2, 1]`.
     const PIXELS: [usize; 3];
 
@@ -80,16 +82,25 @@ pub(crate) trait Simd: Copy {
     /// `acc[lane] + Σ_i input[4·lane + i] · weights[4·lane + i]`.
     fn dot(self, acc: Self::Acc, input: Self::Input, weights: Self::Weights) -> Self::Acc;
 
+    /// Bytes as an input of [`dot`](Self::dot).
+    fn spread(self, bytes: Self::Bytes) -> Self::Input;
+    fn zero(self) -> Self::Acc;
+    /// The sum of all lanes.
+    fn sum(self, acc: Self::Acc) -> i32;
     fn multiply_add(self, acc: Self::Acc, a: Self::Acc, b: Self::Acc) -> Self::Acc;
     /// `C · LANES` activations as `i32`.
     fn widen<const C: usize>(self, values: &[i8]) -> [Self::Acc; C];
-    /// `⌊acc · multiplier / 2^(31 + shift) + ½⌋`, exact.
-    fn scale(self, acc: Self::Acc, multiplier: Self::Acc, shift: Self::Acc) -> Self::Acc;
-    /// The same and the zero point added, by one fused multiply-add in single precision, where
-    /// the packer proved that this is exact; `scale` holds the bits of an `f32`.
-    fn scale_float(self, acc: Self::Acc, scale: Self::Acc, clamp: Clamp) -> Self::Acc;
-    /// Adds the zero point, unless the floats have it, and clamps four vectors to one of bytes.
-    fn narrow<const FLOAT: bool>(self, scaled: [Self::Acc; 4], clamp: Clamp) -> Self::Bytes;
+    /// `⌊acc · multiplier / 2^(31 + shift) + ½⌋`, exact. `FAST` where the packer found the layer
+    /// to be [`Fast`](super::pack::Fast); then the zero point may be in it already.
+    fn scale<const FAST: bool>(
+        self,
+        acc: Self::Acc,
+        multiplier: Self::Acc,
+        shift: Self::Acc,
+        clamp: Clamp,
+    ) -> Self::Acc;
+    /// Adds the zero point, if `scale` did not, and clamps four vectors to one of bytes.
+    fn narrow<const FAST: bool>(self, scaled: [Self::Acc; 4], clamp: Clamp) -> Self::Bytes;
     /// Of narrowed vectors of which each `C` are another pixel's: pixel after pixel.
     fn arrange<const C: usize>(self, bytes: Self::Bytes) -> Self::Bytes;
     /// Writes the `C · LANES` activations of pixel `n` of arranged ones.
@@ -114,6 +125,29 @@ pub(crate) struct Clamp {
 /// The channel that lane `lane` of vector `vector` of `vectors` holds.
 pub(crate) fn channel_of_lane(vectors: usize, vector: usize, lane: usize) -> usize {
     4 * (vectors * (lane / 4) + vector) + lane % 4
+}
+
+/// `len` values from `start` on, without a look at the end: the bounds of a kernel's pixels follow
+/// from those of its rows, which it checks once, and what a check costs is counted for each pixel.
+///
+/// # Safety
+/// `start + len` is at most `values.len()`.
+#[inline(always)]
+pub(crate) unsafe fn part(values: &[i8], start: usize, len: usize) -> &[i8] {
+    debug_assert!(start + len <= values.len());
+    // SAFETY: the caller's promise.
+    unsafe { values.get_unchecked(start..start + len) }
+}
+
+/// The same, to be written.
+///
+/// # Safety
+/// `start + len` is at most `values.len()`.
+#[inline(always)]
+pub(crate) unsafe fn part_mut(values: &mut [i8], start: usize, len: usize) -> &mut [i8] {
+    debug_assert!(start + len <= values.len());
+    // SAFETY: the caller's promise.
+    unsafe { values.get_unchecked_mut(start..start + len) }
 }
 
 // Closures and the functions of arrays that take them are compiled without the instruction

@@ -12,9 +12,9 @@ pub(crate) fn patches(
     patches: &mut [i8],
 ) {
     match stem.input.channels {
-        1 => patches_of::<3>(layout, stem, rows, patches),
+        1 => patches_of_1(layout, stem, rows, patches),
         2 => patches_of::<6>(layout, stem, rows, patches),
-        3 => patches_of::<9>(layout, stem, rows, patches),
+        3 => patches_of_3(layout, stem, rows, patches),
         c_in => {
             let taps = 3 * usize::from(c_in);
             fill(layout, stem, rows, patches, |patch, windows| {
@@ -43,6 +43,37 @@ fn patches_of<const TAPS: usize>(
         for (part, window) in parts.iter_mut().zip(windows) {
             if let Some(window) = window.first_chunk() {
                 *part = *window;
+            }
+        }
+    });
+}
+
+/// With one channel a copy of four bytes is a load and a store; the next one, or a weight of 0,
+/// covers the fourth.
+fn patches_of_1(layout: Layout, stem: &Convolution<'_>, rows: [&[i8]; 3], patches: &mut [i8]) {
+    fill(layout, stem, rows, patches, |patch, windows| {
+        let Some(patch) = patch.first_chunk_mut::<10>() else {
+            return;
+        };
+        for (n, window) in windows.into_iter().enumerate() {
+            match window.first_chunk::<4>() {
+                Some(four) => patch[3 * n..][..4].copy_from_slice(four),
+                None => patch[3 * n..][..3].copy_from_slice(&window[..3]),
+            }
+        }
+    });
+}
+
+/// With three channels nine bytes are two copies of eight that overlap.
+fn patches_of_3(layout: Layout, stem: &Convolution<'_>, rows: [&[i8]; 3], patches: &mut [i8]) {
+    fill(layout, stem, rows, patches, |patch, windows| {
+        let Some(patch) = patch.first_chunk_mut::<27>() else {
+            return;
+        };
+        for (n, window) in windows.into_iter().enumerate() {
+            if let Some(nine) = window.first_chunk::<9>() {
+                patch[9 * n..][..8].copy_from_slice(&nine[..8]);
+                patch[9 * n + 1..][..8].copy_from_slice(&nine[1..]);
             }
         }
     });

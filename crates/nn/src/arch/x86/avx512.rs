@@ -2,6 +2,7 @@ use core::arch::x86_64::*;
 
 use super::ymm::Ymm256;
 use super::{ROUNDING, supported};
+use crate::arch::pack::Fast;
 use crate::arch::simd::{Clamp, Kernel, Simd, first, partial};
 
 /// AVX-512 with VNNI: Ice Lake, Zen 4 and later.
@@ -25,6 +26,19 @@ fn load(block: &[i8; 64]) -> __m512i {
     supported!(_mm512_loadu_si512(block.as_ptr().cast()))
 }
 
+/// One fused multiply-add in single precision, the zero point included; `scale` holds the bits
+/// of an `f32`.
+#[inline(always)]
+fn scale_float(acc: __m512i, scale: __m512i, clamp: Clamp) -> __m512i {
+    supported!({
+        let rounding = _mm512_set1_ps(ROUNDING);
+        let scale = _mm512_castsi512_ps(scale);
+        let rounding_to = _mm512_set1_ps(ROUNDING + f32::from(clamp.zero_point));
+        let rounded = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), scale, rounding_to);
+        _mm512_sub_epi32(_mm512_castps_si512(rounded), _mm512_castps_si512(rounding))
+    })
+}
+
 impl Simd for Avx512Vnni {
     type Acc = __m512i;
     type Bytes = __m512i;
@@ -38,7 +52,7 @@ impl Simd for Avx512Vnni {
     const LANES: usize = 16;
     const STEPS: usize = 1;
     const UNSIGNED: bool = true;
-    const FLOAT: bool = true;
+    const FAST: Fast = Fast::Float;
     const PIXELS: [usize; 3] = [6, 8, 8];
 
     #[inline(always)]
@@ -127,6 +141,21 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn spread(self, bytes: __m512i) -> __m512i {
+        bytes
+    }
+
+    #[inline(always)]
+    fn zero(self) -> __m512i {
+        supported!(_mm512_setzero_si512())
+    }
+
+    #[inline(always)]
+    fn sum(self, acc: __m512i) -> i32 {
+        supported!(_mm512_reduce_add_epi32(acc))
+    }
+
+    #[inline(always)]
     fn multiply_add(self, acc: __m512i, a: __m512i, b: __m512i) -> __m512i {
         supported!(_mm512_add_epi32(acc, _mm512_mullo_epi32(a, b)))
     }
@@ -167,7 +196,16 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn scale(self, acc: __m512i, multiplier: __m512i, shift: __m512i) -> __m512i {
+    fn scale<const FAST: bool>(
+        self,
+        acc: __m512i,
+        multiplier: __m512i,
+        shift: __m512i,
+        clamp: Clamp,
+    ) -> __m512i {
+        if FAST {
+            return scale_float(acc, multiplier, clamp);
+        }
         supported!({
             let even_product = _mm512_mul_epi32(acc, multiplier);
             let (acc, multiplier) = (
@@ -189,22 +227,11 @@ impl Simd for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn scale_float(self, acc: __m512i, scale: __m512i, clamp: Clamp) -> __m512i {
-        supported!({
-            let rounding = _mm512_set1_ps(ROUNDING);
-            let scale = _mm512_castsi512_ps(scale);
-            let rounding_to = _mm512_set1_ps(ROUNDING + f32::from(clamp.zero_point));
-            let rounded = _mm512_fmadd_ps(_mm512_cvtepi32_ps(acc), scale, rounding_to);
-            _mm512_sub_epi32(_mm512_castps_si512(rounded), _mm512_castps_si512(rounding))
-        })
-    }
-
-    #[inline(always)]
-    fn narrow<const FLOAT: bool>(self, scaled: [__m512i; 4], clamp: Clamp) -> __m512i {
+    fn narrow<const FAST: bool>(self, scaled: [__m512i; 4], clamp: Clamp) -> __m512i {
         supported!({
             let low = _mm512_packs_epi32(scaled[0], scaled[1]);
             let high = _mm512_packs_epi32(scaled[2], scaled[3]);
-            let bytes = if FLOAT {
+            let bytes = if FAST {
                 _mm512_packus_epi16(low, high)
             } else {
                 let zero_point = _mm512_set1_epi16(clamp.zero_point);
@@ -213,6 +240,9 @@ impl Simd for Avx512Vnni {
                     _mm512_adds_epi16(high, zero_point),
                 )
             };
+            if FAST {
+                return bytes;
+            }
             let bytes = _mm512_max_epu8(bytes, _mm512_set1_epi8(clamp.min));
             _mm512_min_epu8(bytes, _mm512_set1_epi8(clamp.max))
         })

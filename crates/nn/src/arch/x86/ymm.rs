@@ -5,6 +5,7 @@ use core::arch::x86_64::*;
 
 use super::avx512::Avx512Vnni;
 use super::{ROUNDING, supported};
+use crate::arch::pack::Fast;
 use crate::arch::simd::{Clamp, Kernel, Simd, first, partial};
 
 /// AVX2 and FMA: Haswell, Zen and later.
@@ -71,6 +72,19 @@ fn interleave([r0, r1, r2]: [__m256i; 3]) -> [__m256i; 4] {
     })
 }
 
+/// One fused multiply-add in single precision, the zero point included; `scale` holds the bits
+/// of an `f32`.
+#[inline(always)]
+fn scale_float(acc: __m256i, scale: __m256i, clamp: Clamp) -> __m256i {
+    supported!({
+        let rounding = _mm256_set1_ps(ROUNDING);
+        let scale = _mm256_castsi256_ps(scale);
+        let rounding_to = _mm256_set1_ps(ROUNDING + f32::from(clamp.zero_point));
+        let rounded = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc), scale, rounding_to);
+        _mm256_sub_epi32(_mm256_castps_si256(rounded), _mm256_castps_si256(rounding))
+    })
+}
+
 /// What does not depend on the dot product.
 macro_rules! common {
     ($features:literal) => {
@@ -84,7 +98,7 @@ macro_rules! common {
         const LANES: usize = 8;
         const STEPS: usize = 1;
         const UNSIGNED: bool = true;
-        const FLOAT: bool = true;
+        const FAST: Fast = Fast::Float;
 
         #[inline(always)]
         fn vectorize<K: Kernel>(self, kernel: K) {
@@ -145,6 +159,17 @@ macro_rules! common {
         }
 
         #[inline(always)]
+        fn zero(self) -> __m256i {
+            supported!(_mm256_setzero_si256())
+        }
+
+        #[inline(always)]
+        fn sum(self, acc: __m256i) -> i32 {
+            let lanes: [i32; 8] = bytemuck::cast(acc);
+            lanes.into_iter().sum()
+        }
+
+        #[inline(always)]
         fn multiply_add(self, acc: __m256i, a: __m256i, b: __m256i) -> __m256i {
             supported!(_mm256_add_epi32(acc, _mm256_mullo_epi32(a, b)))
         }
@@ -185,7 +210,16 @@ macro_rules! common {
         }
 
         #[inline(always)]
-        fn scale(self, acc: __m256i, multiplier: __m256i, shift: __m256i) -> __m256i {
+        fn scale<const FAST: bool>(
+            self,
+            acc: __m256i,
+            multiplier: __m256i,
+            shift: __m256i,
+            clamp: Clamp,
+        ) -> __m256i {
+            if FAST {
+                return scale_float(acc, multiplier, clamp);
+            }
             supported!({
                 let even_product = _mm256_mul_epi32(acc, multiplier);
                 let (acc, multiplier) = (
@@ -205,22 +239,11 @@ macro_rules! common {
         }
 
         #[inline(always)]
-        fn scale_float(self, acc: __m256i, scale: __m256i, clamp: Clamp) -> __m256i {
-            supported!({
-                let rounding = _mm256_set1_ps(ROUNDING);
-                let scale = _mm256_castsi256_ps(scale);
-                let rounding_to = _mm256_set1_ps(ROUNDING + f32::from(clamp.zero_point));
-                let rounded = _mm256_fmadd_ps(_mm256_cvtepi32_ps(acc), scale, rounding_to);
-                _mm256_sub_epi32(_mm256_castps_si256(rounded), _mm256_castps_si256(rounding))
-            })
-        }
-
-        #[inline(always)]
-        fn narrow<const FLOAT: bool>(self, scaled: [__m256i; 4], clamp: Clamp) -> __m256i {
+        fn narrow<const FAST: bool>(self, scaled: [__m256i; 4], clamp: Clamp) -> __m256i {
             supported!({
                 let low = _mm256_packs_epi32(scaled[0], scaled[1]);
                 let high = _mm256_packs_epi32(scaled[2], scaled[3]);
-                let bytes = if FLOAT {
+                let bytes = if FAST {
                     _mm256_packus_epi16(low, high)
                 } else {
                     let zero_point = _mm256_set1_epi16(clamp.zero_point);
@@ -229,6 +252,9 @@ macro_rules! common {
                         _mm256_adds_epi16(high, zero_point),
                     )
                 };
+                if FAST {
+                    return bytes;
+                }
                 let bytes = _mm256_max_epu8(bytes, _mm256_set1_epi8(clamp.min));
                 _mm256_min_epu8(bytes, _mm256_set1_epi8(clamp.max))
             })
@@ -311,6 +337,11 @@ macro_rules! with_vnni {
         }
 
         #[inline(always)]
+        fn spread(self, bytes: __m256i) -> __m256i {
+            bytes
+        }
+
+        #[inline(always)]
         fn dot(self, acc: __m256i, input: __m256i, weights: __m256i) -> __m256i {
             supported!($dpbusd(acc, input, weights))
         }
@@ -325,14 +356,14 @@ impl Simd for Ymm256 {
 }
 
 impl Simd for AvxVnni {
-    const PIXELS: [usize; 3] = [3, 6, 8];
+    const PIXELS: [usize; 3] = [3, 4, 8];
 
     common!("avxvnni,avx2,fma");
     with_vnni!(_mm256_dpbusd_avx_epi32);
 }
 
 impl Simd for Avx2 {
-    const PIXELS: [usize; 3] = [2, 4, 6];
+    const PIXELS: [usize; 3] = [2, 4, 4];
 
     common!("avx2,fma");
 
@@ -357,6 +388,11 @@ impl Simd for Avx2 {
     fn interleave(self, rows: [__m256i; 3]) -> [EvenOdd; 4] {
         let [a, b, c, d] = interleave(rows);
         [unsigned(a), unsigned(b), unsigned(c), unsigned(d)]
+    }
+
+    #[inline(always)]
+    fn spread(self, bytes: __m256i) -> EvenOdd {
+        unsigned(bytes)
     }
 
     // `vpmaddubsw` would do, were 255 · 127 · 2 below 2^15.
