@@ -70,26 +70,35 @@ fn nanoseconds(duration: Duration) -> u64 {
     duration.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
-/// So many threads of the pool that the network runs in.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Threads(pub(crate) usize);
+/// What the program lends the network.
+///
+/// One type for all measurements: the executor and its kernels are compiled once for each.
+#[derive(Debug)]
+pub(crate) struct Lent<'c> {
+    /// Of the pool that the network runs in.
+    pub(crate) threads: usize,
+    pub(crate) clock: Option<&'c Clock>,
+}
 
-impl Runtime for Threads {
+impl Runtime for Lent<'_> {
     fn threads(&self) -> usize {
-        self.0
+        self.threads
     }
 
     fn join(&self, a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
         rayon::join(a, b);
     }
+
+    fn enter(&self, layer: LayerKind) {
+        if let Some(clock) = self.clock {
+            clock.enter(layer);
+        }
+    }
 }
 
-/// The same with a clock that runs for one layer at a time.
+/// Runs for one layer at a time.
 #[derive(Debug)]
-pub(crate) struct Clock {
-    threads: Threads,
-    state: Mutex<State>,
-}
+pub(crate) struct Clock(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
@@ -104,17 +113,22 @@ struct State {
 }
 
 impl Clock {
-    pub(crate) fn new(threads: Threads, layers: Vec<LayerKind>) -> Self {
-        let state = State {
+    pub(crate) fn new(layers: Vec<LayerKind>) -> Self {
+        Self(Mutex::new(State {
             running: None,
             spent: vec![Duration::ZERO; layers.len()],
             runs: vec![Vec::new(); layers.len()],
             layers,
-        };
-        Self {
-            threads,
-            state: Mutex::new(state),
-        }
+        }))
+    }
+
+    fn enter(&self, layer: LayerKind) {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.charge(now);
+        let layer = state.layers.iter().position(|&known| known == layer);
+        // The clock starts last, so that keeping the books is nobody's time.
+        state.running = layer.map(|layer| (layer, Instant::now()));
     }
 
     /// Ends a run.
@@ -135,7 +149,7 @@ impl Clock {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nobody panics with the clock")
+        self.0.lock().expect("nobody panics with the clock")
     }
 }
 
@@ -144,25 +158,6 @@ impl State {
         if let Some((layer, since)) = self.running.take() {
             self.spent[layer] += now - since;
         }
-    }
-}
-
-impl Runtime for Clock {
-    fn threads(&self) -> usize {
-        self.threads.threads()
-    }
-
-    fn join(&self, a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
-        self.threads.join(a, b);
-    }
-
-    fn enter(&self, layer: LayerKind) {
-        let now = Instant::now();
-        let mut state = self.state();
-        state.charge(now);
-        let layer = state.layers.iter().position(|&known| known == layer);
-        // The clock starts last, so that keeping the books is nobody's time.
-        state.running = layer.map(|layer| (layer, Instant::now()));
     }
 }
 
@@ -190,7 +185,7 @@ mod tests {
 
     #[test]
     fn each_layer_is_charged_with_its_own_time() {
-        let clock = Clock::new(Threads(1), vec![LayerKind::Stem, LayerKind::Head]);
+        let clock = Clock::new(vec![LayerKind::Stem, LayerKind::Head]);
         for _ in 0..3 {
             clock.enter(LayerKind::Stem);
             clock.enter(LayerKind::Head);

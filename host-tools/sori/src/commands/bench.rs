@@ -9,12 +9,12 @@ use clap::Args;
 use serde::Serialize;
 use sori_dsp::FrontEnd;
 use sori_nn::memory::{self, LayerKind};
-use sori_nn::{Backend, CacheLine, Network, Prepared, Runtime};
+use sori_nn::{Backend, CacheLine, Network, Prepared};
 use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
 
 use crate::backend::Weights;
-use crate::stopwatch::{self, Clock, Spread, Threads};
+use crate::stopwatch::{self, Clock, Lent, Spread};
 use crate::{output, package};
 
 #[derive(Debug, Args)]
@@ -122,7 +122,7 @@ impl Bench {
         let packed_weights = weights.bytes();
         let subject = Subject {
             prepared: weights.prepare(&package, backend)?,
-            threads: Threads(self.threads.into()),
+            threads: self.threads.into(),
             seconds: self.seconds,
         };
         let pool = rayon::ThreadPoolBuilder::new().num_threads(self.threads.into());
@@ -202,7 +202,7 @@ impl Bench {
 /// What is timed.
 struct Subject<'p> {
     prepared: Prepared<'p>,
-    threads: Threads,
+    threads: usize,
     seconds: f64,
 }
 
@@ -218,22 +218,26 @@ impl Subject<'_> {
             .collect()
     }
 
-    fn with_network<R: Runtime, T>(
+    fn with_network<T>(
         &self,
         stripe: usize,
-        runtime: R,
-        run: impl FnOnce(&mut Network<'_, '_, R>) -> T,
+        clock: Option<&Clock>,
+        run: impl FnOnce(&mut Network<'_, '_, Lent<'_>>) -> T,
     ) -> Result<T> {
         let lines = Network::arena_bytes(&self.prepared, stripe).div_ceil(size_of::<CacheLine>());
         let mut arena = vec![CacheLine([0; 64]); lines];
         let arena = bytemuck::cast_slice_mut(&mut arena);
-        let mut network = Network::with_runtime(&self.prepared, arena, stripe, runtime)?;
+        let lent = Lent {
+            threads: self.threads,
+            clock,
+        };
+        let mut network = Network::with_runtime(&self.prepared, arena, stripe, lent)?;
         Ok(run(&mut network))
     }
 
     fn inference(&self) -> Result<Spread> {
         let clip = self.clip();
-        self.with_network(self.rows(), self.threads, |network| {
+        self.with_network(self.rows(), None, |network| {
             stopwatch::time(self.seconds, &mut || {
                 black_box(network.clip(black_box(&clip)));
             })
@@ -243,7 +247,7 @@ impl Subject<'_> {
     /// In one stream that goes on and on.
     fn row_by_row(&self) -> Result<Spread> {
         let clip = self.clip();
-        self.with_network(1, self.threads, |network| {
+        self.with_network(1, None, |network| {
             let row_len = network.row_len();
             stopwatch::time(self.seconds, &mut || {
                 for row in clip.chunks_exact(row_len) {
@@ -258,14 +262,14 @@ impl Subject<'_> {
     /// Median nanoseconds of each layer.
     fn layers(&self, layers: &Layers) -> Result<Vec<f64>> {
         let clip = self.clip();
-        let clock = Clock::new(self.threads, layers.kinds.clone());
-        self.with_network(self.rows(), clock, |network| {
+        let clock = Clock::new(layers.kinds.clone());
+        self.with_network(self.rows(), Some(&clock), |network| {
             stopwatch::time(self.seconds, &mut || {
                 black_box(network.clip(black_box(&clip)));
-                network.runtime().stop();
-            });
-            network.runtime().medians()
-        })
+                clock.stop();
+            })
+        })?;
+        Ok(clock.medians())
     }
 
     fn audio(&self, mel: &MelContract<'_>, row: Spread) -> Result<Audio> {
