@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use sori_dsp::{FrontEnd, Resampler};
 use sori_listener::{Event, Listener, Memory};
 use sori_nn::testing::{Noise, Table};
-use sori_nn::{Network, Requantize, softmax_q15};
+use sori_nn::{Backend, CacheLine, Network, Prepared, Requantize, softmax_q15};
 use sori_package::write::PackageBytes;
 use sori_package::{Package, TensorShape};
 
@@ -121,7 +121,9 @@ fn random_networks(on_case: &mut dyn FnMut(&str, u32)) {
         let rows = noise.between(8, 90) as usize;
         let clip = noise.int8(rows * package.input().row_len());
         for (stripe, pieces) in [(1, &[1][..]), (3, &[5, 1, 17]), (128, &[rows])] {
-            let crc = logits(&package, &clip, stripe, pieces);
+            let crc = on_every_backend(&package, &|prepared| {
+                logits(prepared, &clip, stripe, pieces)
+            });
             on_case(&format!("network-{seed:02}/stripe-{stripe}"), crc);
         }
     }
@@ -138,17 +140,33 @@ fn mobilenets(on_case: &mut dyn FnMut(&str, u32)) {
         let package = Package::parse(&bytes).expect("the paper's network is valid");
         let clip = noise.int8(120 * 32);
         for (stripe, pieces) in [(1, &[1][..]), (8, &[3, 17, 1]), (128, &[120])] {
-            let crc = logits(&package, &clip, stripe, pieces);
+            let crc = on_every_backend(&package, &|prepared| {
+                logits(prepared, &clip, stripe, pieces)
+            });
             on_case(&format!("mobilenet-v2-{name}/stripe-{stripe}"), crc);
         }
     }
 }
 
+/// The CRC that every backend of this processor gives: on a microcontroller there is one.
+///
+/// # Panics
+/// When one gives other bits than the scalar one.
+fn on_every_backend(package: &Package<'_>, crc: &dyn Fn(&Prepared<'_>) -> u32) -> u32 {
+    let expected = crc(&package.into());
+    for backend in Backend::available().filter(|&backend| backend != Backend::SCALAR) {
+        let mut weights = vec![CacheLine([0; 64]); Prepared::lines(package, backend)];
+        let prepared = Prepared::new(package, backend, &mut weights).expect("the memory is exact");
+        assert_eq!(crc(&prepared), expected, "{backend}");
+    }
+    expected
+}
+
 /// CRC of the logits after each output row of a clip, pushed in pieces (rows), twice.
-fn logits(package: &Package<'_>, clip: &[i8], stripe: usize, pieces: &[usize]) -> u32 {
-    let mut arena = words(Network::arena_bytes(package, stripe));
+fn logits(prepared: &Prepared<'_>, clip: &[i8], stripe: usize, pieces: &[usize]) -> u32 {
+    let mut arena = words(Network::arena_bytes(prepared, stripe));
     let arena = bytemuck::cast_slice_mut(&mut arena);
-    let mut network = Network::new(package, arena, stripe).expect("the arena is exact");
+    let mut network = Network::new(prepared, arena, stripe).expect("the arena is exact");
     let mut hash = Hash::new();
     for _ in 0..2 {
         let mut rest = clip;
@@ -249,43 +267,51 @@ fn front_ends(contract: &str, package: &Package<'_>, on_case: &mut dyn FnMut(&st
 /// From samples at two rates to probabilities and verdicts.
 fn listeners(contract: &str, package: &Package<'_>, on_case: &mut dyn FnMut(&str, u32)) {
     let mel = package.mel().expect("the suite's packages have contracts");
-    let mut frontend = vec![0; FrontEnd::workspace_len(&mel)];
-    let mut arena = words(Network::arena_bytes(package, 1));
     for rate_hz in [mel.sample_rate_hz, 44_100] {
-        let memory = Memory {
-            frontend: &mut frontend,
-            arena: bytemuck::cast_slice_mut(&mut arena),
-        };
-        let mut listener = Listener::new(package, memory, rate_hz).expect("the memory is exact");
-        let mut hash = Hash::new();
-        let mut on_event = |event: Event<'_>| match event {
-            Event::Row { level_dbfs_q8, .. } => hash.int32(level_dbfs_q8),
-            Event::Output {
-                logits,
-                probabilities_q15,
-            } => {
-                hash.int8(logits);
-                for &p in probabilities_q15 {
-                    hash.int32(p.into());
-                }
-            }
-            Event::Decision(decision) => {
-                hash.int32(match decision.verdict {
-                    sori_listener::Verdict::Silence => -2,
-                    sori_listener::Verdict::Unknown => -1,
-                    sori_listener::Verdict::Label(label) => label.into(),
-                });
-                hash.int32(decision.time_ms as i32);
-            }
-        };
-        let mut noise = Noise::new(4);
-        for n in 0..24 {
-            // Silence in between, so that every verdict has its turn.
-            let loudest = [1 << 22, 0, 1 << 14][n / 3 % 3];
-            let samples: Vec<i32> = (0..700).map(|_| noise.between(-loudest, loudest)).collect();
-            listener.push(&samples, &mut on_event);
-        }
-        listener.finish(&mut on_event);
-        on_case(&format!("{contract}/listener/{rate_hz}-hz"), hash.crc());
+        let crc = on_every_backend(package, &|prepared| events(prepared, rate_hz));
+        on_case(&format!("{contract}/listener/{rate_hz}-hz"), crc);
     }
+}
+
+/// CRC of all that a listener says.
+fn events(prepared: &Prepared<'_>, rate_hz: u32) -> u32 {
+    let mel = prepared.package().mel();
+    let mel = mel.expect("the suite's packages have contracts");
+    let mut frontend = vec![0; FrontEnd::workspace_len(&mel)];
+    let mut arena = words(Network::arena_bytes(prepared, 1));
+    let memory = Memory {
+        frontend: &mut frontend,
+        arena: bytemuck::cast_slice_mut(&mut arena),
+    };
+    let mut listener = Listener::new(prepared, memory, rate_hz).expect("the memory is exact");
+    let mut hash = Hash::new();
+    let mut on_event = |event: Event<'_>| match event {
+        Event::Row { level_dbfs_q8, .. } => hash.int32(level_dbfs_q8),
+        Event::Output {
+            logits,
+            probabilities_q15,
+        } => {
+            hash.int8(logits);
+            for &p in probabilities_q15 {
+                hash.int32(p.into());
+            }
+        }
+        Event::Decision(decision) => {
+            hash.int32(match decision.verdict {
+                sori_listener::Verdict::Silence => -2,
+                sori_listener::Verdict::Unknown => -1,
+                sori_listener::Verdict::Label(label) => label.into(),
+            });
+            hash.int32(decision.time_ms as i32);
+        }
+    };
+    let mut noise = Noise::new(4);
+    for n in 0..24 {
+        // Silence in between, so that every verdict has its turn.
+        let loudest = [1 << 22, 0, 1 << 14][n / 3 % 3];
+        let samples: Vec<i32> = (0..700).map(|_| noise.between(-loudest, loudest)).collect();
+        listener.push(&samples, &mut on_event);
+    }
+    listener.finish(&mut on_event);
+    hash.crc()
 }

@@ -2,7 +2,7 @@
 
 use sori_conformance::host;
 use sori_listener::{Memory, verify};
-use sori_nn::Network;
+use sori_nn::{Backend, CacheLine, Network, Prepared};
 use sori_package::Package;
 
 #[test]
@@ -28,14 +28,19 @@ fn the_demo_clip_is_heard_as_the_golden_file_says() {
 fn the_released_package_reproduces_its_golden_vectors() {
     let bytes = host::package(&host::model("genre.sori"));
     let package = Package::parse(&bytes).expect("a release is valid");
-    for stripe in [1, 7, 128] {
-        let mut frontend = vec![0; package.prologue().frontend_bytes().div_ceil(4)];
-        let mut arena = vec![0u32; Network::arena_bytes(&package, stripe).div_ceil(4)];
-        let memory = Memory {
-            frontend: &mut frontend,
-            arena: bytemuck::cast_slice_mut(&mut arena),
-        };
-        let verified = verify(&package, memory, stripe).unwrap_or_else(|e| panic!("{e}"));
-        assert!(verified.feature_rows > 0 && verified.output_rows > 0);
+    for backend in Backend::available() {
+        let mut weights = vec![CacheLine([0; 64]); Prepared::lines(&package, backend)];
+        let prepared = Prepared::new(&package, backend, &mut weights).expect("exact");
+        for stripe in [1, 7, 128] {
+            let mut frontend = vec![0; package.prologue().frontend_bytes().div_ceil(4)];
+            let mut arena = vec![0u32; Network::arena_bytes(&prepared, stripe).div_ceil(4)];
+            let memory = Memory {
+                frontend: &mut frontend,
+                arena: bytemuck::cast_slice_mut(&mut arena),
+            };
+            let verified =
+                verify(&prepared, memory, stripe).unwrap_or_else(|e| panic!("{backend}: {e}"));
+            assert!(verified.feature_rows > 0 && verified.output_rows > 0);
+        }
     }
 }
