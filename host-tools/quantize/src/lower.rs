@@ -300,7 +300,10 @@ fn classifier(
     Ok(spec)
 }
 
-/// `factor` as `multiplier · 2^-(31 + shift)`.
+/// `factor` as `multiplier · 2^-(31 + shift)`, to within 2^-23.
+///
+/// The multiplier has 24 significant bits, of which the last is 1: then a single-precision
+/// multiply-add rounds exactly as the integers do, and `sori-nn` uses it where that is faster.
 fn normalised(factor: f64) -> (i32, u8) {
     let mut shift = -(factor.log2().floor() as i32) - 1;
     let mut multiplier = (factor * 2f64.powi(31 + shift)).round();
@@ -308,7 +311,7 @@ fn normalised(factor: f64) -> (i32, u8) {
         multiplier /= 2.0;
         shift -= 1;
     }
-    (multiplier as i32, shift.clamp(1, 31) as u8)
+    (multiplier as i32 & !0xff | 0x80, shift.clamp(1, 31) as u8)
 }
 
 #[cfg(test)]
@@ -325,7 +328,11 @@ mod tests {
             assert!(multiplier >= 1 << 30, "{factor}: {multiplier}");
             assert!((1..=31).contains(&shift), "{factor}: {shift}");
             let found = f64::from(multiplier) * 2f64.powi(-31 - i32::from(shift));
-            assert!((found / factor - 1.0).abs() < 1e-9, "{factor}: {found}");
+            assert!(
+                (found / factor - 1.0).abs() <= 2f64.powi(-23),
+                "{factor}: {found}"
+            );
+            assert_eq!(multiplier & 0xff, 0x80, "{factor}: {multiplier:#x}");
         }
     }
 }
