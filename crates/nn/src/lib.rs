@@ -15,11 +15,12 @@
 //!
 //! The layers, from the bottom: [`Requantize`] is the one rounding rule; `kernels` holds
 //! one operator a file, scalar, which is the specification that any faster kernel must
-//! equal; `plan` lays out the arena; [`Network`] moves the rows.
+//! equal; `arch` holds the faster ones, and a [`Backend`] chooses; [`Prepared`] is a package with
+//! its weights packed for one; `plan` lays out the arena; [`Network`] moves the rows.
 //!
 //! # What it will not do
-//! Allocate, use floating point, check anything after [`Network::new`] (a parsed
-//! `Package` is the proof that nothing overflows), or run networks outside the
+//! Allocate, start threads (a [`Runtime`] may lend some), check anything after [`Network::new`]
+//! (a parsed `Package` is the proof that nothing overflows), or run networks outside the
 //! MobileNetV2 family.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
