@@ -498,7 +498,7 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
             let parts = parts(runtime, 9 * filtered.len());
             divide(runtime, parts, tall_len, 0, filtered, &|first, output| {
                 let rows = |n| window.nth(first + n);
-                backend.depthwise(depthwise_weights, &block.depthwise, rows, output);
+                backend.depthwise(depthwise_weights, &block.depthwise, &rows, output);
             });
             window.keep();
 

@@ -9,7 +9,7 @@ use super::simd::{Clamp, Kernel, Simd, part, part_mut};
 ///
 /// Channels are taken a group at a time; its weights stay at hand while the window slides along
 /// the row, and each column of the window is interleaved once.
-pub(crate) struct Depthwise<'a, R> {
+pub(crate) struct Depthwise<'a> {
     pub(crate) layout: Layout,
     pub(crate) region: &'a [u8],
     pub(crate) channels: usize,
@@ -19,8 +19,8 @@ pub(crate) struct Depthwise<'a, R> {
     pub(crate) padding: i8,
     /// Pixels of an input row.
     pub(crate) width: usize,
-    /// The input rows of an output row.
-    pub(crate) rows: R,
+    /// The input rows of each output row.
+    pub(crate) windows: &'a [[&'a [i8]; 3]],
     /// Values of an output row.
     pub(crate) row_len: usize,
     pub(crate) output: &'a mut [i8],
@@ -29,7 +29,7 @@ pub(crate) struct Depthwise<'a, R> {
 /// Vectors of accumulators that go with one of bytes.
 const VECTORS: usize = 4;
 
-impl<'r, R: Fn(usize) -> [&'r [i8]; 3]> Kernel for Depthwise<'_, R> {
+impl Kernel for Depthwise<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self, simd: S) {
         let (header, mut rest) = self.region.split_at(size_of::<Header>());
@@ -43,7 +43,7 @@ impl<'r, R: Fn(usize) -> [&'r [i8]; 3]> Kernel for Depthwise<'_, R> {
     }
 }
 
-impl<'a, 'r, R: Fn(usize) -> [&'r [i8]; 3]> Depthwise<'a, R> {
+impl<'a> Depthwise<'a> {
     #[inline(always)]
     fn group<S: Simd>(&mut self, simd: S, fast: bool, first: usize, region: &'a [u8]) -> &'a [u8] {
         let vectors = size_of::<[S::LaneBlock; VECTORS]>();
@@ -73,12 +73,13 @@ impl<'a, 'r, R: Fn(usize) -> [&'r [i8]; 3]> Depthwise<'a, R> {
         let simd = group.simd;
         let padding = simd.splat(self.padding);
         let padding = simd.interleave([padding; 3]);
-        for (n, output) in self.output.chunks_exact_mut(self.row_len).enumerate() {
+        let outputs = self.output.chunks_exact_mut(self.row_len);
+        for (output, &rows) in outputs.zip(self.windows) {
             let row = Row {
                 group,
                 padding,
                 width: self.width,
-                rows: (self.rows)(n),
+                rows,
             };
             row.run::<WHOLE, FAST>(output);
         }

@@ -426,11 +426,14 @@ impl Backend {
     }
 
     /// Output rows of a 3×3 depthwise convolution; `rows` gives the input rows of each.
+    ///
+    /// Not generic in `rows`, nor is anything else here: the kernels are large, and compiled once,
+    /// in this crate.
     pub(crate) fn depthwise<'r>(
         self,
         region: &[u8],
         convolution: &Convolution<'_>,
-        rows: impl Fn(usize) -> [&'r [i8]; 3],
+        rows: &dyn Fn(usize) -> [&'r [i8]; 3],
         output: &mut [i8],
     ) {
         let spatial = spatial(convolution);
@@ -441,18 +444,27 @@ impl Backend {
             }
             return;
         };
-        self.run(depthwise::Depthwise {
-            layout,
-            region,
-            channels: convolution.input.channels.into(),
-            spatial,
-            clamp: clamp(layout, convolution),
-            padding: layout.encode(convolution.input_zero_point),
-            width: convolution.input.width.into(),
-            rows,
-            row_len,
-            output,
-        });
+        // A few at a time, so that a group of channels keeps its weights for several rows.
+        const ROWS: usize = 8;
+        for (n, output) in output.chunks_mut(ROWS * row_len).enumerate() {
+            let mut windows = [[&[][..]; 3]; ROWS];
+            let count = output.len() / row_len;
+            for (i, window) in windows[..count].iter_mut().enumerate() {
+                *window = rows(n * ROWS + i);
+            }
+            self.run(depthwise::Depthwise {
+                layout,
+                region,
+                channels: convolution.input.channels.into(),
+                spatial,
+                clamp: clamp(layout, convolution),
+                padding: layout.encode(convolution.input_zero_point),
+                width: convolution.input.width.into(),
+                windows: &windows[..count],
+                row_len,
+                output,
+            });
+        }
     }
 
     /// What one row adds to each class' total.
