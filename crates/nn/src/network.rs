@@ -4,7 +4,9 @@ use crate::arch::Weights;
 use crate::kernels::classifier::logits;
 use crate::kernels::pointwise::Residual;
 use crate::memory::LayerKind;
-use crate::plan::{BlockUse, Feed, HeadUse, Plan, Stripe, delay_rows, history_len, spatial};
+use crate::plan::{
+    BlockUse, Feed, HeadUse, Plan, Stripe, delay_rows, history_len, spatial, state_len,
+};
 use crate::runtime::{divide, parts};
 use crate::window::{Window, windows};
 use crate::{Backend, Bare, Error, Prepared, Runtime};
@@ -589,10 +591,6 @@ impl Place<'_> {
         self.state += state_len(block);
         self
     }
-}
-
-fn state_len(block: &InvertedResidual<'_>) -> usize {
-    history_len(&block.depthwise) + delay_rows(block) * block.input().row_len()
 }
 
 /// A 1×1 convolution, shared by the threads if it is large.

@@ -80,6 +80,11 @@ pub(crate) fn delay_rows(block: &InvertedResidual<'_>) -> usize {
     }
 }
 
+/// Values that the block keeps between rows: history, then delay.
+pub(crate) fn state_len(block: &InvertedResidual<'_>) -> usize {
+    history_len(&block.depthwise) + delay_rows(block) * block.input().row_len()
+}
+
 pub(crate) fn spatial(convolution: &Convolution<'_>) -> Spatial {
     convolution
         .spatial
@@ -116,7 +121,7 @@ impl BlockUse {
         let filtered_rows = (tile_rows.min(feed.rows) + feed.padding).div_ceil(stride);
         let output_rows = (feed.rows + feed.padding).div_ceil(stride);
         Self {
-            state: history_len(&block.depthwise) + delay_rows(block) * block.input().row_len(),
+            state: state_len(block),
             tile_rows,
             input: feed.rows * block.input().row_len(),
             expanded: expanded_rows * wide,

@@ -51,6 +51,20 @@ fn load_partial(values: &[i8]) -> int8x16_t {
     }
 }
 
+/// `[r0, r1]` of the lower and of the upper channels, then `[r2, 0]` of them.
+#[inline(always)]
+fn byte_pairs([r0, r1, r2]: [int8x16_t; 3]) -> [int8x16_t; 4] {
+    supported!({
+        let zero = vdupq_n_s8(0);
+        [
+            vzip1q_s8(r0, r1),
+            vzip2q_s8(r0, r1),
+            vzip1q_s8(r2, zero),
+            vzip2q_s8(r2, zero),
+        ]
+    })
+}
+
 /// What does not depend on the dot product.
 macro_rules! common {
     ($features:literal) => {
@@ -280,13 +294,11 @@ impl Simd for Neon {
     }
 
     #[inline(always)]
-    fn interleave(self, [r0, r1, r2]: [int8x16_t; 3]) -> [int8x16_t; 4] {
+    fn interleave(self, rows: [int8x16_t; 3]) -> [int8x16_t; 4] {
         supported!({
-            let zero = vdupq_n_s8(0);
-            let low = vreinterpretq_s64_s8(vzip1q_s8(r0, r1));
-            let high = vreinterpretq_s64_s8(vzip2q_s8(r0, r1));
-            let low2 = vreinterpretq_s64_s8(vzip1q_s8(r2, zero));
-            let high2 = vreinterpretq_s64_s8(vzip2q_s8(r2, zero));
+            let [low, high, low2, high2] = byte_pairs(rows);
+            let (low, low2) = (vreinterpretq_s64_s8(low), vreinterpretq_s64_s8(low2));
+            let (high, high2) = (vreinterpretq_s64_s8(high), vreinterpretq_s64_s8(high2));
             [
                 vreinterpretq_s8_s64(vzip1q_s64(low, low2)),
                 vreinterpretq_s8_s64(vzip2q_s64(low, low2)),
@@ -325,13 +337,11 @@ impl Simd for Dotprod {
     }
 
     #[inline(always)]
-    fn interleave(self, [r0, r1, r2]: [int8x16_t; 3]) -> [int8x16_t; 4] {
+    fn interleave(self, rows: [int8x16_t; 3]) -> [int8x16_t; 4] {
         supported!({
-            let zero = vdupq_n_s8(0);
-            let low = vreinterpretq_s16_s8(vzip1q_s8(r0, r1));
-            let high = vreinterpretq_s16_s8(vzip2q_s8(r0, r1));
-            let low2 = vreinterpretq_s16_s8(vzip1q_s8(r2, zero));
-            let high2 = vreinterpretq_s16_s8(vzip2q_s8(r2, zero));
+            let [low, high, low2, high2] = byte_pairs(rows);
+            let (low, low2) = (vreinterpretq_s16_s8(low), vreinterpretq_s16_s8(low2));
+            let (high, high2) = (vreinterpretq_s16_s8(high), vreinterpretq_s16_s8(high2));
             [
                 vreinterpretq_s8_s16(vzip1q_s16(low, low2)),
                 vreinterpretq_s8_s16(vzip2q_s16(low, low2)),
