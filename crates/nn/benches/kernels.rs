@@ -1,4 +1,5 @@
-//! Whole networks on each backend of this machine: a clip at once, and its rows one by one.
+//! Whole networks on each backend of this machine, a clip at once and its rows one by one, and
+//! each kind of kernel within the clip.
 //!
 //! ```text
 //! cargo bench -p sori-nn --bench kernels -- 'a, .*clip'
@@ -6,11 +7,13 @@
 #![allow(missing_docs, reason = "criterion's macros make a public function")]
 
 use std::hint::black_box;
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
+use sori_nn::memory::LayerKind;
 use sori_nn::testing::{Noise, benchmark_network};
-use sori_nn::{Backend, CacheLine, Network, Prepared};
+use sori_nn::{Backend, CacheLine, Network, Prepared, Runtime};
 use sori_package::Package;
 
 fn networks(criterion: &mut Criterion) {
@@ -57,7 +60,80 @@ fn one_network(criterion: &mut Criterion, name: &str, prepared: &Prepared<'_>) {
             });
         }
     }
+    for kernel in KERNELS {
+        let clock = Clock::new(kernel);
+        let bytes = Network::arena_bytes(prepared, rows);
+        let mut arena = vec![CacheLine([0; 64]); bytes.div_ceil(64)];
+        let arena = bytemuck::cast_slice_mut(&mut arena);
+        let mut network =
+            Network::with_runtime(prepared, arena, rows, clock).expect("the arena is exact");
+        group.bench_function(kernel, |bencher| {
+            bencher.iter_custom(|runs| {
+                for _ in 0..runs {
+                    black_box(network.clip(black_box(&clip)));
+                }
+                network.runtime().take()
+            });
+        });
+    }
     group.finish();
+}
+
+const KERNELS: [&str; 6] = [
+    "stem",
+    "expansion",
+    "depthwise",
+    "projection",
+    "head",
+    "classifier",
+];
+
+/// Adds up the time in one kind of kernel.
+struct Clock {
+    kernel: &'static str,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    since: Option<Instant>,
+    total: Duration,
+}
+
+impl Clock {
+    fn new(kernel: &'static str) -> Self {
+        Self {
+            kernel,
+            state: Mutex::default(),
+        }
+    }
+
+    fn take(&self) -> Duration {
+        self.enter_kernel(false);
+        std::mem::take(&mut *self.state.lock().expect("one thread")).total
+    }
+
+    fn enter_kernel(&self, mine: bool) {
+        let mut state = self.state.lock().expect("one thread");
+        if let Some(since) = state.since.take() {
+            state.total += since.elapsed();
+        }
+        state.since = mine.then(Instant::now);
+    }
+}
+
+impl Runtime for Clock {
+    fn enter(&self, layer: LayerKind) {
+        let kernel = match layer {
+            LayerKind::Stem => "stem",
+            LayerKind::Expansion(_) => "expansion",
+            LayerKind::Depthwise(_) => "depthwise",
+            LayerKind::Projection(_) => "projection",
+            LayerKind::Head => "head",
+            LayerKind::Classifier => "classifier",
+        };
+        self.enter_kernel(kernel == self.kernel);
+    }
 }
 
 criterion_group! {

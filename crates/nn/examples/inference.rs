@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use sori_nn::memory::LayerKind;
 use sori_nn::testing::{Noise, benchmark_network};
-use sori_nn::{Backend, CacheLine, Network, Prepared, Runtime};
+use sori_nn::{Backend, CacheLine, Caches, Network, Prepared, Runtime};
 use sori_package::Package;
 use sori_package::write::PackageBytes;
 
@@ -45,6 +45,11 @@ fn main() {
     };
     let mut memory = vec![CacheLine([0; 64]); Prepared::lines(&package, backend)];
     let prepared = Prepared::new(&package, backend, &mut memory).expect("the memory is exact");
+    // Counts are the same on every machine.
+    let prepared = match mode.starts_with("count") {
+        true => prepared,
+        false => prepared.with_caches(Caches::detect()),
+    };
     let mut arena = vec![CacheLine([0; 64]); Network::arena_bytes(&prepared, stripe).div_ceil(64)];
     let arena = bytemuck::cast_slice_mut(&mut arena);
     let clip = Noise::new(1).int8(rows * package.input().row_len());

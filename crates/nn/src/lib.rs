@@ -32,6 +32,7 @@ extern crate std;
 
 mod arch;
 mod arena;
+mod caches;
 mod error;
 mod kernels;
 pub mod memory;
@@ -45,6 +46,7 @@ mod window;
 
 pub use arch::{Backend, CacheLine, Prepared};
 pub use arena::Arena;
+pub use caches::Caches;
 pub use error::Error;
 pub use kernels::softmax::softmax_q15;
 pub use network::Network;

@@ -132,7 +132,7 @@ impl<'p, 'a> Network<'p, 'a> {
     /// A stripe of 1 needs the least memory; a larger one reads the weights less often.
     pub fn arena_bytes<'x>(prepared: impl Into<Prepared<'x>>, stripe: usize) -> usize {
         let prepared = prepared.into();
-        let stripe = Stripe::new(prepared.backend(), stripe);
+        let stripe = Stripe::new(&prepared, stripe);
         Plan::new(&prepared, stripe).bytes()
     }
 
@@ -165,7 +165,7 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
             return Err(Error::StripeZero);
         }
         let prepared = prepared.into();
-        let stripe = Stripe::new(prepared.backend(), stripe);
+        let stripe = Stripe::new(&prepared, stripe);
         let plan = Plan::new(&prepared, stripe);
         let (needed, found) = (plan.bytes(), arena.len());
         let Some(arena) = arena.get_mut(..needed) else {

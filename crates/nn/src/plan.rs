@@ -11,7 +11,8 @@
 
 use sori_package::{Classifier, Convolution, InvertedResidual, MAX_STRIPE, Package, Spatial};
 
-use crate::{Backend, Prepared};
+use crate::caches::Work;
+use crate::{Backend, Caches, Prepared};
 
 /// What an arena's address must be a multiple of, bytes.
 pub const ARENA_ALIGNMENT: usize = align_of::<i32>();
@@ -114,7 +115,21 @@ pub(crate) struct BlockUse {
 impl BlockUse {
     pub(crate) fn new(block: &InvertedResidual<'_>, stripe: Stripe, feed: Feed) -> Self {
         let wide = block.depthwise.input.row_len();
-        let tile_rows = stripe.tile_rows(wide, feed.rows);
+        let convolutions = [
+            block.expansion,
+            Some(block.depthwise),
+            Some(block.projection),
+        ];
+        let work = Work {
+            row: wide + block.depthwise.output.row_len(),
+            kept: history_len(&block.depthwise),
+            weights: convolutions
+                .iter()
+                .flatten()
+                .map(|c| c.kernel.weights.len())
+                .sum(),
+        };
+        let tile_rows = stripe.tile_rows(wide, work, feed.rows);
         let stride = usize::from(block.spatial().stride_time);
         let expanded_rows = block.expansion.map_or(0, |_| tile_rows.min(feed.rows));
         // With two rows of history, n rows give at most ⌈n / stride⌉.
@@ -152,7 +167,12 @@ impl HeadUse {
         rows: usize,
     ) -> Self {
         let wide = classifier.input.row_len();
-        let tile_rows = stripe.tile_rows(wide, rows);
+        let work = Work {
+            row: wide,
+            kept: usize::from(classifier.input.channels) * size_of::<i32>(),
+            weights: head.map_or(0, |head| head.kernel.weights.len()),
+        };
+        let tile_rows = stripe.tile_rows(wide, work, rows);
         Self {
             tile_rows,
             input: rows * head.map_or(wide, |head| head.input.row_len()),
@@ -170,7 +190,7 @@ impl HeadUse {
 pub fn stripe_sizes(package: &Package<'_>) -> [u32; 8] {
     let prepared = package.into();
     core::array::from_fn(|n| {
-        let bytes = Plan::new(&prepared, Stripe::new(Backend::SCALAR, 1 << n)).bytes();
+        let bytes = Plan::new(&prepared, Stripe::new(&prepared, 1 << n)).bytes();
         u32::try_from(bytes).unwrap_or(u32::MAX)
     })
 }
@@ -179,15 +199,16 @@ pub fn stripe_sizes(package: &Package<'_>) -> [u32; 8] {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stripe {
     pub(crate) rows: usize,
-    /// Expanded rows within a block stay within this, unless one row is larger.
-    tile_bytes: usize,
+    /// That a block's expanded rows should stay in; none on [`Backend::SCALAR`].
+    caches: Option<Caches>,
 }
 
 impl Stripe {
-    pub(crate) fn new(backend: Backend, rows: usize) -> Self {
+    pub(crate) fn new(prepared: &Prepared<'_>, rows: usize) -> Self {
         Self {
             rows: rows.clamp(1, LARGEST_STRIPE),
-            tile_bytes: backend.tile_bytes(),
+            // An arena's size on the scalar backend is written in the package, for every machine.
+            caches: Some(prepared.caches()).filter(|_| prepared.backend() != Backend::SCALAR),
         }
     }
 
@@ -215,10 +236,17 @@ impl Stripe {
         *rows = rows.div_ceil(spatial.stride_time.into());
     }
 
-    fn tile_rows(self, row_len: usize, rows: usize) -> usize {
-        (self.tile_bytes / row_len.max(1)).clamp(1, rows.max(1))
+    fn tile_rows(self, row_len: usize, work: Work, rows: usize) -> usize {
+        match self.caches {
+            Some(caches) => caches.tile_rows(work, rows),
+            None => (UNCACHED_TILE / row_len.max(1)).clamp(1, rows.max(1)),
+        }
     }
 }
+
+/// Bytes that a block's expanded rows stay within where there are no caches, unless one row is
+/// larger: the arena's size is all that they cost.
+const UNCACHED_TILE: usize = 32 * 1024;
 
 /// Parsing proved that sizes up to [`MAX_STRIPE`] rows fit 32 bits; with 64 there is room for
 /// the rows of any image.

@@ -4,7 +4,7 @@ mod common;
 
 use proptest::prelude::*;
 use sori_nn::testing::{Noise, Table};
-use sori_nn::{Backend, CacheLine, Error, Network, Prepared};
+use sori_nn::{Backend, CacheLine, Caches, Error, Network, Prepared};
 use sori_package::{Package, TensorShape};
 
 /// All logits of a clip that is pushed in the given pieces (rows), in an arena of exactly
@@ -62,6 +62,7 @@ proptest! {
         seed in any::<u64>(),
         rows in 0usize..90,
         stripe in 1usize..40,
+        caches in (0usize..1 << 14, 0usize..1 << 16),
         as_quantized in any::<bool>(),
         pieces in prop::collection::vec(1usize..50, 1..6),
     ) {
@@ -72,6 +73,8 @@ proptest! {
         let clip = noise.int8(rows * package.input().row_len());
         let expected = common::logits(&package, &clip);
         for_each_backend(&package, |prepared| {
+            let (first, second) = caches;
+            let prepared = &prepared.clone().with_caches(Caches { first, second });
             let backend = prepared.backend();
             assert_eq!(run(prepared, &clip, stripe, &pieces), expected, "{backend}, {table:?}");
             assert_eq!(run(prepared, &clip, 1, &[1]), expected, "{backend}, by rows, {table:?}");

@@ -30,6 +30,7 @@ mod reference;
 mod report;
 mod rows;
 mod simulate;
+mod tract;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sha2::{Digest as _, Sha256};
@@ -48,6 +49,7 @@ use ranges::{Observed, dequantize};
 use reference::Reference;
 pub use report::{Gate, LayerReport, Report, SCHEMA_VERSION};
 pub use rows::Rows;
+pub use tract::TractInference;
 
 /// Rows of a window that are too few to say anything.
 const FEWEST_ROWS: usize = 32;

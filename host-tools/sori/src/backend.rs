@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use clap::Args;
-use sori_nn::{Backend, CacheLine, Prepared};
+use sori_nn::{Backend, CacheLine, Caches, Prepared};
 use sori_package::Package;
 
 use crate::exit::Failure;
@@ -85,7 +85,8 @@ impl Weights {
         package: &Package<'p>,
         backend: Backend,
     ) -> Result<Prepared<'p>> {
-        Ok(Prepared::new(package, backend, &mut self.0)?)
+        let prepared = Prepared::new(package, backend, &mut self.0)?;
+        Ok(prepared.with_caches(Caches::detect()))
     }
 
     pub(crate) fn bytes(&self) -> usize {

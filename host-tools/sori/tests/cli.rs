@@ -612,6 +612,28 @@ fn bench_median_ns_is_one_number() {
     assert_eq!(code, 1);
 }
 
+#[test]
+fn bench_times_tract_beside_it_or_says_why_not() {
+    let folder = Folder::new();
+    let damaged = folder.at("damaged.onnx");
+    fs::write(&damaged, "not an ONNX").unwrap();
+    for (file, why) in [
+        (damaged.as_str(), "cannot time"),
+        ("missing.onnx", "cannot read"),
+    ] {
+        let (code, stderr) = refusal(&sori(&["bench", "--seconds", "0", "--tract", file]));
+        assert_eq!(code, 1);
+        assert!(stderr.contains(why) && stderr.contains(file), "{stderr}");
+    }
+    let onnx = in_genre("genre.onnx");
+    let arguments = ["bench", "--seconds", "0", "--json", "--tract"];
+    let output = sori(&[&arguments[..], &[&onnx]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(report["tract"][0]["file"], onnx);
+    assert!(report["tract"][0]["ratio"].as_f64() > Some(0.0));
+}
+
 /// Without a contract the rows must come ready-made, and the package cannot hear.
 #[test]
 fn a_network_without_a_contract_takes_rows_only_and_classify_says_so() {

@@ -17,10 +17,10 @@ use core::fmt;
 use bytemuck::{Pod, Zeroable};
 use sori_package::{Classifier, Convolution, Package};
 
-use crate::Error;
 use crate::kernels;
 use crate::kernels::pointwise::Residual;
 use crate::plan::spatial;
+use crate::{Caches, Error};
 use pack::{Factors, Header, Layout};
 use simd::{Clamp, Kernel, Simd};
 
@@ -202,6 +202,7 @@ pub struct CacheLine(pub [u8; 64]);
 pub struct Prepared<'p> {
     package: Package<'p>,
     backend: Backend,
+    caches: Caches,
     weights: &'p [CacheLine],
 }
 
@@ -211,6 +212,7 @@ impl<'p> From<&Package<'p>> for Prepared<'p> {
         Self {
             package: package.clone(),
             backend: Backend::SCALAR,
+            caches: Caches::SMALL,
             weights: &[],
         }
     }
@@ -261,8 +263,16 @@ impl<'p> Prepared<'p> {
         Ok(Self {
             package: package.clone(),
             backend,
+            caches: Caches::SMALL,
             weights: memory,
         })
+    }
+
+    /// For a core with these caches, by which stripes of rows are divided. The arena's size
+    /// follows from them, and no bit of the results; without a call, [`Caches::SMALL`].
+    #[must_use]
+    pub fn with_caches(self, caches: Caches) -> Self {
+        Self { caches, ..self }
     }
 
     /// What it was made from.
@@ -273,6 +283,11 @@ impl<'p> Prepared<'p> {
     /// What runs it.
     pub fn backend(&self) -> Backend {
         self.backend
+    }
+
+    /// What its stripes are divided by.
+    pub fn caches(&self) -> Caches {
+        self.caches
     }
 
     /// The packed layers, in order.
@@ -354,16 +369,6 @@ fn for_each_convolution<'p>(
 
 /// What the executor calls. A region is that of the layer, from [`Weights::next`].
 impl Backend {
-    /// What a tile of expanded rows may take: a part of the second-level cache, of which a
-    /// microcontroller has none.
-    pub(crate) fn tile_bytes(self) -> usize {
-        match self.0 {
-            Kind::Scalar => 32 * 1024,
-            #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-            _ => 64 * 1024,
-        }
-    }
-
     /// An activation as this backend keeps it between layers.
     pub(crate) fn encode(self, q: i8) -> i8 {
         self.layout().map_or(q, |layout| layout.encode(q))

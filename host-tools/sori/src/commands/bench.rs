@@ -12,6 +12,7 @@ use sori_nn::memory::{self, LayerKind};
 use sori_nn::{Backend, CacheLine, Network, Prepared};
 use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
+use sori_quantize::TractInference;
 
 use crate::backend::Weights;
 use crate::stopwatch::{self, Clock, Lent, Spread};
@@ -29,6 +30,9 @@ pub(crate) struct Bench {
     /// Threads that share one inference
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
+    /// An ONNX network to time in tract beside it, on one thread; may be given several times
+    #[arg(long, value_name = "FILE.onnx")]
+    tract: Vec<PathBuf>,
     /// How long to repeat each measurement
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
@@ -36,7 +40,7 @@ pub(crate) struct Bench {
     #[arg(long)]
     json: bool,
     /// Print the median nanoseconds of one inference, and nothing else
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "tract"])]
     median_ns: bool,
 }
 
@@ -66,6 +70,8 @@ struct Report<'a> {
     inference: Inference,
     /// Of as many rows, one at a time.
     row_by_row: Spread,
+    /// Other networks in tract.
+    tract: Vec<Peer>,
     /// Only for audio.
     audio: Option<Audio>,
     layers: Vec<Cost>,
@@ -79,6 +85,16 @@ struct Inference {
     spread: Spread,
     gmacs_per_second: f64,
     per_second: f64,
+}
+
+/// A whole inference by another engine.
+#[derive(Debug, Serialize)]
+struct Peer {
+    file: String,
+    #[serde(flatten)]
+    spread: Spread,
+    /// Its median over Sori's.
+    ratio: f64,
 }
 
 /// Of one second of audio, live.
@@ -159,6 +175,7 @@ impl Bench {
                 per_second: 1e9 / inference.median_ns,
             },
             row_by_row,
+            tract: self.tract(rows, inference.median_ns)?,
             audio: mel
                 .map(|mel| subject.audio(&mel, row_by_row.scaled(1.0 / rows as f64)))
                 .transpose()?,
@@ -175,6 +192,27 @@ impl Bench {
             true => output::line(&serde_json::to_string_pretty(&report)?),
             false => Ok(report.print(&mut io::stdout())?),
         }
+    }
+
+    /// Beside an inference that takes so many nanoseconds.
+    fn tract(&self, rows: usize, ours_ns: f64) -> Result<Vec<Peer>> {
+        let peer = |path: &PathBuf| {
+            let onnx = std::fs::read(path)
+                .with_context(|| format!("cannot read {}: check the path", path.display()))?;
+            let tract = TractInference::new(&onnx, rows)
+                .with_context(|| format!("cannot time {}", path.display()))?;
+            tract.run()?;
+            let spread = stopwatch::time(self.seconds, &mut || {
+                // It ran once.
+                let _ = tract.run();
+            });
+            Ok(Peer {
+                file: path.display().to_string(),
+                ratio: spread.median_ns / ours_ns,
+                spread,
+            })
+        };
+        self.tract.iter().map(peer).collect()
     }
 
     fn name(&self) -> &Path {
@@ -410,6 +448,12 @@ impl Report<'_> {
         };
         add("one inference".into(), &self.inference.spread);
         add(format!("its {rows} rows, one at a time"), &self.row_by_row);
+        for peer in &self.tract {
+            add(
+                format!("tract, {} (× {:.1})", peer.file, peer.ratio),
+                &peer.spread,
+            );
+        }
         if let Some(audio) = &self.audio {
             add("a second of audio, row by row".into(), &audio.network);
             let backend = audio.front_end_backend;
