@@ -1,15 +1,90 @@
-//! The float network that an ONNX file turned out to be: weights in Sori's layouts,
-//! batch norm folded, and the name of each tensor that becomes an int8 activation.
+//! The float network that an ONNX file turned out to be: weights in Sori's layouts, batch norm
+//! folded, and how the file itself quantizes, if it does.
 
+use serde::Serialize;
+use sori_nn::memory::LayerKind;
 use sori_package::Spatial;
+
+use crate::engine;
+
+/// Bounds of a convolution without activation.
+pub(crate) const LINEAR: [f32; 2] = [f32::NEG_INFINITY, f32::INFINITY];
+
+/// `x = (q − zero_point) · scale`, by which a quantized ONNX file stores a tensor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Quantization {
+    pub(crate) scale: f32,
+    pub(crate) zero_point: i8,
+}
+
+/// What the graph does to its input before the stem: `x · scale + shift`, channel by channel.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Preprocessing {
+    /// One for all channels, or one each.
+    pub scale: Vec<f32>,
+    /// As many.
+    pub shift: Vec<f32>,
+}
+
+impl Default for Preprocessing {
+    fn default() -> Self {
+        Self {
+            scale: vec![1.0],
+            shift: vec![0.0],
+        }
+    }
+}
+
+impl Preprocessing {
+    /// Both, one after the other; none where their numbers of channels differ.
+    pub(crate) fn then(&self, scale: &[f32], shift: &[f32]) -> Option<Self> {
+        let lens = [self.scale.len(), scale.len(), shift.len()];
+        let channels = lens.into_iter().max()?;
+        if lens.iter().any(|&len| len != 1 && len != channels) {
+            return None;
+        }
+        let of = |values: &[f32], c: usize| values[if values.len() == 1 { 0 } else { c }];
+        Some(Self {
+            scale: (0..channels)
+                .map(|c| of(&self.scale, c) * of(scale, c))
+                .collect(),
+            shift: (0..channels)
+                .map(|c| of(&self.shift, c) * of(scale, c) + of(shift, c))
+                .collect(),
+        })
+    }
+
+    /// One entry a channel.
+    pub(crate) fn for_channels(self, channels: usize) -> Option<Self> {
+        match self.scale.len() {
+            1 => self.then(&vec![1.0; channels], &[0.0]),
+            n => (n == channels).then_some(self),
+        }
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_identity(&self) -> bool {
+        self.scale.iter().all(|&x| x == 1.0) && self.shift.iter().all(|&x| x == 0.0)
+    }
+
+    /// `[…][channels]`, in place.
+    pub(crate) fn apply(&self, values: &mut [f32]) {
+        if self.is_identity() {
+            return;
+        }
+        for pixel in values.chunks_exact_mut(self.scale.len()) {
+            for ((x, scale), shift) in pixel.iter_mut().zip(&self.scale).zip(&self.shift) {
+                *x = *x * scale + shift;
+            }
+        }
+    }
+}
 
 /// A convolution with everything that folds into it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FloatConvolution {
     /// Name of the ONNX node.
     pub(crate) node: String,
-    /// Name of the tensor it ends in, activation and residual included.
-    pub(crate) output: String,
     /// Input channels (of each filter: 1 for a depthwise).
     pub(crate) c_in: usize,
     /// Output channels.
@@ -22,13 +97,24 @@ pub(crate) struct FloatConvolution {
     pub(crate) bias: Vec<f32>,
     /// Bounds of the fused activation; infinite where there is none.
     pub(crate) clamp: [f32; 2],
+    /// `[c_out]`: equalization left this part of a channel's values; its clamp is that part too.
+    pub(crate) divisors: Vec<f32>,
+    /// Of the output, where the file says.
+    pub(crate) quantization: Option<Quantization>,
+    /// Of each filter, where the file says.
+    pub(crate) weight_scales: Option<Vec<f32>>,
 }
 
 impl FloatConvolution {
     /// Weights that make one output channel.
     pub(crate) fn filter(&self, c: usize) -> &[f32] {
-        let taps = self.weights.len() / self.c_out;
+        let taps = self.taps();
         &self.weights[c * taps..][..taps]
+    }
+
+    /// Weights of each output channel.
+    pub(crate) fn taps(&self) -> usize {
+        self.weights.len() / self.c_out
     }
 }
 
@@ -52,6 +138,10 @@ pub(crate) struct FloatClassifier {
     pub(crate) node: String,
     /// Name of the logits.
     pub(crate) output: String,
+    /// Name of what the pool reads.
+    pub(crate) input: String,
+    /// Its layout.
+    pub(crate) input_channels_last: bool,
     /// `[classes][channels]`.
     pub(crate) weights: Vec<f32>,
     /// `[classes]`.
@@ -71,6 +161,10 @@ pub(crate) struct FloatNetwork {
     pub(crate) rows: Option<usize>,
     /// Whether the file wants `[N, rows, width, channels]` and not channels first.
     pub(crate) channels_last: bool,
+    /// A channel each. Everything after it, calibration included, sees its results.
+    pub(crate) preprocessing: Preprocessing,
+    /// Of the preprocessed input, where the file says.
+    pub(crate) input_quantization: Option<Quantization>,
     /// 3×3.
     pub(crate) stem: FloatConvolution,
     /// Inverted residuals.
@@ -81,16 +175,113 @@ pub(crate) struct FloatNetwork {
     pub(crate) classifier: FloatClassifier,
 }
 
+/// A convolution and its place. Tensor `n` is the output of layer `n`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layer<'n> {
+    pub(crate) kind: LayerKind,
+    pub(crate) convolution: &'n FloatConvolution,
+    /// The tensor that is added to its output.
+    pub(crate) residual: Option<usize>,
+}
+
+impl Layer<'_> {
+    pub(crate) fn is_depthwise(&self) -> bool {
+        matches!(self.kind, LayerKind::Depthwise(_))
+    }
+
+    /// What it is in MobileNetV2.
+    pub(crate) fn role(&self) -> String {
+        let residual = self.residual.map_or("", |_| " + residual");
+        format!("{}{residual}", self.kind)
+    }
+}
+
 impl FloatNetwork {
     /// All convolutions in order.
-    pub(crate) fn convolutions(&self) -> impl Iterator<Item = &FloatConvolution> {
-        std::iter::once(&self.stem)
-            .chain(self.blocks.iter().flat_map(|block| {
-                block
-                    .expansion
-                    .iter()
-                    .chain([&block.depthwise, &block.projection])
-            }))
-            .chain(&self.head)
+    pub(crate) fn layers(&self) -> Vec<Layer<'_>> {
+        let mut layers = vec![Layer {
+            kind: LayerKind::Stem,
+            convolution: &self.stem,
+            residual: None,
+        }];
+        for (n, block) in self.blocks.iter().enumerate() {
+            let input = layers.len() - 1;
+            let parts = [
+                (LayerKind::Expansion(n), block.expansion.as_ref(), None),
+                (LayerKind::Depthwise(n), Some(&block.depthwise), None),
+                (
+                    LayerKind::Projection(n),
+                    Some(&block.projection),
+                    block.residual.then_some(input),
+                ),
+            ];
+            layers.extend(
+                parts
+                    .into_iter()
+                    .filter_map(|(kind, convolution, residual)| {
+                        Some(Layer {
+                            kind,
+                            convolution: convolution?,
+                            residual,
+                        })
+                    }),
+            );
+        }
+        layers.extend(self.head.iter().map(|convolution| Layer {
+            kind: LayerKind::Head,
+            convolution,
+            residual: None,
+        }));
+        layers
+    }
+
+    /// All convolutions in order.
+    pub(crate) fn convolutions_mut(&mut self) -> Vec<&mut FloatConvolution> {
+        let blocks = self.blocks.iter_mut().flat_map(|block| {
+            let expansion = block.expansion.iter_mut();
+            expansion.chain([&mut block.depthwise, &mut block.projection])
+        });
+        std::iter::once(&mut self.stem)
+            .chain(blocks)
+            .chain(&mut self.head)
+            .collect()
+    }
+
+    /// Columns of the last tensor.
+    pub(crate) fn output_width(&self) -> usize {
+        let spatial = self.layers().into_iter();
+        spatial
+            .filter_map(|layer| layer.convolution.spatial)
+            .fold(self.width, |width, spatial| {
+                let padded = width + usize::from(spatial.pad_freq[0] + spatial.pad_freq[1]);
+                padded.saturating_sub(3) / usize::from(spatial.stride_freq) + 1
+            })
+    }
+
+    /// Rows of the last tensor.
+    pub(crate) fn output_rows(&self, rows: usize) -> usize {
+        let layers = self.layers().into_iter();
+        layers
+            .filter_map(|layer| layer.convolution.spatial)
+            .fold(rows as u64, |rows, spatial| spatial.output_rows(rows)) as usize
+    }
+
+    /// Multiplications of the convolutions for `rows` input rows.
+    pub(crate) fn macs(&self, rows: usize) -> u64 {
+        let (mut rows, mut width, mut macs) = (rows as u64, self.width, 0);
+        for layer in self.layers() {
+            let convolution = layer.convolution;
+            if let Some(spatial) = convolution.spatial {
+                rows = spatial.output_rows(rows);
+                width = engine::output_width(convolution, width);
+            }
+            macs += rows * (width * convolution.weights.len()) as u64;
+        }
+        macs
+    }
+
+    /// Whether the file was quantized before.
+    pub(crate) fn is_quantized(&self) -> bool {
+        self.stem.quantization.is_some()
     }
 }

@@ -2,53 +2,93 @@
 //! what that cost.
 //!
 //! ```text
-//! ONNX ─► import ─► float network ─► calibrate: ranges of every activation (tract, f32)
-//!                                          │
-//!            package ◄─ golden vectors ◄─ correct: biases ◄─ lower: integers
+//! ONNX ─► onnx: recognised, batch norm folded ─► float network ─► equalize
+//!                                                     │ engine: every tensor, f32
+//!            ranges ◄─ select: by error of the logits ◄┘
 //!               │
-//!               └─► report: SQNR of each layer, top-1 agreement with tract's float run
+//!               └─► lower: integers ─► reconstruct: rounding, biases ─► golden vectors ─► package
+//!                                                                          │
+//!              report: SQNR of each layer, agreement with tract's run of the file ◄┘
 //! ```
 //!
-//! [`quantize`] does all of it; [`contract`] is what the network was trained on;
-//! [`verify`] computes a package's golden vectors again. [`quantize_for_timing`] leaves out
-//! all that does not change how long the package runs.
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use sori_quantize::{Onnx, Options, Request, Rows, quantize};
+//!
+//! let onnx = Onnx::read("model.onnx".as_ref())?;
+//! let clip = std::fs::read("calibration.npy")?;
+//! let quantized = quantize(Request {
+//!     name: "my network".into(),
+//!     calibration: vec![Rows::from_npy(&clip, onnx.input_shape())?],
+//!     calibration_name: "one clip".into(),
+//!     ..Request::new(&onnx)
+//! })?;
+//! std::fs::write("model.sori", &quantized.bytes[..])?;
+//! println!("{:.1} dB", quantized.report.logits_sqnr_db);
+//! # Ok(()) }
+//! ```
+//!
+//! [`contract`] is what the network was trained on; [`verify`] computes a package's golden
+//! vectors again. [`quantize_for_timing`] leaves out all that does not change how long the
+//! package runs.
 //!
 //! # What it will not do
 //! Decode audio or read folders (the `sori` command does), retrain, or take networks
-//! outside the MobileNetV2 family: those are refused, naming the node.
+//! outside the MobileNetV2 family: those are [`Refused`], naming the node.
 #![forbid(unsafe_code)]
 
+mod compare;
 pub mod contract;
-mod correct;
+mod engine;
+mod equalize;
+mod estimate;
 mod float;
 mod golden;
-mod import;
+mod html;
 mod lower;
+mod manifold;
 mod measure;
+mod onnx;
+mod prune;
 mod ranges;
+mod reconstruct;
 mod reference;
 mod report;
 mod rows;
+mod select;
 mod simulate;
 mod tract;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use sha2::{Digest as _, Sha256};
+use rayon::prelude::*;
+use serde::Serialize;
 use sori_dsp::FrontEnd;
 use sori_dsp::design::MelTables;
 use sori_nn::{memory, stripe_sizes};
-use sori_package::write::{ConvolutionSpec, PackageBytes, PackageSpec, ProvenanceSpec, Sizes};
+use sori_package::write::{
+    ClassifierSpec, ConvolutionSpec, PackageBytes, PackageSpec, ProvenanceSpec, Sizes,
+};
 use sori_package::{Activation, Package, TensorShape};
-use tract_onnx::pb::ModelProto;
 
+pub use compare::{ClassChange, Comparison, Contender, Labelled, compare};
 use contract::Contract;
+pub use equalize::Equalized;
 use float::FloatNetwork;
+pub use float::Preprocessing;
 pub use golden::{VERIFIED_STRIPES, verify};
-use measure::{measure, roles};
+pub use manifold::{Bottleneck, Disturbance, Embedding, Manifold, figure_1, manifold, spiral};
+use measure::Measured;
+pub use onnx::{Onnx, Refused};
+pub use ranges::Method;
 use ranges::{Observed, dequantize};
+use reconstruct::{Rebuilt, Wanted};
 use reference::Reference;
-pub use report::{Gate, LayerReport, Report, SCHEMA_VERSION};
+pub use report::{
+    ArenaBytes, Effect, Estimate, Gate, LayerReport, Report, SCHEMA_VERSION, Settings,
+};
+use report::{DeadChannels, Histogram};
 pub use rows::Rows;
+use select::Choice;
 pub use tract::TractInference;
 
 /// Rows of a window that are too few to say anything.
@@ -57,25 +97,95 @@ const FEWEST_ROWS: usize = 32;
 /// A clip, or a part of it, as the package and as the float network see it.
 #[derive(Debug, Clone)]
 struct Window {
+    /// Steps of the preprocessed input.
     rows: Vec<i8>,
+    /// Preprocessed.
     floats: Vec<f32>,
+    /// As the file takes them, where that is not the same.
+    raw: Option<Vec<f32>>,
+}
+
+impl Window {
+    fn raw(&self) -> &[f32] {
+        self.raw.as_deref().unwrap_or(&self.floats)
+    }
+}
+
+/// What to do against the noise of quantization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Options {
+    /// How ranges are chosen.
+    pub ranges: Method,
+    /// Cross-layer equalization.
+    pub equalize: bool,
+    /// Weights rounded by what their layer computes, not one by one.
+    pub rounding: bool,
+    /// Mean errors taken out of the biases.
+    pub bias_correction: bool,
+    /// Channels that provably do nothing are taken out.
+    pub prune: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ranges: Method::Auto,
+            equalize: true,
+            rounding: true,
+            bias_correction: true,
+            prune: false,
+        }
+    }
+}
+
+impl Options {
+    /// Rounding to nearest within all that was seen.
+    pub const PLAIN: Self = Self {
+        ranges: Method::MinMax,
+        equalize: false,
+        rounding: false,
+        bias_correction: false,
+        prune: false,
+    };
 }
 
 /// What to quantize, and on what.
-#[derive(Debug)]
 pub struct Request<'a> {
-    /// The ONNX file.
-    pub onnx: &'a [u8],
+    /// The network.
+    pub onnx: &'a Onnx,
     /// What to call the network where no contract does.
     pub name: String,
     /// Overrides the contract in the file's metadata.
     pub contract: Option<Contract>,
-    /// Clips that set the ranges.
+    /// Clips that set the ranges; noise where there are none and `data_free` is set.
     pub calibration: Vec<Rows>,
     /// What they are, for the provenance.
     pub calibration_name: String,
+    /// Calibrate on noise. The ranges are then a guess: the network's own data is always better.
+    pub data_free: bool,
     /// Clips that judge the result; the calibration's again where there are none.
     pub evaluation: Vec<Rows>,
+    /// Techniques.
+    pub options: Options,
+    /// Is told what is being done, and how much of it is done, from any thread.
+    pub on_progress: &'a (dyn Fn(&str, f64) + Sync),
+}
+
+impl<'a> Request<'a> {
+    /// All techniques; calibration is still to be given.
+    pub fn new(onnx: &'a Onnx) -> Self {
+        Self {
+            onnx,
+            name: String::new(),
+            contract: None,
+            calibration: Vec::new(),
+            calibration_name: String::new(),
+            data_free: false,
+            evaluation: Vec::new(),
+            options: Options::default(),
+            on_progress: &|_, _| {},
+        }
+    }
 }
 
 /// A package and what is known about it.
@@ -87,28 +197,11 @@ pub struct Quantized {
     pub report: Report,
 }
 
-/// The contract that an ONNX file carries in its metadata under `sori.contract`.
-///
-/// # Errors
-/// When the file is no ONNX, or its contract is wrong.
-pub fn embedded_contract(onnx: &[u8]) -> Result<Option<Contract>> {
-    let model = import::decode(onnx)?;
-    contract_in(&model)
-}
-
-fn contract_in(model: &ModelProto) -> Result<Option<Contract>> {
-    import::embedded_contract(model)
-        .map(|text| Contract::parse(text).context("the contract in the file's metadata"))
-        .transpose()
-}
-
-/// Shape of the rows that a network takes, for [`Rows::from_npy`].
-///
-/// # Errors
-/// Names the node that is outside the family.
-pub fn input_shape(onnx: &[u8]) -> Result<TensorShape> {
-    let network = import::import(&import::decode(onnx)?)?;
-    Ok(row_shape(&network))
+impl Onnx {
+    /// Shape of the rows that the network takes, for [`Rows::from_npy`].
+    pub fn input_shape(&self) -> TensorShape {
+        row_shape(&self.network)
+    }
 }
 
 fn row_shape(network: &FloatNetwork) -> TensorShape {
@@ -118,80 +211,161 @@ fn row_shape(network: &FloatNetwork) -> TensorShape {
     }
 }
 
+/// Clips of a file's logits that differ by more than this part of their largest were imported
+/// wrongly.
+const LARGEST_IMPORT_ERROR: f64 = 1e-2;
+/// Windows that an import is checked on.
+const IMPORT_WINDOWS: usize = 4;
+
 /// Quantizes a network.
 ///
 /// # Errors
-/// Names the node that is outside the family, the channel that does not fit the
-/// arithmetic, or what the calibration lacks.
+/// Names the channel that does not fit the arithmetic, or what the calibration lacks.
 pub fn quantize(request: Request<'_>) -> Result<Quantized> {
-    let model = import::decode(request.onnx)?;
-    let network = import::import(&model)?;
-    let contract = match request.contract {
-        Some(contract) => Some(contract),
-        None => contract_in(&model)?,
-    };
-    if let Some(contract) = &contract {
-        fits(contract, &network)?;
+    let Request {
+        onnx,
+        options,
+        on_progress,
+        data_free,
+        ..
+    } = request;
+    let network = &onnx.network;
+    let contract = request.contract.as_ref().or(onnx.contract.as_ref());
+    if let Some(contract) = contract {
+        fits(contract, network)?;
+    }
+    let row_len = network.width * network.channels;
+    let mut clips = request.calibration;
+    if data_free && clips.is_empty() {
+        clips = noise_clips(network, contract)?;
     }
     ensure!(
-        !request.calibration.is_empty(),
+        !clips.is_empty(),
         "calibration needs at least one clip: name a folder with music like that in training"
     );
-    let row_len = network.width * network.channels;
-    let nominal = match &contract {
+    let nominal = match contract {
         Some(contract) => contract.network.nominal_rows as usize,
         None => network
             .rows
-            .unwrap_or_else(|| (longest(&request.calibration) / row_len).max(FEWEST_ROWS)),
+            .unwrap_or_else(|| (longest(&clips) / row_len).max(FEWEST_ROWS)),
     };
-    let input = input_activation(contract.as_ref(), &request.calibration)?;
-    let calibration = windows(&request.calibration, &input, row_len, nominal)?;
-    let calibration_windows = calibration.len();
+    let input = input_activation(network, contract, &clips)?;
+    let calibration = windows(network, &clips, &input, nominal)?;
     let held_out = !request.evaluation.is_empty();
     let evaluation = match held_out {
-        true => windows(&request.evaluation, &input, row_len, nominal)?,
+        true => windows(network, &request.evaluation, &input, nominal)?,
         false => calibration.clone(),
     };
-
-    let mut reference = Reference::new(&model, &network);
-    let source_sha256 = hex(&Sha256::digest(request.onnx));
-    let provenance = ProvenanceSpec {
-        name: contract.as_ref().map_or(request.name, |c| c.name.clone()),
-        source_sha256: source_sha256.clone(),
-        calibration: format!(
-            "{}, {calibration_windows} windows",
-            request.calibration_name
-        ),
-        tool: TOOL.into(),
-        metrics: String::new(),
+    let pool_rows = match contract {
+        Some(contract) => contract.network.pool_rows,
+        None => network.output_rows(nominal).clamp(1, u16::MAX.into()) as u16,
     };
-    let tables = contract.as_ref().map(|c| c.mel.tables()).transpose()?;
-    let Draft {
-        mut spec,
-        activations,
-        mut notes,
-    } = draft(
-        &network,
-        contract.as_ref().zip(tables.as_ref()),
-        provenance,
+    let settings = Settings {
+        name: contract.map_or(request.name, |c| c.name.clone()),
+        source_sha256: onnx.sha256.clone(),
+        tool: TOOL.into(),
+        calibration: match data_free {
+            true => "noise: no data was given".into(),
+            false => format!(
+                "{}, {} windows",
+                request.calibration_name,
+                calibration.len()
+            ),
+        },
+        data_free,
+        calibration_windows: calibration.len(),
+        evaluation_windows: evaluation.len(),
+        held_out,
+        nominal_rows: nominal,
+        row: [network.width, network.channels],
+        pool_rows,
+        options,
+        preprocessing: network.preprocessing.clone(),
+        input_scale: input.scale,
+        input_zero_point: input.zero_point,
+        was_quantized: network.is_quantized(),
+    };
+    let tables = contract.map(|c| c.mel.tables()).transpose()?;
+    let maker = Maker {
+        contract: contract.zip(tables.as_ref()),
+        settings: &settings,
         input,
-        nominal,
-        &mut reference,
-        &calibration,
-    )?;
-    let draft = spec
-        .build(Sizes::default())
-        .context("the integers break the package's rules")?;
-    let corrected = correct::biases(&Package::parse(&draft)?, &mut reference, &calibration)?;
-    for (convolution, bias) in convolution_specs(&mut spec).zip(corrected) {
-        convolution.bias = bias;
-    }
-    let draft = spec
-        .build(Sizes::default())
-        .context("the corrected biases break the package's rules")?;
-    let package = Package::parse(&draft)?;
+        calibration: &calibration,
+        on_progress,
+    };
 
-    let measured = measure(&package, &mut reference, &evaluation)?;
+    let reference = Reference::new(onnx);
+    let exact = |windows: &[Window], what: &str| -> Result<Vec<Vec<f32>>> {
+        let done = Progress::new(on_progress, what, windows.len());
+        windows
+            .par_iter()
+            .map(|window| {
+                let logits = reference.logits(window.raw(), pool_rows.into());
+                done.one();
+                logits
+            })
+            .collect()
+    };
+    let judges = Judges {
+        calibration: exact(&calibration, "float network on calibration")?,
+        evaluation: match held_out {
+            true => exact(&evaluation, "float network on evaluation")?,
+            false => Vec::new(),
+        },
+    };
+    let import_error = import_error(network, &calibration, &judges.calibration, pool_rows);
+    ensure!(
+        network.is_quantized() || import_error <= LARGEST_IMPORT_ERROR,
+        "the network as imported gives other logits than tract's run of the file, by {:.1} %: this is an error in Sori, please report it",
+        100.0 * import_error
+    );
+
+    let judge = |made: &Made<'_>| -> Result<[Measured; 2]> {
+        let bytes = made.spec.build(Sizes::default())?;
+        let package = Package::parse(&bytes)?;
+        let own = measure::measure(&package, &calibration, &judges.calibration)?;
+        let other = match held_out {
+            true => measure::measure(&package, &evaluation, &judges.evaluation)?,
+            false => own,
+        };
+        Ok([own, other])
+    };
+    let (made, [_, measured], techniques) = improve(&maker, network, options, &judge)?;
+    let Made {
+        mut spec,
+        network: equalized,
+        observed,
+        choices,
+        mut notes,
+    } = made;
+
+    let draft = spec.build(Sizes::default())?;
+    let package = Package::parse(&draft)?;
+    on_progress("layer by layer", 0.0);
+    let noises = measure::layers(&package, &equalized, &evaluation)?;
+    let weight_sqnrs: Vec<f64> = {
+        let (steps, layers) = (simulate::steps(&package), equalized.layers());
+        let of = |n| reconstruct::weight_sqnr(&steps, n, &layers[n], input).db();
+        (0..layers.len()).map(of).collect()
+    };
+    let scales: Vec<f32> = simulate::steps(&package)
+        .iter()
+        .map(|step| step.convolution.activation.scale)
+        .collect();
+    let mut dead_channels = dead_channels(&equalized.layers(), &observed);
+    dead_channels.provably = prune::prunable(&spec);
+    let pruned;
+    let package = if options.prune && prune::prune(&mut spec) > 0 {
+        pruned = spec.build(Sizes::default())?;
+        let smaller = Package::parse(&pruned)?;
+        ensure!(
+            measure::run(&smaller, &evaluation)? == measure::run(&package, &evaluation)?,
+            "the pruned network gives other bits: this is an error in Sori, please report it"
+        );
+        smaller
+    } else {
+        package
+    };
     spec.golden = Some(golden::make(&package)?);
     let top1_agreement = measured.agreeing as f64 / evaluation.len() as f64;
     spec.provenance.metrics = format!(
@@ -204,37 +378,379 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
     verify(&package).context("the package does not reproduce its own golden vectors")?;
 
     notes.dedup();
+    let mut macs = Vec::new();
+    let mut rows = nominal;
+    memory::for_each_layer(&package, &mut |layer| {
+        rows = layer.output_rows(rows);
+        macs.push(rows as u64 * layer.macs_per_row);
+    });
+    let layers = equalized.layers();
+    let layer_reports = layers.iter().enumerate().map(|(n, layer)| {
+        let (activation, method) = choices[n];
+        let activation = Activation {
+            scale: scales[n],
+            ..activation
+        };
+        let convolution = layer.convolution;
+        LayerReport {
+            node: convolution.node.clone(),
+            role: layer.role(),
+            sqnr_db: noises[n].cumulative.db(),
+            local_sqnr_db: noises[n].local.db(),
+            scale: activation.scale,
+            zero_point: activation.zero_point,
+            method,
+            clipped: observed[n].clipped(&activation),
+            activations: Histogram {
+                low: observed[n].low(),
+                high: observed[n].high(),
+                counts: observed[n].histogram(BINS),
+            },
+            weights: histogram(&convolution.weights),
+            weight_sqnr_db: weight_sqnrs[n],
+            smallest_divisor: convolution.divisors.iter().copied().fold(1.0, f32::min),
+            macs: macs.get(n).copied().unwrap_or(0),
+        }
+    });
     let report = Report {
         schema_version: SCHEMA_VERSION,
-        name: spec.provenance.name.clone(),
-        source_sha256,
-        nominal_rows: nominal,
-        pool_rows: spec.classifier.pool_rows,
-        calibration_windows,
-        evaluation_windows: evaluation.len(),
-        held_out,
-        layers: network
-            .convolutions()
-            .zip(roles(&network))
-            .zip(measured.layers.iter().zip(&activations))
-            .map(|((convolution, role), (sqnr, activation))| LayerReport {
-                node: convolution.node.clone(),
-                role,
-                sqnr_db: sqnr.db(),
-                scale: activation.scale,
-                zero_point: activation.zero_point,
-            })
-            .collect(),
+        techniques,
+        layers: layer_reports.collect(),
         logits_sqnr_db: measured.logits.db(),
         top1_agreement,
         agreeing_windows: measured.agreeing,
+        import_error,
         macs: memory::macs(&package, nominal),
         package_bytes: bytes.len(),
-        arena_bytes_row: package.prologue().arena_bytes(1),
+        arena: (0..8)
+            .map(|n| ArenaBytes {
+                stripe_rows: 1 << n,
+                bytes: package.prologue().arena_bytes(1 << n),
+            })
+            .collect(),
         layer_by_layer_bytes: memory::layer_by_layer_bytes(&package, nominal),
+        estimates: estimate::estimates(&package, nominal),
+        dead_channels,
         notes,
+        settings: settings.clone(),
     };
     Ok(Quantized { bytes, report })
+}
+
+/// Bins of the report's histograms.
+const BINS: usize = 48;
+
+fn histogram(values: &[f32]) -> Histogram {
+    let low = values.iter().copied().fold(f32::INFINITY, f32::min);
+    let high = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let width = ((high - low) / BINS as f32).max(f32::MIN_POSITIVE);
+    let mut counts = vec![0; BINS];
+    for &x in values {
+        counts[(((x - low) / width) as usize).min(BINS - 1)] += 1;
+    }
+    Histogram { low, high, counts }
+}
+
+fn dead_channels(layers: &[float::Layer<'_>], observed: &[Observed]) -> DeadChannels {
+    let mut dead = DeadChannels {
+        in_calibration: 0,
+        provably: 0,
+        of: 0,
+    };
+    for (layer, observed) in layers.iter().zip(observed) {
+        if layer.is_depthwise() {
+            let channels = 0..layer.convolution.c_out;
+            dead.of += channels.len();
+            dead.in_calibration += channels.filter(|&c| observed.active(c) == 0.0).count();
+        }
+    }
+    dead
+}
+
+/// Logits of the windows as tract has them.
+struct Judges {
+    calibration: Vec<Vec<f32>>,
+    /// Empty where the calibration judges.
+    evaluation: Vec<Vec<f32>>,
+}
+
+/// Of the import, over the largest logit.
+fn import_error(
+    network: &FloatNetwork,
+    windows: &[Window],
+    exact: &[Vec<f32>],
+    pool_rows: u16,
+) -> f64 {
+    let errors = windows.iter().zip(exact).take(IMPORT_WINDOWS);
+    let errors = errors.map(|(window, exact)| {
+        let tensors = engine::run(network, &window.floats);
+        let last = tensors.last().map_or(&[][..], Vec::as_slice);
+        let found = engine::logits(network, last, pool_rows.into());
+        let largest = exact.iter().fold(1e-6f32, |max, x| max.max(x.abs()));
+        let off = found.iter().zip(exact).map(|(a, b)| (a - b).abs());
+        f64::from(off.fold(0.0, f32::max) / largest)
+    });
+    errors.fold(0.0, f64::max)
+}
+
+/// Tries the wanted techniques one on top of the other, and leaves out what makes the
+/// calibration's logits worse.
+fn improve<'t>(
+    maker: &Maker<'_, 't>,
+    network: &FloatNetwork,
+    wanted: Options,
+    judge: &dyn Fn(&Made<'_>) -> Result<[Measured; 2]>,
+) -> Result<(Made<'t>, [Measured; 2], Vec<Effect>)> {
+    let mut options = Options::PLAIN;
+    let mut best = maker.make(network, options)?;
+    let mut measured = judge(&best)?;
+    let mut effects = Vec::new();
+    let quantized = network.is_quantized();
+    let techniques = [
+        (
+            format!("ranges: {:?}", wanted.ranges).to_lowercase(),
+            wanted.ranges != Method::MinMax && !quantized,
+            Options {
+                ranges: wanted.ranges,
+                ..Options::PLAIN
+            },
+        ),
+        (
+            "cross-layer equalization".into(),
+            wanted.equalize && !quantized,
+            Options {
+                equalize: true,
+                ..Options::PLAIN
+            },
+        ),
+        (
+            "rounding by layer".into(),
+            wanted.rounding,
+            Options {
+                rounding: true,
+                ..Options::PLAIN
+            },
+        ),
+        (
+            "bias correction".into(),
+            wanted.bias_correction,
+            Options {
+                bias_correction: true,
+                ..Options::PLAIN
+            },
+        ),
+    ];
+    for (technique, is_wanted, adds) in techniques {
+        if !is_wanted {
+            continue;
+        }
+        let with = options.and(adds);
+        let before = measured[1].logits.db();
+        // Extreme weights may fit the arithmetic only without it.
+        let tried = maker.make(network, with);
+        let tried = tried.and_then(|made| Ok((judge(&made)?, made)));
+        let after = tried.as_ref().ok().map(|([_, other], _)| other.logits.db());
+        let better = tried
+            .ok()
+            .filter(|([own, _], _)| own.logits.db() > measured[0].logits.db());
+        effects.push(Effect {
+            technique,
+            kept: better.is_some(),
+            before_db: before,
+            after_db: after,
+        });
+        if let Some((judged, made)) = better {
+            (best, measured, options) = (made, judged, with);
+        }
+    }
+    Ok((best, measured, effects))
+}
+
+impl Options {
+    fn and(self, other: Self) -> Self {
+        Self {
+            ranges: match other.ranges {
+                Method::MinMax => self.ranges,
+                ranges => ranges,
+            },
+            equalize: self.equalize || other.equalize,
+            rounding: self.rounding || other.rounding,
+            bias_correction: self.bias_correction || other.bias_correction,
+            prune: self.prune || other.prune,
+        }
+    }
+}
+
+/// Makes integers of a float network.
+struct Maker<'a, 't> {
+    contract: Option<(&'a Contract, &'t MelTables)>,
+    settings: &'a Settings,
+    input: Activation,
+    calibration: &'a [Window],
+    on_progress: &'a (dyn Fn(&str, f64) + Sync),
+}
+
+/// The integers, and the network that they stand for.
+struct Made<'t> {
+    spec: PackageSpec<'t>,
+    network: FloatNetwork,
+    observed: Vec<Observed>,
+    choices: Vec<Choice>,
+    notes: Vec<String>,
+}
+
+impl<'t> Maker<'_, 't> {
+    fn make(&self, network: &FloatNetwork, options: Options) -> Result<Made<'t>> {
+        let pool_rows = self.settings.pool_rows;
+        let mut network = network.clone();
+        let (mut observed, mut logits) = self.observe(&network);
+        if options.equalize {
+            equalize::equalize(&mut network, &observed);
+            (observed, logits) = self.observe(&network);
+        }
+        (self.on_progress)("choosing ranges", 0.0);
+        let choices = select::select(
+            &network,
+            &observed,
+            self.calibration,
+            options.ranges,
+            pool_rows.into(),
+            network.macs(self.settings.nominal_rows),
+        );
+        let mut choices = choices;
+        let mut activations: Vec<_> = choices.iter().map(|(activation, _)| *activation).collect();
+        let lowered = lower::lower(
+            &network,
+            self.input,
+            &mut activations,
+            logits.roomy(),
+            pool_rows,
+        )?;
+        let contract = self.contract;
+        let mut spec = PackageSpec {
+            provenance: ProvenanceSpec {
+                name: self.settings.name.clone(),
+                source_sha256: self.settings.source_sha256.clone(),
+                calibration: self.settings.calibration.clone(),
+                tool: TOOL.into(),
+                metrics: String::new(),
+            },
+            labels: contract.map_or_else(Vec::new, |(c, _)| c.labels.clone()),
+            input: row_shape(&network),
+            input_activation: self.input,
+            nominal_rows: u32::try_from(self.settings.nominal_rows)
+                .context("the input has too many rows")?,
+            stem: lowered.stem,
+            blocks: lowered.blocks,
+            head: lowered.head,
+            classifier: lowered.classifier,
+            mel: contract.map(|(_, tables)| tables.contract()),
+            decision: contract.map(|(c, _)| c.decision_rule()),
+            golden: None,
+        };
+        let wanted = Wanted {
+            rounding: options.rounding,
+            bias_correction: options.bias_correction,
+        };
+        if wanted.rounding || wanted.bias_correction {
+            let draft = spec
+                .build(Sizes::default())
+                .context("the integers break the package's rules")?;
+            let done = Progress::new(
+                self.on_progress,
+                "rounding layers",
+                network.layers().len() + 1,
+            );
+            let rebuilt = reconstruct::rebuild(
+                &Package::parse(&draft)?,
+                &network,
+                &observed,
+                self.calibration,
+                wanted,
+                &|| done.one(),
+            );
+            replace(&mut spec, rebuilt);
+        }
+        for ((activation, _), lowered) in choices.iter_mut().zip(activations) {
+            *activation = lowered;
+        }
+        Ok(Made {
+            spec,
+            network,
+            observed,
+            choices,
+            notes: lowered.notes,
+        })
+    }
+
+    /// Every tensor over the calibration, and the logits.
+    fn observe(&self, network: &FloatNetwork) -> (Vec<Observed>, Observed) {
+        let layers = network.layers();
+        let mut observed: Vec<_> = layers
+            .iter()
+            .map(|layer| Observed::new(layer.convolution.c_out))
+            .collect();
+        let mut logits = Observed::new(network.classifier.bias.len());
+        let done = Progress::new(self.on_progress, "calibration", self.calibration.len());
+        // A few at a time: all tensors of all windows would not fit a small machine.
+        for some in self.calibration.chunks(rayon::current_num_threads()) {
+            let runs: Vec<_> = some
+                .par_iter()
+                .map(|window| engine::run(network, &window.floats))
+                .collect();
+            for tensors in runs {
+                for (observed, tensor) in observed.iter_mut().zip(&tensors) {
+                    observed.see(tensor);
+                }
+                let last = tensors.last().map_or(&[][..], Vec::as_slice);
+                logits.see(&engine::logits(
+                    network,
+                    last,
+                    self.settings.pool_rows.into(),
+                ));
+                done.one();
+            }
+        }
+        (observed, logits)
+    }
+}
+
+/// The convolutions' weights and biases in order, then the classifier's.
+fn replace(spec: &mut PackageSpec<'_>, rebuilt: Vec<Rebuilt>) {
+    let mut rebuilt = rebuilt.into_iter();
+    for (convolution, new) in convolution_specs(spec).zip(&mut rebuilt) {
+        convolution.weights = new.weights;
+        convolution.bias = new.bias;
+    }
+    let ClassifierSpec { weights, bias, .. } = &mut spec.classifier;
+    if let Some(new) = rebuilt.next() {
+        (*weights, *bias) = (new.weights, new.bias);
+    }
+}
+
+/// Counts what is done.
+struct Progress<'a> {
+    on_progress: &'a (dyn Fn(&str, f64) + Sync),
+    what: String,
+    done: std::sync::atomic::AtomicUsize,
+    of: usize,
+}
+
+impl<'a> Progress<'a> {
+    fn new(on_progress: &'a (dyn Fn(&str, f64) + Sync), what: &str, of: usize) -> Self {
+        on_progress(what, 0.0);
+        Self {
+            on_progress,
+            what: what.into(),
+            done: 0.into(),
+            of,
+        }
+    }
+
+    fn one(&self) {
+        let done = 1 + self.done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        (self.on_progress)(&self.what, done as f64 / self.of.max(1) as f64);
+    }
 }
 
 /// A package of the network's geometry and weights, calibrated on noise: it takes as long
@@ -242,46 +758,51 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
 ///
 /// # Errors
 /// As [`quantize`], and where neither the file nor its contract fixes the rows.
-pub fn quantize_for_timing(onnx: &[u8], name: &str) -> Result<PackageBytes> {
-    let model = import::decode(onnx)?;
-    let network = import::import(&model)?;
-    let contract = contract_in(&model)?;
-    if let Some(contract) = &contract {
-        fits(contract, &network)?;
+pub fn quantize_for_timing(onnx: &Onnx, name: &str) -> Result<PackageBytes> {
+    let network = &onnx.network;
+    let contract = onnx.contract.as_ref();
+    if let Some(contract) = contract {
+        fits(contract, network)?;
     }
-    let nominal = contract.as_ref().map(|c| c.network.nominal_rows as usize);
+    let nominal = contract.map(|c| c.network.nominal_rows as usize);
     let nominal = nominal.or(network.rows).with_context(|| {
         format!(
             "input {} has no fixed number of rows: export the model with it fixed",
             network.input
         )
     })?;
-    let row_len = network.width * network.channels;
-    let noise = golden::noise(nominal * row_len);
-    let clip = match &contract {
-        Some(_) => Rows::Int8(noise),
-        None => Rows::Float(noise.iter().map(|&x| f32::from(x) / 64.0).collect()),
-    };
-    let clips = [clip];
-    let input = input_activation(contract.as_ref(), &clips)?;
-    let calibration = windows(&clips, &input, row_len, nominal)?;
-    let provenance = ProvenanceSpec {
-        name: contract.as_ref().map_or(name.into(), |c| c.name.clone()),
-        source_sha256: hex(&Sha256::digest(onnx)),
-        calibration: "noise, for timing only".into(),
+    let clips = noise_clips(network, contract)?;
+    let input = input_activation(network, contract, &clips)?;
+    let settings = Settings {
+        name: contract.map_or(name.into(), |c| c.name.clone()),
+        source_sha256: onnx.sha256.clone(),
         tool: TOOL.into(),
-        metrics: String::new(),
+        calibration: "noise, for timing only".into(),
+        data_free: true,
+        calibration_windows: 1,
+        evaluation_windows: 0,
+        held_out: false,
+        nominal_rows: nominal,
+        row: [network.width, network.channels],
+        pool_rows: match contract {
+            Some(contract) => contract.network.pool_rows,
+            None => network.output_rows(nominal).clamp(1, u16::MAX.into()) as u16,
+        },
+        options: Options::PLAIN,
+        preprocessing: network.preprocessing.clone(),
+        input_scale: input.scale,
+        input_zero_point: input.zero_point,
+        was_quantized: network.is_quantized(),
     };
-    let tables = contract.as_ref().map(|c| c.mel.tables()).transpose()?;
-    let Draft { spec, .. } = draft(
-        &network,
-        contract.as_ref().zip(tables.as_ref()),
-        provenance,
+    let tables = contract.map(|c| c.mel.tables()).transpose()?;
+    let maker = Maker {
+        contract: contract.zip(tables.as_ref()),
+        settings: &settings,
         input,
-        nominal,
-        &mut Reference::new(&model, &network),
-        &calibration,
-    )?;
+        calibration: &windows(network, &clips[..1], &input, nominal)?,
+        on_progress: &|_, _| {},
+    };
+    let Made { spec, .. } = maker.make(network, Options::PLAIN)?;
     let bytes = spec
         .build(Sizes::default())
         .context("the integers break the package's rules")?;
@@ -289,53 +810,39 @@ pub fn quantize_for_timing(onnx: &[u8], name: &str) -> Result<PackageBytes> {
     Ok(spec.build(sizes)?)
 }
 
+/// Clips of noise in place of data.
+fn noise_clips(network: &FloatNetwork, contract: Option<&Contract>) -> Result<Vec<Rows>> {
+    let rows = contract.map(|c| c.network.nominal_rows as usize);
+    let rows = rows.or(network.rows).with_context(|| {
+        format!(
+            "input {} has no fixed number of rows: export the model with it fixed, or give data",
+            network.input
+        )
+    })?;
+    let len = rows * network.width * network.channels;
+    let noise = golden::noise(NOISE_CLIPS * len);
+    let clips = noise.chunks_exact(len);
+    Ok(clips
+        .map(|clip| match contract {
+            Some(_) => Rows::Int8(clip.to_vec()),
+            // Of variance 1 once preprocessed, as networks are trained on.
+            None => {
+                let Preprocessing { scale, shift } = &network.preprocessing;
+                let constants = scale.iter().zip(shift).cycle();
+                let values = clip.iter().zip(constants).map(|(&x, (scale, shift))| {
+                    let scale = if *scale == 0.0 { 1.0 } else { *scale };
+                    (f32::from(x) / 74.0 - shift) / scale
+                });
+                Rows::Float(values.collect())
+            }
+        })
+        .collect())
+}
+
+const NOISE_CLIPS: usize = 16;
+
 /// The package's provenance: what made it.
 const TOOL: &str = concat!("sori ", env!("CARGO_PKG_VERSION"));
-
-/// A package before its biases are corrected.
-struct Draft<'t> {
-    spec: PackageSpec<'t>,
-    /// Of the convolutions' outputs, in order.
-    activations: Vec<Activation>,
-    notes: Vec<String>,
-}
-
-/// Calibrates and lowers.
-fn draft<'t>(
-    network: &FloatNetwork,
-    contract: Option<(&Contract, &'t MelTables)>,
-    provenance: ProvenanceSpec,
-    input: Activation,
-    nominal: usize,
-    reference: &mut Reference<'_>,
-    calibration: &[Window],
-) -> Result<Draft<'t>> {
-    let pool_rows = match contract {
-        Some((contract, _)) => contract.network.pool_rows,
-        None => output_rows(network, nominal).clamp(1, u16::MAX.into()) as u16,
-    };
-    let (mut activations, logits) = calibrate(network, reference, calibration, pool_rows)?;
-    let lowered = lower::lower(network, input, &mut activations, logits, pool_rows)?;
-    let spec = PackageSpec {
-        provenance,
-        labels: contract.map_or_else(Vec::new, |(c, _)| c.labels.clone()),
-        input: row_shape(network),
-        input_activation: input,
-        nominal_rows: u32::try_from(nominal).context("the input has too many rows")?,
-        stem: lowered.stem,
-        blocks: lowered.blocks,
-        head: lowered.head,
-        classifier: lowered.classifier,
-        mel: contract.map(|(_, tables)| tables.contract()),
-        decision: contract.map(|(c, _)| c.decision_rule()),
-        golden: None,
-    };
-    Ok(Draft {
-        spec,
-        activations,
-        notes: lowered.notes,
-    })
-}
 
 /// What the prologue states.
 fn sizes(package: &Package<'_>) -> Sizes {
@@ -357,29 +864,6 @@ fn convolution_specs<'s>(
     std::iter::once(&mut spec.stem)
         .chain(blocks)
         .chain(&mut spec.head)
-}
-
-/// Scales of the convolutions' outputs in order, and of the logits.
-fn calibrate(
-    network: &FloatNetwork,
-    reference: &mut Reference<'_>,
-    windows: &[Window],
-    pool_rows: u16,
-) -> Result<(Vec<Activation>, Activation)> {
-    let mut observed: Vec<_> = network
-        .convolutions()
-        .map(|convolution| (convolution.clamp, Observed::default()))
-        .collect();
-    let mut logits = Observed::default();
-    for window in windows {
-        let tensors = reference.run(&window.floats)?;
-        for ((_, observed), tensor) in observed.iter_mut().zip(&tensors) {
-            observed.see(tensor);
-        }
-        logits.see(&reference.logits(&tensors, pool_rows.into()));
-    }
-    let activations = observed.iter().map(|(clamp, o)| o.activation(*clamp));
-    Ok((activations.collect(), logits.whole()))
 }
 
 /// Values of the longest clip.
@@ -409,8 +893,16 @@ fn fits(contract: &Contract, network: &FloatNetwork) -> Result<()> {
     Ok(())
 }
 
-fn input_activation(contract: Option<&Contract>, clips: &[Rows]) -> Result<Activation> {
+fn input_activation(
+    network: &FloatNetwork,
+    contract: Option<&Contract>,
+    clips: &[Rows],
+) -> Result<Activation> {
     if let Some(contract) = contract {
+        ensure!(
+            network.preprocessing.is_identity(),
+            "the graph scales or shifts its input, and the contract says what its features are: export the model without that"
+        );
         return Ok(Activation {
             scale: contract.input.scale,
             zero_point: contract.input.zero_point,
@@ -418,44 +910,73 @@ fn input_activation(contract: Option<&Contract>, clips: &[Rows]) -> Result<Activ
             max: i8::MAX,
         });
     }
-    let mut observed = Observed::default();
+    if let Some(stated) = network.input_quantization {
+        return Ok(ranges::with_scale(
+            stated.scale,
+            stated.zero_point,
+            float::LINEAR,
+        ));
+    }
+    let mut observed = Observed::new(network.channels);
     for clip in clips {
         match clip {
-            Rows::Float(values) => observed.see(values),
+            Rows::Float(values) => {
+                ensure!(
+                    values
+                        .len()
+                        .is_multiple_of(network.width * network.channels),
+                    "a clip of {} values does not consist of rows of {}",
+                    values.len(),
+                    network.width * network.channels
+                );
+                let mut values = values.clone();
+                network.preprocessing.apply(&mut values);
+                observed.see(&values);
+            }
             Rows::Int8(_) => bail!(
                 "int8 rows have no scale of their own: give --contract, or calibrate on float rows"
             ),
         }
     }
-    Ok(observed.activation([f32::NEG_INFINITY, f32::INFINITY]))
+    Ok(observed.activation(Method::Mse, float::LINEAR))
 }
 
 /// Cuts clips to what the network was trained on; what a long clip leaves over is not
 /// used.
 fn windows(
+    network: &FloatNetwork,
     clips: &[Rows],
     input: &Activation,
-    row_len: usize,
     nominal: usize,
 ) -> Result<Vec<Window>> {
+    let row_len = network.width * network.channels;
+    let preprocessing = &network.preprocessing;
     let fewest = FEWEST_ROWS.min(nominal) * row_len;
     let mut windows = Vec::new();
     for clip in clips {
-        let whole = match clip {
-            Rows::Int8(rows) => Window {
-                rows: rows.clone(),
-                floats: rows.iter().map(|&q| dequantize(q, input)).collect(),
-            },
-            Rows::Float(floats) => Window {
-                rows: floats.iter().map(|&x| ranges::quantize(x, input)).collect(),
-                floats: floats.clone(),
-            },
+        let (rows, floats, raw) = match clip {
+            Rows::Int8(rows) => {
+                let floats = rows.iter().map(|&q| dequantize(q, input)).collect();
+                (rows.clone(), floats, None)
+            }
+            Rows::Float(given) => {
+                let mut floats = given.clone();
+                ensure!(
+                    floats.len().is_multiple_of(row_len),
+                    "a clip of {} values does not consist of rows of {row_len}",
+                    floats.len()
+                );
+                preprocessing.apply(&mut floats);
+                let rows = floats.iter().map(|&x| ranges::quantize(x, input)).collect();
+                let raw = (!preprocessing.is_identity()).then(|| given.clone());
+                (rows, floats, raw)
+            }
         };
         ensure!(
-            whole.floats.iter().all(|x| x.is_finite()),
+            floats.iter().all(|x| x.is_finite()),
             "the calibration rows hold NaN or infinite values"
         );
-        let len = whole.rows.len();
+        let len: usize = Vec::len(&rows);
         ensure!(
             len.is_multiple_of(row_len),
             "a clip of {len} values does not consist of rows of {row_len}"
@@ -464,15 +985,14 @@ fn windows(
             continue;
         }
         let cut = (nominal * row_len).min(len);
-        let parts = whole.rows.chunks_exact(cut);
-        windows.extend(
-            parts
-                .zip(whole.floats.chunks_exact(cut))
-                .map(|(rows, floats)| Window {
-                    rows: rows.to_vec(),
-                    floats: floats.to_vec(),
-                }),
-        );
+        for start in (0..=len - cut).step_by(cut) {
+            let part = start..start + cut;
+            windows.push(Window {
+                rows: rows[part.clone()].to_vec(),
+                floats: floats[part.clone()].to_vec(),
+                raw: raw.as_ref().map(|raw: &Vec<f32>| raw[part].to_vec()),
+            });
+        }
     }
     ensure!(
         !windows.is_empty(),
@@ -480,13 +1000,4 @@ fn windows(
         fewest / row_len
     );
     Ok(windows)
-}
-
-fn output_rows(network: &FloatNetwork, rows: usize) -> usize {
-    let spatial = network.convolutions().filter_map(|c| c.spatial);
-    spatial.fold(rows as u64, |rows, spatial| spatial.output_rows(rows)) as usize
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

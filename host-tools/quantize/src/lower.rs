@@ -14,7 +14,7 @@ use anyhow::{Result, bail, ensure};
 use sori_package::Activation;
 use sori_package::write::{ClassifierSpec, ConvolutionSpec, InvertedResidualSpec};
 
-use crate::float::{FloatClassifier, FloatConvolution, FloatNetwork};
+use crate::float::{FloatClassifier, FloatConvolution, FloatNetwork, LINEAR};
 use crate::ranges::with_scale;
 
 /// Factors from accumulator to output that a multiplier and shift can express.
@@ -23,6 +23,8 @@ const LARGEST: f64 = 0.499_999;
 /// Keeps `128 · K` far within the accumulator.
 const LARGEST_RESIDUAL: f64 = 1_048_576.0;
 const LARGEST_BIAS: f64 = 536_870_912.0;
+/// Scales that raise each other have no end.
+const LARGEST_SCALE: f32 = 1e9;
 /// Far more than a trained network needs.
 const MOST_RAISES: usize = 2_000;
 
@@ -58,6 +60,7 @@ pub(crate) fn lower(
                 lowered.notes = notes;
                 return Ok(lowered);
             }
+            Err(Stop::Raise { scale, .. }) if scale > LARGEST_SCALE => break,
             Err(Stop::Raise { tensor, scale }) => {
                 let Activation { zero_point, .. } = activations[tensor];
                 let clamp = clamp_of(network, tensor);
@@ -73,9 +76,10 @@ pub(crate) fn lower(
 }
 
 fn clamp_of(network: &FloatNetwork, tensor: usize) -> [f32; 2] {
-    let mut convolutions = network.convolutions();
-    let convolution = convolutions.nth(tensor);
-    convolution.map_or([f32::NEG_INFINITY, f32::INFINITY], |c| c.clamp)
+    let layers = network.layers();
+    layers
+        .get(tensor)
+        .map_or(LINEAR, |layer| layer.convolution.clamp)
 }
 
 enum Stop {
@@ -136,7 +140,7 @@ impl Scales<'_> {
             Some(head) => Some(self.convolution(head, &mut x, None)?.0),
             None => None,
         };
-        let width = output_width(network);
+        let width = network.output_width();
         let classifier = classifier(&network.classifier, x, logits, pool_rows, width)?;
         Ok(Lowered {
             stem,
@@ -172,7 +176,11 @@ impl Scales<'_> {
             let filter = float.filter(c);
             let bias = f64::from(float.bias[c]);
             let largest = filter.iter().fold(0f32, |max, w| max.max(w.abs()));
-            let mut s_w = (f64::from(largest) / 127.0)
+            let fitting = match &float.weight_scales {
+                Some(scales) => f64::from(scales[c]),
+                None => f64::from(largest) / 127.0,
+            };
+            let mut s_w = fitting
                 .max(1.0001 * SMALLEST * s_out / s_in)
                 .max(bias.abs() / (s_in * LARGEST_BIAS));
             if let (Some(added), Some(residual)) = (added, &mut residual) {
@@ -232,16 +240,6 @@ fn transposed(mut depthwise: ConvolutionSpec) -> ConvolutionSpec {
         .map(|i| weights[i % channels * 9 + i / channels])
         .collect();
     depthwise
-}
-
-pub(crate) fn output_width(network: &FloatNetwork) -> usize {
-    network
-        .convolutions()
-        .filter_map(|convolution| convolution.spatial)
-        .fold(network.width, |width, spatial| {
-            let padded = width + usize::from(spatial.pad_freq[0] + spatial.pad_freq[1]);
-            padded.saturating_sub(3) / usize::from(spatial.stride_freq) + 1
-        })
 }
 
 fn classifier(

@@ -1,107 +1,161 @@
 //! The package beside the float network, layer by layer and in the end.
 
 use anyhow::{Result, ensure};
-use sori_nn::memory::LayerKind;
+use rayon::prelude::*;
+use sori_nn::{Backend, CacheLine, Network, Prepared};
 use sori_package::{Activation, Package};
 
 use crate::float::FloatNetwork;
-use crate::ranges::dequantize;
-use crate::reference::Reference;
+use crate::ranges::{dequantize, quantize};
 use crate::report::Sqnr;
-use crate::{Window, golden, simulate};
+use crate::{Window, engine, simulate};
 
 /// Windows whose layers are compared one by one; logits are compared on all.
 const LAYER_WINDOWS: usize = 16;
-/// Rows at a time; any number gives the same bits.
-const STRIPE: usize = 64;
 
-/// What the comparison added up to.
+/// The logits of windows beside tract's.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Measured {
-    /// Of the convolutions, in order.
-    pub(crate) layers: Vec<Sqnr>,
     pub(crate) logits: Sqnr,
     /// Windows whose best class is the same.
     pub(crate) agreeing: usize,
 }
 
+/// A package's int8 logits of each window.
+pub(crate) fn run(package: &Package<'_>, windows: &[Window]) -> Result<Vec<Vec<i8>>> {
+    let backend = Backend::detect();
+    let mut weights = vec![CacheLine([0; 64]); Prepared::lines(package, backend)];
+    let prepared = Prepared::new(package, backend, &mut weights)?;
+    let classes = package.classifier().classes;
+    let row_len = package.input().row_len();
+    windows
+        .par_iter()
+        .map(|window| {
+            let stripe = (window.rows.len() / row_len).max(1);
+            let bytes = Network::arena_bytes(&prepared, stripe);
+            let mut arena = vec![CacheLine([0; 64]); bytes.div_ceil(size_of::<CacheLine>())];
+            let arena = bytemuck::cast_slice_mut(&mut arena);
+            let mut network = Network::new(&prepared, arena, stripe)?;
+            let logits = network.clip(&window.rows).map(<[i8]>::to_vec);
+            let logits = logits.filter(|logits| logits.len() == classes);
+            logits.ok_or_else(|| {
+                anyhow::anyhow!(
+                    "a window of {} rows gives no logits",
+                    window.rows.len() / row_len
+                )
+            })
+        })
+        .collect()
+}
+
+/// Beside the exact logits of the same windows.
 pub(crate) fn measure(
     package: &Package<'_>,
-    reference: &mut Reference<'_>,
     windows: &[Window],
+    exact: &[Vec<f32>],
 ) -> Result<Measured> {
-    let activations = activations(package);
     let classifier = package.classifier();
-    let mut measured = Measured {
-        layers: vec![Sqnr::default(); activations.len()],
-        logits: Sqnr::default(),
-        agreeing: 0,
-    };
-    // Spread over the clips, which come in the order of their names.
-    let every = windows.len().div_ceil(LAYER_WINDOWS).max(1);
-    for (n, window) in windows.iter().enumerate() {
-        let exact = reference.run(&window.floats)?;
-        let streamed = golden::logits(package, &window.rows, STRIPE)?;
-        let found = &streamed[streamed.len().saturating_sub(classifier.classes)..];
-        if n % every == 0 {
-            let layers = simulate::layers(package, &window.rows);
-            let sums = measured.layers.iter_mut().zip(&activations);
-            for ((sqnr, activation), (found, exact)) in sums.zip(layers.iter().zip(&exact)) {
-                ensure!(
-                    found.len() == exact.len(),
-                    "tract's tensors have other shapes than the package's layers"
-                );
-                for (&q, &x) in found.iter().zip(exact) {
-                    sqnr.add(x, dequantize(q, activation));
-                }
-            }
-            let last = layers.last().map_or(&[][..], Vec::as_slice);
-            ensure!(
-                simulate::logits(&classifier, last) == found,
-                "the streamed network and its layers one by one differ: this is an error in Sori, please report it"
-            );
-        }
-        let exact = reference.logits(&exact, classifier.pool_rows);
+    let mut measured = Measured::default();
+    for (found, exact) in run(package, windows)?.iter().zip(exact) {
         ensure!(
-            found.len() == classifier.classes && exact.len() == classifier.classes,
-            "a window of {} rows gives no logits",
-            window.rows.len() / package.input().row_len()
+            found.len() == exact.len(),
+            "the float network has {} classes and the package {}",
+            exact.len(),
+            found.len()
         );
-        for (&q, &x) in found.iter().zip(&exact) {
-            let found = dequantize(q, &classifier.activation);
-            measured.logits.add(x, found);
+        for (&q, &x) in found.iter().zip(exact) {
+            measured
+                .logits
+                .add(x, dequantize(q, &classifier.activation));
         }
-        // Of equal int8 logits the first wins, as on a device.
-        let chosen = (0..found.len()).rev().max_by_key(|&k| found[k]);
-        let best = (0..exact.len()).max_by(|&a, &b| exact[a].total_cmp(&exact[b]));
-        measured.agreeing += usize::from(best == chosen);
+        measured.agreeing += usize::from(best(exact) == best(found));
     }
     Ok(measured)
 }
 
-/// Of the convolutions, in order.
-fn activations(package: &Package<'_>) -> Vec<Activation> {
-    let mut activations = vec![package.stem().activation];
-    for block in package.blocks() {
-        activations.extend(block.expansion.map(|expansion| expansion.activation));
-        activations.extend([block.depthwise.activation, block.projection.activation]);
+/// Of equal logits the first wins, as on a device.
+pub(crate) fn best<T: PartialOrd + Copy>(logits: &[T]) -> usize {
+    let mut best = 0;
+    for (k, logit) in logits.iter().enumerate() {
+        if *logit > logits[best] {
+            best = k;
+        }
     }
-    activations.extend(package.head().map(|head| head.activation));
-    activations
+    best
 }
 
-/// What the convolutions are in MobileNetV2, in order.
-pub(crate) fn roles(network: &FloatNetwork) -> Vec<String> {
-    let mut roles = vec![LayerKind::Stem.to_string()];
-    for (n, block) in network.blocks.iter().enumerate() {
-        if block.expansion.is_some() {
-            roles.push(LayerKind::Expansion(n).to_string());
+/// Signal and noise of a layer's output.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LayerNoise {
+    /// All earlier layers quantized too.
+    pub(crate) cumulative: Sqnr,
+    /// On exact inputs.
+    pub(crate) local: Sqnr,
+}
+
+/// Of the convolutions in order, in the units before equalization.
+pub(crate) fn layers(
+    package: &Package<'_>,
+    network: &FloatNetwork,
+    windows: &[Window],
+) -> Result<Vec<LayerNoise>> {
+    let steps = simulate::steps(package);
+    let layers = network.layers();
+    // Spread over the clips, which come in the order of their names.
+    let every = windows.len().div_ceil(LAYER_WINDOWS).max(1);
+    let windows: Vec<_> = windows.iter().step_by(every).collect();
+    let streamed = windows.iter().copied().cloned();
+    let streamed = run(package, &streamed.collect::<Vec<_>>())?;
+    let one = |(window, streamed): (&&Window, &Vec<i8>)| -> Result<Vec<LayerNoise>> {
+        let exact = engine::run(network, &window.floats);
+        let found = simulate::layers(package, &window.rows);
+        let last = found.last().map_or(&[][..], Vec::as_slice);
+        ensure!(
+            simulate::logits(&package.classifier(), last) == *streamed,
+            "the streamed network and its layers one by one differ: this is an error in Sori, please report it"
+        );
+        let as_steps: Vec<Vec<i8>> = exact
+            .iter()
+            .zip(&steps)
+            .map(|(tensor, step)| {
+                let activation = step.convolution.activation;
+                tensor.iter().map(|&x| quantize(x, &activation)).collect()
+            })
+            .collect();
+        let mut all = Vec::new();
+        for (n, (step, layer)) in steps.iter().zip(&layers).enumerate() {
+            let activation = step.convolution.activation;
+            let bias = step.convolution.kernel.bias;
+            let local = step.run(bias, &window.rows, &as_steps[..n]);
+            let units = &layer.convolution.divisors;
+            let mut noise = LayerNoise::default();
+            noise
+                .cumulative
+                .add_all(&exact[n], &found[n], &activation, units);
+            noise.local.add_all(&exact[n], &local, &activation, units);
+            all.push(noise);
         }
-        roles.push(LayerKind::Depthwise(n).to_string());
-        let residual = if block.residual { " + residual" } else { "" };
-        roles.push(format!("{}{residual}", LayerKind::Projection(n)));
+        Ok(all)
+    };
+    let all: Vec<Vec<LayerNoise>> = windows
+        .par_iter()
+        .zip(&streamed)
+        .map(one)
+        .collect::<Result<_>>()?;
+    let mut sums = vec![LayerNoise::default(); layers.len()];
+    for (sum, noise) in all.iter().flat_map(|noises| (0..).zip(noises)) {
+        let sum: &mut LayerNoise = &mut sums[sum];
+        sum.cumulative.join(noise.cumulative);
+        sum.local.join(noise.local);
     }
-    if network.head.is_some() {
-        roles.push(LayerKind::Head.to_string());
+    Ok(sums)
+}
+
+impl Sqnr {
+    /// A tensor whose channels count in other units.
+    fn add_all(&mut self, exact: &[f32], found: &[i8], activation: &Activation, units: &[f32]) {
+        for ((&x, &q), unit) in exact.iter().zip(found).zip(units.iter().cycle()) {
+            self.add(x * unit, dequantize(q, activation) * unit);
+        }
     }
-    roles
 }

@@ -5,8 +5,59 @@ use std::fmt;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Serialize;
 
+use crate::ranges::Method;
+use crate::{Options, Preprocessing};
+
 /// Version of the report's JSON.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
+
+/// What was asked for, once everything left open was resolved.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    /// Name of the network.
+    pub name: String,
+    /// SHA-256 of the ONNX file.
+    pub source_sha256: String,
+    /// What made the package.
+    pub tool: String,
+    /// What calibration was on.
+    pub calibration: String,
+    /// Noise took the place of calibration data.
+    pub data_free: bool,
+    /// Windows that set the ranges.
+    pub calibration_windows: usize,
+    /// Windows that were compared.
+    pub evaluation_windows: usize,
+    /// Whether the compared windows were others than those that set the ranges.
+    pub held_out: bool,
+    /// Rows of a window.
+    pub nominal_rows: usize,
+    /// Columns and channels of a row.
+    pub row: [usize; 2],
+    /// Output rows in the running mean.
+    pub pool_rows: u16,
+    /// Techniques.
+    pub options: Options,
+    /// What the graph does to its input. The package expects the results.
+    pub preprocessing: Preprocessing,
+    /// Of the preprocessed input.
+    pub input_scale: f32,
+    /// Of the preprocessed input.
+    pub input_zero_point: i8,
+    /// The file was quantized already, and its scales taken over.
+    pub was_quantized: bool,
+}
+
+/// Values and how often they come.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Histogram {
+    /// The lowest value.
+    pub low: f32,
+    /// The highest value.
+    pub high: f32,
+    /// Counts of equal bins between them.
+    pub counts: Vec<u32>,
+}
 
 /// Quality of one layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -17,10 +68,58 @@ pub struct LayerReport {
     pub role: String,
     /// Signal to quantization noise of its output, dB, all earlier layers quantized too.
     pub sqnr_db: f64,
+    /// The same on exact inputs: what this layer alone adds.
+    pub local_sqnr_db: f64,
     /// Scale of its output.
     pub scale: f32,
     /// Zero point of its output.
     pub zero_point: i8,
+    /// What chose the range; none where the file states it.
+    pub method: Option<Method>,
+    /// Share of its output that the range cuts off.
+    pub clipped: f64,
+    /// Output in calibration, after equalization.
+    pub activations: Histogram,
+    /// Weights, after equalization.
+    pub weights: Histogram,
+    /// Signal to noise of the rounded weights, dB.
+    pub weight_sqnr_db: f64,
+    /// Smallest number that equalization divided a channel by; 1 where it did nothing.
+    pub smallest_divisor: f32,
+    /// Multiplications for `nominal_rows`.
+    pub macs: u64,
+}
+
+/// What a technique did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Effect {
+    /// Its name.
+    pub technique: String,
+    /// Whether the package has it. One that made the logits worse on calibration is left out.
+    pub kept: bool,
+    /// SQNR of the logits on the evaluation windows without it, dB.
+    pub before_db: f64,
+    /// And with it; none where the network then does not fit the arithmetic.
+    pub after_db: Option<f64>,
+}
+
+/// Memory for so many rows at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ArenaBytes {
+    /// Rows.
+    pub stripe_rows: usize,
+    /// Bytes, exact.
+    pub bytes: usize,
+}
+
+/// How long an inference may take. Never measured on the machine itself: from counted
+/// instructions and a model of its cycles.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Estimate {
+    /// The machine.
+    pub target: String,
+    /// Of `nominal_rows`, one core.
+    pub milliseconds: f64,
 }
 
 /// What a quantization did.
@@ -28,20 +127,10 @@ pub struct LayerReport {
 pub struct Report {
     /// Version of this structure.
     pub schema_version: u32,
-    /// Name of the network.
-    pub name: String,
-    /// SHA-256 of the ONNX file.
-    pub source_sha256: String,
-    /// Rows of a window.
-    pub nominal_rows: usize,
-    /// Output rows in the running mean.
-    pub pool_rows: u16,
-    /// Windows that set the ranges.
-    pub calibration_windows: usize,
-    /// Windows that were compared.
-    pub evaluation_windows: usize,
-    /// Whether the compared windows were others than those that set the ranges.
-    pub held_out: bool,
+    /// As resolved.
+    pub settings: Settings,
+    /// In the order in which they were tried, each on top of those kept.
+    pub techniques: Vec<Effect>,
     /// Layers in order.
     pub layers: Vec<LayerReport>,
     /// Signal to quantization noise of the logits, dB.
@@ -50,16 +139,48 @@ pub struct Report {
     pub top1_agreement: f64,
     /// Windows with the same best class.
     pub agreeing_windows: usize,
+    /// Largest difference of the float logits as imported from tract's, over their largest.
+    pub import_error: f64,
     /// Multiplications for `nominal_rows`.
     pub macs: u64,
     /// Bytes of weights and tables in the file.
     pub package_bytes: usize,
-    /// Bytes of arena, a row at a time.
-    pub arena_bytes_row: usize,
+    /// For each number of rows that go through together.
+    pub arena: Vec<ArenaBytes>,
     /// Bytes of activations if layers ran one after the other over `nominal_rows`.
     pub layer_by_layer_bytes: usize,
+    /// For machines that Sori is built for.
+    pub estimates: Vec<Estimate>,
+    /// Channels that calibration never saw above zero, of all between expansion and projection.
+    pub dead_channels: DeadChannels,
     /// Scales that had to give way.
     pub notes: Vec<String>,
+}
+
+/// Channels of expanded tensors that do nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct DeadChannels {
+    /// Never above zero in calibration.
+    pub in_calibration: usize,
+    /// Constant whatever comes in: `prune` removes them without changing a bit.
+    pub provably: usize,
+    /// All.
+    pub of: usize,
+}
+
+impl Report {
+    /// The layers with the lowest SQNR on exact inputs, worst first.
+    pub fn worst(&self, number: usize) -> Vec<&LayerReport> {
+        let mut layers: Vec<_> = self.layers.iter().collect();
+        layers.sort_by(|a, b| a.local_sqnr_db.total_cmp(&b.local_sqnr_db));
+        layers.truncate(number);
+        layers
+    }
+
+    /// Bytes of arena, a row at a time.
+    pub fn arena_bytes_row(&self) -> usize {
+        self.arena.first().map_or(0, |arena| arena.bytes)
+    }
 }
 
 /// A condition on a report, from `KEY=VALUE`.
@@ -153,6 +274,11 @@ impl Sqnr {
     pub(crate) fn add(&mut self, exact: f32, found: f32) {
         self.signal += f64::from(exact).powi(2);
         self.noise += f64::from(exact - found).powi(2);
+    }
+
+    pub(crate) fn join(&mut self, other: Self) {
+        self.signal += other.signal;
+        self.noise += other.noise;
     }
 
     pub(crate) fn db(self) -> f64 {

@@ -4,13 +4,18 @@
 use sori_nn::Requantize;
 use sori_package::{Activation, Classifier, Convolution, Package};
 
+use crate::engine;
+
 /// A convolution and what it reads.
 #[derive(Clone, Copy)]
 pub(crate) struct Step<'p> {
     pub(crate) convolution: Convolution<'p>,
-    depthwise: bool,
+    pub(crate) depthwise: bool,
     residual: Option<Residual<'p>>,
 }
+
+/// Steps before a projection's own at which its block's input was computed, at most.
+pub(crate) const FARTHEST_BACK: usize = 3;
 
 #[derive(Clone, Copy)]
 struct Residual<'p> {
@@ -100,79 +105,73 @@ impl Step<'_> {
             (residual, x)
         });
         let input = earlier.last().map_or(input, Vec::as_slice);
-        let (width, c_in) = (
-            usize::from(conv.input.width),
-            usize::from(conv.input.channels),
-        );
-        let (out_width, c_out) = (
-            usize::from(conv.output.width),
-            usize::from(conv.output.channels),
-        );
-        let rows = input.len() / (width * c_in);
-        let (size, stride, pads, bottom) = match conv.spatial {
-            Some(s) => (
-                3,
-                [usize::from(s.stride_time), usize::from(s.stride_freq)],
-                [usize::from(s.pad_time[0]), usize::from(s.pad_freq[0])],
-                usize::from(s.pad_time[1]),
-            ),
-            None => (1, [1, 1], [0, 0], 0),
+        let width = usize::from(conv.input.width);
+        let c_in = usize::from(conv.input.channels);
+        let c_out = usize::from(conv.output.channels);
+        let pixels = input.len() / c_in;
+        let mut output = Vec::with_capacity(pixels * c_out);
+        let mut acc = vec![0i32; c_out];
+        let mut finish = |acc: &[i32]| {
+            for (c, &acc) in acc.iter().enumerate() {
+                let mut acc = acc;
+                if let Some((residual, x)) = added {
+                    let x = i32::from(x[output.len()]) - i32::from(residual.zero_point);
+                    acc += residual.factor[c] * x;
+                }
+                let requantize = Requantize {
+                    multiplier: conv.kernel.multiplier[c],
+                    shift: conv.kernel.shift[c],
+                    zero_point: conv.activation.zero_point,
+                    min: conv.activation.min,
+                    max: conv.activation.max,
+                };
+                output.push(requantize.apply(acc));
+            }
         };
-        let out_rows = match (rows + pads[0] + bottom).checked_sub(size) {
-            Some(beyond) => beyond / stride[0] + 1,
-            None => 0,
+        let weights = conv.kernel.weights;
+        let Some(spatial) = conv.spatial else {
+            for pixel in input.chunks_exact(c_in) {
+                let filters = weights.chunks_exact(c_in).zip(bias);
+                for (acc, (filter, bias)) in acc.iter_mut().zip(filters) {
+                    *acc = bias + dot(filter, pixel);
+                }
+                finish(&acc);
+            }
+            return output;
         };
         let padding = vec![conv.input_zero_point; c_in];
-        let mut output = Vec::with_capacity(out_rows * out_width * c_out);
-        let mut acc = vec![0i32; c_out];
-        for y in 0..out_rows {
-            for x in 0..out_width {
-                acc.copy_from_slice(bias);
-                for tap in 0..size * size {
-                    let row = (y * stride[0] + tap / size)
-                        .checked_sub(pads[0])
-                        .filter(|&r| r < rows);
-                    let column = (x * stride[1] + tap % size)
-                        .checked_sub(pads[1])
-                        .filter(|&c| c < width);
-                    let pixel = match (row, column) {
-                        (Some(row), Some(column)) => {
-                            &input[(row * width + column) * c_in..][..c_in]
-                        }
-                        _ => &padding[..],
-                    };
-                    if self.depthwise {
-                        let weights = &conv.kernel.weights[tap * c_out..][..c_out];
-                        for ((acc, &w), &q) in acc.iter_mut().zip(weights).zip(pixel) {
-                            *acc += i32::from(w) * i32::from(q);
-                        }
-                    } else {
-                        let taps = size * size;
-                        let filters = conv.kernel.weights.chunks_exact(taps * c_in);
-                        for (acc, filter) in acc.iter_mut().zip(filters) {
-                            let products = filter[tap * c_in..][..c_in].iter().zip(pixel);
-                            *acc += products
-                                .map(|(&w, &q)| i32::from(w) * i32::from(q))
-                                .sum::<i32>();
-                        }
+        for taps in engine::taps(spatial, pixels / width, width) {
+            acc.copy_from_slice(bias);
+            for (tap, pixel) in taps.into_iter().enumerate() {
+                let pixel = pixel.map_or(&padding[..], |pixel| &input[pixel * c_in..][..c_in]);
+                if self.depthwise {
+                    let weights = &weights[tap * c_out..][..c_out];
+                    for ((acc, &w), &q) in acc.iter_mut().zip(weights).zip(pixel) {
+                        *acc += i32::from(w) * i32::from(q);
                     }
-                }
-                for (c, acc) in acc.iter_mut().enumerate() {
-                    if let Some((residual, x)) = added {
-                        let x = i32::from(x[output.len()]) - i32::from(residual.zero_point);
-                        *acc += residual.factor[c] * x;
+                } else {
+                    let filters = weights.chunks_exact(9 * c_in);
+                    for (acc, filter) in acc.iter_mut().zip(filters) {
+                        *acc += dot(&filter[tap * c_in..][..c_in], pixel);
                     }
-                    let requantize = Requantize {
-                        multiplier: conv.kernel.multiplier[c],
-                        shift: conv.kernel.shift[c],
-                        zero_point: conv.activation.zero_point,
-                        min: conv.activation.min,
-                        max: conv.activation.max,
-                    };
-                    output.push(requantize.apply(*acc));
                 }
             }
+            finish(&acc);
         }
         output
     }
+
+    /// For each output pixel, for each tap of a 3×3 kernel, the pixel of the input.
+    pub(crate) fn windows(&self, input: &[i8]) -> impl Iterator<Item = [Option<usize>; 9]> + use<> {
+        let conv = &self.convolution;
+        let rows = input.len() / conv.input.row_len();
+        let spatial = conv.spatial.into_iter();
+        let width = conv.input.width.into();
+        spatial.flat_map(move |spatial| engine::taps(spatial, rows, width))
+    }
+}
+
+fn dot(weights: &[i8], pixel: &[i8]) -> i32 {
+    let products = weights.iter().zip(pixel);
+    products.map(|(&w, &q)| i32::from(w) * i32::from(q)).sum()
 }

@@ -9,7 +9,7 @@ use common::{
 };
 use sori_package::Package;
 use sori_quantize::contract::Contract;
-use sori_quantize::{Quantized, Request, Rows, input_shape, quantize, verify};
+use sori_quantize::{Onnx, Quantized, Refused, Request, Rows, quantize, verify};
 use tract_onnx::pb::{ModelProto, NodeProto, StringStringEntryProto};
 
 fn clips(seed: u64, number: u64) -> Vec<Rows> {
@@ -25,14 +25,21 @@ fn clips(seed: u64, number: u64) -> Vec<Rows> {
         .collect()
 }
 
+fn onnx(model: &ModelProto) -> Onnx {
+    Onnx::from_bytes(&encode(model)).expect("in the family")
+}
+
+fn refusal(model: &ModelProto) -> Refused {
+    Onnx::from_bytes(&encode(model)).expect_err("outside the family")
+}
+
 fn quantized(model: &ModelProto) -> anyhow::Result<Quantized> {
     quantize(Request {
-        onnx: &encode(model),
         name: "tiny".into(),
-        contract: None,
         calibration: clips(100, 8),
         calibration_name: "noise".into(),
         evaluation: clips(900, 40),
+        ..Request::new(&Onnx::from_bytes(&encode(model))?)
     })
 }
 
@@ -109,7 +116,7 @@ fn every_exporters_spelling_agrees_with_its_float_run() {
             quantized(&network(spelling)).unwrap_or_else(|e| panic!("{spelling:?}: {e:#}"));
         let report = &result.report;
         assert_eq!(report.layers.len(), 10, "{spelling:?}");
-        assert!(report.held_out);
+        assert!(report.settings.held_out);
         let lowest = report
             .layers
             .iter()
@@ -158,16 +165,17 @@ fn a_contract_in_the_metadata_makes_a_package_for_audio() {
             .collect()
     };
     let result = quantize(Request {
-        onnx: &encode(&model),
         name: "not this one".into(),
-        contract: None,
         calibration: (0..8).map(|n| Rows::Int8(rows(n))).collect(),
         calibration_name: "noise".into(),
-        evaluation: Vec::new(),
+        ..Request::new(&onnx(&model))
     })
     .expect("in the family");
     let report = &result.report;
-    assert_eq!((report.name.as_str(), report.held_out), ("tiny", false));
+    assert_eq!(
+        (report.settings.name.as_str(), report.settings.held_out),
+        ("tiny", false)
+    );
     // 16 output rows, of which the running mean holds 4: the float side must do the same.
     assert!(
         report.logits_sqnr_db > 30.0,
@@ -203,12 +211,9 @@ fn a_contract_of_other_bands_or_classes_is_refused() {
         (contract(16, "['a', 'b']"), "2 labels"),
     ] {
         let error = quantize(Request {
-            onnx: &encode(&network(PLAIN)),
-            name: String::new(),
             contract: Some(contract),
             calibration: clips(0, 1),
-            calibration_name: String::new(),
-            evaluation: Vec::new(),
+            ..Request::new(&onnx(&network(PLAIN)))
         })
         .expect_err(why);
         assert!(error.to_string().contains(why), "{error:#}");
@@ -355,8 +360,7 @@ fn what_is_outside_the_family_is_refused_by_name() {
     for (n, (change, words)) in cases.into_iter().enumerate() {
         let mut model = network(PLAIN);
         change(&mut model);
-        let error = input_shape(&encode(&model)).expect_err(words[0]);
-        let message = format!("{error:#}");
+        let message = refusal(&model).to_string();
         for word in words {
             assert!(message.contains(word), "case {n}: {message}");
         }
@@ -370,12 +374,9 @@ fn a_mean_that_could_overflow_names_the_longest_possible() {
          input = {{ scale = 0.015625 }}\nnetwork = {{ pool_rows = 65535, nominal_rows = 64 }}"
     );
     let error = quantize(Request {
-        onnx: &encode(&network(PLAIN)),
-        name: String::new(),
         contract: Some(Contract::parse(&text).expect("well formed")),
         calibration: clips(0, 2),
-        calibration_name: String::new(),
-        evaluation: Vec::new(),
+        ..Request::new(&onnx(&network(PLAIN)))
     })
     .expect_err("32 channels over 4 positions overflow");
     assert!(error.to_string().contains("longest pool_rows"), "{error:#}");
@@ -383,7 +384,7 @@ fn a_mean_that_could_overflow_names_the_longest_possible() {
 
 #[test]
 fn calibration_that_says_nothing_is_refused() {
-    let model = encode(&network(PLAIN));
+    let model = onnx(&network(PLAIN));
     for (calibration, why) in [
         (vec![], "at least one clip"),
         (vec![Rows::Float(vec![0.0; 8 * WIDTH])], "longer"),
@@ -392,12 +393,8 @@ fn calibration_that_says_nothing_is_refused() {
         (vec![Rows::Int8(vec![0; ROWS * WIDTH])], "--contract"),
     ] {
         let error = quantize(Request {
-            onnx: &model,
-            name: String::new(),
-            contract: None,
             calibration,
-            calibration_name: String::new(),
-            evaluation: Vec::new(),
+            ..Request::new(&model)
         })
         .expect_err(why);
         assert!(format!("{error:#}").contains(why), "{error:#}");
@@ -409,24 +406,24 @@ fn calibration_that_says_nothing_is_refused() {
 fn a_damaged_file_never_panics() {
     let whole = encode(&network(PLAIN));
     assert!(
-        input_shape(&[])
+        Onnx::from_bytes(&[])
             .expect_err("empty")
             .to_string()
             .contains("empty")
     );
     for len in (1..whole.len()).step_by(whole.len() / 100) {
-        let _ = input_shape(&whole[..len]);
+        let _ = Onnx::from_bytes(&whole[..len]);
     }
     // The graph's structure is at the start, its weights after.
     for n in 0..2_000 {
         let mut damaged = whole.clone();
         let at = (n * 7919) % whole.len().min(4_000);
         damaged[at] ^= 1 << (n % 8);
-        let _ = input_shape(&damaged);
+        let _ = Onnx::from_bytes(&damaged);
     }
     assert_eq!(
-        input_shape(&whole)
-            .map(|shape| usize::from(shape.width))
+        Onnx::from_bytes(&whole)
+            .map(|onnx| usize::from(onnx.input_shape().width))
             .ok(),
         Some(WIDTH)
     );

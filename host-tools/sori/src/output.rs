@@ -51,6 +51,13 @@ pub(crate) fn progress(files: usize) -> ProgressBar {
     ProgressBar::new(files as u64).with_style(style)
 }
 
+/// A bar for work in stages of their own length.
+pub(crate) fn stages() -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {percent:>3} % {msg}, {elapsed}")
+        .expect("the template is a constant and valid");
+    ProgressBar::new(1000).with_style(style)
+}
+
 /// A table without borders, headings underlined.
 pub(crate) fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();

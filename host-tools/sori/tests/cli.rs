@@ -449,8 +449,9 @@ fn quantize_writes_a_package_that_verifies() {
     );
     assert!(output.status.success(), "{}", text(&output.stderr));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["schema_version"], 1);
+    assert_eq!(report["schema_version"], 2);
     assert!(report["layers"].as_array().unwrap().len() > 50);
+    assert_eq!(report["techniques"].as_array().unwrap().len(), 4);
     assert!(sori(&["verify", &out]).status.success());
 }
 
@@ -477,9 +478,9 @@ fn what_is_no_network_of_the_family_is_refused() {
     fs::write(folder.at("x.onnx"), b"not protobuf").unwrap();
     let missing = quantize(&folder.at("missing.onnx"), &folder.at("x.sori"), &[]);
     let garbage = quantize(&folder.at("x.onnx"), &folder.at("x.sori"), &[]);
-    for output in [missing, garbage] {
+    for (output, expected) in [(missing, 1), (garbage, 5)] {
         let (code, _) = refusal(&output);
-        assert_eq!(code, 1);
+        assert_eq!(code, expected);
     }
     let gate = quantize(
         &in_genre("genre.onnx"),

@@ -12,7 +12,7 @@ use sori_nn::memory::{self, LayerKind};
 use sori_nn::{Backend, CacheLine, Network, Prepared};
 use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
-use sori_quantize::TractInference;
+use sori_quantize::{Onnx, TractInference};
 
 use crate::backend::Weights;
 use crate::stopwatch::{self, Clock, Lent, Spread};
@@ -229,8 +229,7 @@ impl Bench {
         let Some(path) = model.filter(|_| self.is_onnx()) else {
             return package::read_or_built_in(model);
         };
-        let onnx = std::fs::read(path)
-            .with_context(|| format!("cannot read {}: check the path", path.display()))?;
+        let onnx = Onnx::read(path).with_context(|| format!("cannot use {}", path.display()))?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         sori_quantize::quantize_for_timing(&onnx, &stem)
             .with_context(|| format!("cannot quantize {}", path.display()))

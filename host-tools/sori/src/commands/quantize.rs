@@ -2,25 +2,29 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use rayon::prelude::*;
 use sori_package::TensorShape;
 use sori_quantize::contract::Contract;
-use sori_quantize::{Gate, Quantized, Report, Request, Rows};
+use sori_quantize::{Gate, Method, Onnx, Options, Quantized, Report, Request, Rows};
 
 use crate::exit::Failure;
 use crate::{audio, frontend, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Quantize {
-    /// The trained network: float, NCHW, with or without batch norm
+    /// The trained network, as torch.onnx, tf2onnx, timm, onnxsim or onnxruntime's quantizer write it
     #[arg(value_name = "MODEL.onnx")]
     model: PathBuf,
     /// Audio files or .npy feature rows that set the activations' ranges
-    #[arg(long, value_name = "DIR")]
-    calib: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "data_free")]
+    calib: Option<PathBuf>,
+    /// Guess the ranges from noise instead; the network's own data is always better
+    #[arg(long, conflicts_with = "calib")]
+    data_free: bool,
     /// The package to write
     #[arg(long, value_name = "FILE.sori")]
     out: PathBuf,
@@ -33,6 +37,24 @@ pub(crate) struct Quantize {
     /// Write nothing and exit with 3 unless all hold: agreement=0.98, sqnr=20, layer-sqnr=15
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = gates)]
     gate: Option<Gates>,
+    /// How ranges are chosen: auto, minmax, percentile, mse or entropy
+    #[arg(long, value_name = "METHOD", default_value = "auto", value_parser = Method::from_str)]
+    ranges: Method,
+    /// Leave the channels' ranges as they are
+    #[arg(long)]
+    no_equalize: bool,
+    /// Round each weight to its nearest step
+    #[arg(long)]
+    no_rounding: bool,
+    /// Leave the mean errors in
+    #[arg(long)]
+    no_bias_correction: bool,
+    /// Take out channels that provably do nothing; no bit of the answers changes
+    #[arg(long)]
+    prune: bool,
+    /// Write the report as a page
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -47,28 +69,50 @@ fn gates(text: &str) -> Result<Gates> {
 
 impl Quantize {
     pub(crate) fn run(self) -> Result<()> {
-        let onnx = std::fs::read(&self.model)
-            .with_context(|| format!("cannot read {}: check the path", self.model.display()))?;
-        let contract = match &self.contract {
+        let onnx = Onnx::read(&self.model).with_context(|| self.cannot())?;
+        let own = match &self.contract {
             Some(path) => Some(Contract::read(path)?),
-            None => sori_quantize::embedded_contract(&onnx).with_context(|| self.cannot())?,
+            None => None,
         };
-        let shape = sori_quantize::input_shape(&onnx).with_context(|| self.cannot())?;
-        let calibration = load(&self.calib, contract.as_ref(), shape)?;
-        let evaluation = match &self.eval {
-            Some(folder) => load(folder, contract.as_ref(), shape)?,
-            None => Vec::new(),
+        let contract = own.as_ref().or(onnx.contract());
+        let load = |folder: &Option<PathBuf>| match folder {
+            Some(folder) => load(folder, contract, onnx.input_shape()),
+            None => Ok(Vec::new()),
         };
+        let calibration = load(&self.calib)?;
+        let evaluation = load(&self.eval)?;
+        if self.data_free {
+            eprintln!(
+                "sori: WARNING: no calibration data: ranges are guessed from noise, and accuracy may be far lower; give --calib DIR"
+            );
+        }
         let stem = self.model.file_stem().unwrap_or_default();
+        let bar = output::stages();
         let quantized = sori_quantize::quantize(Request {
-            onnx: &onnx,
             name: stem.to_string_lossy().into_owned(),
-            contract,
-            calibration_name: describe(&self.calib, calibration.len()),
+            calibration_name: match &self.calib {
+                Some(folder) => describe(folder, calibration.len()),
+                None => String::new(),
+            },
+            contract: own,
             calibration,
+            data_free: self.data_free,
             evaluation,
-        })
-        .with_context(|| self.cannot())?;
+            options: Options {
+                ranges: self.ranges,
+                equalize: !self.no_equalize,
+                rounding: !self.no_rounding,
+                bias_correction: !self.no_bias_correction,
+                prune: self.prune,
+            },
+            on_progress: &|what, share| {
+                bar.set_message(what.to_string());
+                bar.set_position((share * 1000.0) as u64);
+            },
+            ..Request::new(&onnx)
+        });
+        bar.finish_and_clear();
+        let quantized = quantized.with_context(|| self.cannot())?;
         self.deliver(&quantized)
     }
 
@@ -82,6 +126,9 @@ impl Quantize {
             output::line(&serde_json::to_string(report)?)?;
         } else {
             print(report, &mut io::stdout())?;
+        }
+        if let Some(path) = &self.report {
+            output::write_atomically(path, report.html().as_bytes())?;
         }
         let gates = self.gate.iter().flat_map(|gates| &gates.0);
         let mut failed = 0;
@@ -158,22 +205,62 @@ fn load(folder: &Path, contract: Option<&Contract>, shape: TensorShape) -> Resul
 }
 
 fn print(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
-    let mut table = output::table(&["layer", "ONNX node", "SQNR dB", "scale", "zero point"]);
+    let settings = &report.settings;
+    writeln!(
+        out,
+        "{}: {}×{}×{} values, calibrated on {}",
+        settings.name,
+        settings.nominal_rows,
+        settings.row[0],
+        settings.row[1],
+        settings.calibration
+    )?;
+    if settings.was_quantized {
+        writeln!(out, "quantized before: its scales are kept")?;
+    }
+    let mut table = output::table(&[
+        "layer",
+        "ONNX node",
+        "SQNR dB",
+        "alone",
+        "range by",
+        "clipped",
+        "scale",
+        "zero point",
+    ]);
     for layer in &report.layers {
         table.add_row([
             layer.role.clone(),
             layer.node.clone(),
             format!("{:.1}", layer.sqnr_db),
+            format!("{:.1}", layer.local_sqnr_db),
+            match layer.method {
+                Some(method) => format!("{method:?}").to_lowercase(),
+                None => "file".into(),
+            },
+            format!("{:.3} %", 100.0 * layer.clipped),
             format!("{:.6}", layer.scale),
             layer.zero_point.to_string(),
         ]);
     }
-    output::align_right(&mut table, &[2, 3, 4]);
+    output::align_right(&mut table, &[2, 3, 5, 6, 7]);
     writeln!(out, "{table}\n")?;
+    for effect in &report.techniques {
+        let kept = if effect.kept { "" } else { ", left out" };
+        let after = match effect.after_db {
+            Some(db) => format!("{db:.1} dB"),
+            None => "does not fit the arithmetic".into(),
+        };
+        writeln!(
+            out,
+            "{}: {:.1} → {after}{kept}",
+            effect.technique, effect.before_db
+        )?;
+    }
     for note in &report.notes {
         writeln!(out, "note: {note}")?;
     }
-    let compared = if report.held_out {
+    let compared = if settings.held_out {
         "held-out windows"
     } else {
         "windows of the calibration itself (give --eval for others)"
@@ -182,7 +269,7 @@ fn print(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
         out,
         "int8 and float agree on {} of {} {compared}: {:.1} %",
         report.agreeing_windows,
-        report.evaluation_windows,
+        settings.evaluation_windows,
         100.0 * report.top1_agreement
     )?;
     writeln!(out, "SQNR of the logits: {:.1} dB", report.logits_sqnr_db)?;
@@ -190,13 +277,14 @@ fn print(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
         out,
         "{:.1} million multiplications for {} rows; package {} bytes",
         report.macs as f64 / 1e6,
-        report.nominal_rows,
+        settings.nominal_rows,
         report.package_bytes
     )?;
     writeln!(
         out,
         "arena, a row at a time: {} bytes; layer by layer it would be {} bytes",
-        report.arena_bytes_row, report.layer_by_layer_bytes
+        report.arena_bytes_row(),
+        report.layer_by_layer_bytes
     )?;
     Ok(())
 }

@@ -1,0 +1,614 @@
+//! Reports as one HTML page each: no other file, no script, readable on paper.
+
+use std::fmt::{Display, Write as _};
+
+use crate::manifold::{Manifold, spiral};
+use crate::report::{Histogram, Report};
+
+impl Report {
+    /// As a page.
+    pub fn html(&self) -> String {
+        let settings = &self.settings;
+        let mut page = Page::new(&format!("{}: what quantization cost", settings.name));
+        if settings.data_free {
+            page.warning("No calibration data was given: the ranges below are guesses from noise. Accuracy on real data may be far lower.");
+        }
+        page.cards(&[
+            (
+                "agreement of int8 and float",
+                format!("{:.1} %", 100.0 * self.top1_agreement),
+                format!(
+                    "{} of {} windows",
+                    self.agreeing_windows, settings.evaluation_windows
+                ),
+            ),
+            (
+                "SQNR of the logits",
+                format!("{:.1} dB", self.logits_sqnr_db),
+                "signal over quantization noise".into(),
+            ),
+            (
+                "package",
+                format!("{:.0} KiB", self.package_bytes as f64 / 1024.0),
+                format!("{} bytes", self.package_bytes),
+            ),
+            (
+                "multiplications",
+                format!("{:.2} M", self.macs as f64 / 1e6),
+                format!("for {} rows", settings.nominal_rows),
+            ),
+        ]);
+        if !settings.held_out {
+            page.note("Compared on the calibration itself: give --eval with other data for an honest number.");
+        }
+
+        page.heading("Settings, as resolved");
+        let options = settings.options;
+        let on = |on: bool| if on { "on" } else { "off" }.to_string();
+        let mut rows = vec![
+            ("network".into(), settings.name.clone()),
+            ("ONNX file, SHA-256".into(), settings.source_sha256.clone()),
+            ("made by".into(), settings.tool.clone()),
+            ("calibrated on".into(), settings.calibration.clone()),
+            (
+                "compared on".into(),
+                format!(
+                    "{} windows{}",
+                    settings.evaluation_windows,
+                    if settings.held_out { ", held out" } else { "" }
+                ),
+            ),
+            (
+                "input".into(),
+                format!(
+                    "{} rows of {} × {}, scale {}, zero point {}",
+                    settings.nominal_rows,
+                    settings.row[0],
+                    settings.row[1],
+                    settings.input_scale,
+                    settings.input_zero_point
+                ),
+            ),
+            (
+                "running mean".into(),
+                format!("{} output rows", settings.pool_rows),
+            ),
+            (
+                "ranges".into(),
+                format!("{:?}", options.ranges).to_lowercase(),
+            ),
+            ("cross-layer equalization".into(), on(options.equalize)),
+            ("rounding by layer".into(), on(options.rounding)),
+            ("bias correction".into(), on(options.bias_correction)),
+            ("pruning of dead channels".into(), on(options.prune)),
+        ];
+        if !settings.preprocessing.is_identity() {
+            rows.push((
+                "preprocessing".into(),
+                format!(
+                    "the package expects x · {:?} + {:?}, channel by channel",
+                    settings.preprocessing.scale, settings.preprocessing.shift
+                ),
+            ));
+        }
+        if settings.was_quantized {
+            rows.push((
+                "quantized before".into(),
+                "the file's scales were kept".into(),
+            ));
+        }
+        page.pairs(&rows);
+
+        page.heading("What each technique did");
+        page.table(
+            &["technique", "SQNR before", "after", "gain", ""],
+            self.techniques.iter().map(|effect| {
+                vec![
+                    effect.technique.clone(),
+                    format!("{:.2} dB", effect.before_db),
+                    effect
+                        .after_db
+                        .map_or("does not fit".into(), |db| format!("{db:.2} dB")),
+                    effect.after_db.map_or(String::new(), |db| {
+                        format!("{:+.2} dB", db - effect.before_db)
+                    }),
+                    if effect.kept {
+                        "kept"
+                    } else {
+                        "left out: worse on calibration"
+                    }
+                    .into(),
+                ]
+            }),
+        );
+        page.paragraph("Of the logits, on the windows compared; each on top of those kept before it, starting from rounding to nearest within all that was seen.");
+
+        page.heading("Where it is lost");
+        page.figure(
+            &sqnr_chart(self),
+            "SQNR of each layer's output, dB. Line: with all layers before it quantized. Bars: on exact inputs, what the layer alone costs.",
+        );
+        page.table(
+            &[
+                "worst ten layers",
+                "alone",
+                "cumulative",
+                "weights",
+                "clipped",
+                "ONNX node",
+            ],
+            self.worst(10).into_iter().map(|layer| {
+                vec![
+                    layer.role.clone(),
+                    format!("{:.1} dB", layer.local_sqnr_db),
+                    format!("{:.1} dB", layer.sqnr_db),
+                    format!("{:.1} dB", layer.weight_sqnr_db),
+                    format!("{:.3} %", 100.0 * layer.clipped),
+                    layer.node.clone(),
+                ]
+            }),
+        );
+
+        page.heading("Layer by layer");
+        page.open_table(&[
+            "layer",
+            "SQNR",
+            "alone",
+            "weights' SQNR",
+            "range",
+            "by",
+            "clipped",
+            "smallest divisor",
+            "weights",
+            "activations",
+            "M MACs",
+        ]);
+        for layer in &self.layers {
+            page.row(&[
+                escape(&layer.role),
+                format!("{:.1}", layer.sqnr_db),
+                format!("{:.1}", layer.local_sqnr_db),
+                format!("{:.1}", layer.weight_sqnr_db),
+                format!(
+                    "{:.3} … {:.3}",
+                    layer.activations.low, layer.activations.high
+                ),
+                layer
+                    .method
+                    .map_or("file".into(), |method| format!("{method:?}").to_lowercase()),
+                format!("{:.3} %", 100.0 * layer.clipped),
+                format!("{:.3}", layer.smallest_divisor),
+                histogram(&layer.weights),
+                histogram(&layer.activations),
+                format!("{:.2}", layer.macs as f64 / 1e6),
+            ]);
+        }
+        page.close_table();
+        page.paragraph("Ranges and histograms after equalization, counts on a scale of roots; SQNR in the units before it.");
+
+        page.heading("Memory and time");
+        page.table(
+            &["rows at a time", "arena, bytes"],
+            self.arena
+                .iter()
+                .map(|arena| vec![arena.stripe_rows.to_string(), arena.bytes.to_string()]),
+        );
+        page.paragraph(&format!(
+            "Layer by layer over whole tensors the activations alone would take {} bytes.",
+            self.layer_by_layer_bytes
+        ));
+        page.table(
+            &["target, one core", "one inference, estimated"],
+            self.estimates.iter().map(|estimate| {
+                vec![
+                    estimate.target.clone(),
+                    format!("{:.2} ms", estimate.milliseconds),
+                ]
+            }),
+        );
+        page.paragraph("Estimates from counted instructions and a model of the processor, not from a clock. `sori bench` on the machine itself is better.");
+        let dead = self.dead_channels;
+        page.paragraph(&format!(
+            "Of {} channels between expansion and projection, calibration never saw {} above zero; {} provably never are (--prune takes those out without changing a bit).",
+            dead.of, dead.in_calibration, dead.provably
+        ));
+        if !self.notes.is_empty() {
+            page.heading("Notes");
+            page.list(&self.notes);
+        }
+        page.finish()
+    }
+}
+
+impl Manifold {
+    /// As a page.
+    pub fn html(&self, name: &str) -> String {
+        let mut page = Page::new(&format!("{name}: what its ReLUs keep"));
+        page.paragraph("An inverted residual computes A · ReLU6(B · x), for one input A · D · B · x with ones and zeros on the diagonal of D (Sandler et al., MobileNetV2, arXiv:1801.04381, §3.2). Measured on the network's own weights and data.");
+        page.cards(&[
+            (
+                "with a ReLU6 after every projection",
+                format!("{:.1} %", 100.0 * self.non_linear.agreement),
+                format!(
+                    "of {} clips keep their class; {:.1} dB",
+                    self.clips, self.non_linear.sqnr_db
+                ),
+            ),
+            (
+                "input recovered after the ReLU",
+                format!("{:.1} %", 100.0 * self.mean(|block| block.recovered)),
+                "mean over blocks".into(),
+            ),
+            (
+                "active channels",
+                format!("{:.1} %", 100.0 * self.mean(|block| block.active)),
+                "mean of D's diagonal".into(),
+            ),
+        ]);
+        page.heading("Block by block");
+        page.figure(
+            &manifold_chart(self),
+            "Bars: share of the input that active channels determine. Line: share of active channels.",
+        );
+        page.table(
+            &[
+                "block",
+                "channels",
+                "active",
+                "dead",
+                "rank in",
+                "expanded",
+                "projected",
+                "recovered",
+                "whole",
+                "power a ReLU6 would cut",
+                "agreement then",
+                "SQNR then",
+            ],
+            self.blocks.iter().map(|block| {
+                let [narrow, wide, out] = block.channels;
+                vec![
+                    block.block.to_string(),
+                    format!("{narrow} → {wide} → {out}"),
+                    format!("{:.1} %", 100.0 * block.active),
+                    block.dead_channels.len().to_string(),
+                    format!("{:.1}", block.input_rank),
+                    format!("{:.1}", block.expanded_rank),
+                    format!("{:.1}", block.projected_rank),
+                    format!("{:.1} %", 100.0 * block.recovered),
+                    format!("{:.1} %", 100.0 * block.invertible),
+                    format!("{:.1} %", 100.0 * block.relu_loss),
+                    format!("{:.1} %", 100.0 * block.non_linear.agreement),
+                    format!("{:.1} dB", block.non_linear.sqnr_db),
+                ]
+            }),
+        );
+        page.paragraph("Rank: (Σλ)² / Σλ² over the eigenvalues of the covariance, the number of directions in use. Recovered: share of the input's power about its mean that the active channels determine; whole: share of pixels of which they determine all. The last three: a ReLU6 after this projection alone, on the same weights.");
+        let advice: Vec<String> = self
+            .blocks
+            .iter()
+            .flat_map(|block| block.advice())
+            .collect();
+        if !advice.is_empty() {
+            page.heading("What follows");
+            page.list(&advice);
+        }
+        page.heading("The paper's Figure 1, recomputed");
+        page.figure(&self.figure_1_svg(), "A spiral through a random matrix to so many dimensions, a ReLU, and back by the pseudoinverse.");
+        page.table(
+            &["dimensions", "lost", "matrices that lose more than a tenth"],
+            self.figure_1.iter().map(|embedding| {
+                vec![
+                    embedding.dimensions.to_string(),
+                    format!("{:.1} %", 100.0 * embedding.lost),
+                    format!("{:.0} %", 100.0 * embedding.collapsed),
+                ]
+            }),
+        );
+        page.paragraph("Lost: share of the spiral's power that no affine map of what came back explains, mean over 500 matrices.");
+        page.finish()
+    }
+
+    fn mean(&self, of: impl Fn(&crate::Bottleneck) -> f64) -> f64 {
+        self.blocks.iter().map(of).sum::<f64>() / self.blocks.len().max(1) as f64
+    }
+
+    /// The spiral, and what came back of it.
+    pub fn figure_1_svg(&self) -> String {
+        let size = 140.0;
+        let original = ("input".to_string(), spiral());
+        let others = self.figure_1.iter().map(|embedding| {
+            let title = format!("{} dimensions", embedding.dimensions);
+            (title, embedding.points.clone())
+        });
+        let panels: Vec<_> = std::iter::once(original).chain(others).collect();
+        let mut svg = svg_open(size * panels.len() as f64, size + 20.0);
+        for (n, (title, points)) in panels.iter().enumerate() {
+            let reach = points
+                .iter()
+                .flatten()
+                .fold(1e-9f64, |max, x| max.max(x.abs()));
+            let left = size * n as f64;
+            let place = |[x, y]: [f64; 2]| {
+                let half = size / 2.0;
+                [
+                    left + half + x / reach * (half - 8.0),
+                    20.0 + half - y / reach * (half - 8.0),
+                ]
+            };
+            write(
+                &mut svg,
+                format_args!(
+                    "<text x='{:.1}' y='14' text-anchor='middle'>{}</text>",
+                    left + size / 2.0,
+                    escape(title)
+                ),
+            );
+            // From one end of the spiral to the other, so that what was folded shows.
+            let steps = points.len().max(2) - 1;
+            for (k, pair) in points.windows(2).enumerate() {
+                let [[x1, y1], [x2, y2]] = [place(pair[0]), place(pair[1])];
+                write(
+                    &mut svg,
+                    format_args!(
+                        "<line x1='{x1:.1}' y1='{y1:.1}' x2='{x2:.1}' y2='{y2:.1}' stroke='hsl({:.0} 75% 45%)' stroke-width='1.5'/>",
+                        300.0 * k as f64 / steps as f64
+                    ),
+                );
+            }
+        }
+        svg + "</svg>"
+    }
+}
+
+/// What is written so far.
+struct Page(String);
+
+impl Page {
+    fn new(title: &str) -> Self {
+        let title = escape(title);
+        Self(format!(
+            "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>\
+             <meta name='viewport' content='width=device-width, initial-scale=1'>\
+             <title>{title}</title><style>{STYLE}</style></head><body><main><h1>{title}</h1>\n"
+        ))
+    }
+
+    fn heading(&mut self, text: &str) {
+        write(&mut self.0, format_args!("<h2>{}</h2>\n", escape(text)));
+    }
+
+    fn paragraph(&mut self, text: &str) {
+        write(&mut self.0, format_args!("<p>{}</p>\n", escape(text)));
+    }
+
+    fn note(&mut self, text: &str) {
+        write(
+            &mut self.0,
+            format_args!("<p class='note'>{}</p>\n", escape(text)),
+        );
+    }
+
+    fn warning(&mut self, text: &str) {
+        write(
+            &mut self.0,
+            format_args!("<p class='warning' role='alert'>{}</p>\n", escape(text)),
+        );
+    }
+
+    fn cards(&mut self, cards: &[(&str, String, String)]) {
+        self.0 += "<div class='cards'>";
+        for (what, value, detail) in cards {
+            write(
+                &mut self.0,
+                format_args!(
+                    "<div><span>{}</span><strong>{}</strong><small>{}</small></div>",
+                    escape(what),
+                    escape(value),
+                    escape(detail)
+                ),
+            );
+        }
+        self.0 += "</div>\n";
+    }
+
+    fn pairs(&mut self, rows: &[(String, String)]) {
+        self.0 += "<div class='wide'><table>";
+        for (key, value) in rows {
+            write(
+                &mut self.0,
+                format_args!(
+                    "<tr><th scope='row'>{}</th><td class='text'>{}</td></tr>",
+                    escape(key),
+                    escape(value)
+                ),
+            );
+        }
+        self.0 += "</table></div>\n";
+    }
+
+    fn table(&mut self, headings: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+        self.open_table(headings);
+        for row in rows {
+            let cells: Vec<_> = row.iter().map(escape).collect();
+            self.row(&cells);
+        }
+        self.close_table();
+    }
+
+    fn open_table(&mut self, headings: &[&str]) {
+        self.0 += "<div class='wide'><table><thead><tr>";
+        for heading in headings {
+            write(
+                &mut self.0,
+                format_args!("<th scope='col'>{}</th>", escape(heading)),
+            );
+        }
+        self.0 += "</tr></thead><tbody>\n";
+    }
+
+    /// Of cells that are HTML.
+    fn row(&mut self, cells: &[String]) {
+        self.0 += "<tr>";
+        for (n, cell) in cells.iter().enumerate() {
+            let class = if n == 0 { " class='text'" } else { "" };
+            write(&mut self.0, format_args!("<td{class}>{cell}</td>"));
+        }
+        self.0 += "</tr>\n";
+    }
+
+    fn close_table(&mut self) {
+        self.0 += "</tbody></table></div>\n";
+    }
+
+    fn figure(&mut self, svg: &str, caption: &str) {
+        write(
+            &mut self.0,
+            format_args!(
+                "<figure><div class='wide'>{svg}</div><figcaption>{}</figcaption></figure>\n",
+                escape(caption)
+            ),
+        );
+    }
+
+    fn list(&mut self, items: &[String]) {
+        self.0 += "<ul>";
+        for item in items {
+            write(&mut self.0, format_args!("<li>{}</li>", escape(item)));
+        }
+        self.0 += "</ul>\n";
+    }
+
+    fn finish(self) -> String {
+        self.0 + "</main></body></html>\n"
+    }
+}
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--ink:#1c2430;--soft:#5b6675;--line:#d8dee6;--paper:#fff;--card:#f4f6f9;--one:#2563a8;--two:#c2571a}\
+@media(prefers-color-scheme:dark){:root{--ink:#e6eaf0;--soft:#9aa6b5;--line:#333c48;--paper:#14181e;--card:#1d232b;--one:#6aa9e9;--two:#f0965a}}\
+body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}\
+main{max-width:1080px;margin:0 auto;padding:24px}h1{font-size:26px;margin:0 0 16px}h2{font-size:19px;margin:32px 0 8px}\
+p,figcaption{max-width:75ch;color:var(--soft)}.note{border-left:4px solid var(--one);padding-left:12px}\
+.warning{border:2px solid #b3261e;color:#b3261e;padding:12px;font-weight:600}\
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(200px,1fr));gap:12px}\
+.cards div{background:var(--card);border-radius:8px;padding:12px 16px;display:flex;flex-direction:column}\
+.cards span,.cards small{color:var(--soft)}.cards strong{font-size:26px}\
+.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
+th,td{padding:4px 8px;border-bottom:1px solid var(--line);text-align:right;white-space:nowrap}\
+th{color:var(--soft);font-weight:600;white-space:normal;vertical-align:bottom}\
+td.text,th:first-child{text-align:left}td.text{overflow-wrap:anywhere;white-space:normal}\
+figure{margin:0}svg{max-width:100%;height:auto}svg text{fill:var(--soft);font:11px system-ui,sans-serif}\
+.bar{fill:var(--one)}.line{fill:none;stroke:var(--two);stroke-width:2}.grid{stroke:var(--line)}\
+@media print{body{font-size:11px}.wide{overflow:visible}tr,figure,.cards div{break-inside:avoid}h2{break-after:avoid}}";
+
+/// Nothing that writes to a string fails.
+fn write(out: &mut String, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a string takes all");
+}
+
+fn escape(text: impl Display) -> String {
+    let text = text.to_string();
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('\'', "&#39;")
+        .replace('"', "&quot;")
+}
+
+fn svg_open(width: f64, height: f64) -> String {
+    format!(
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width:.0} {height:.0}' width='{width:.0}' height='{height:.0}' role='img'>"
+    )
+}
+
+/// Roots of the counts, so that tails show.
+fn histogram(histogram: &Histogram) -> String {
+    let top = histogram.counts.iter().copied().max().unwrap_or(0);
+    let top = f64::from(top).sqrt().max(1.0);
+    let mut svg = svg_open(histogram.counts.len() as f64 * 2.0, 24.0);
+    for (n, &count) in histogram.counts.iter().enumerate() {
+        if count > 0 {
+            let height = 24.0 * f64::from(count).sqrt() / top;
+            write(
+                &mut svg,
+                format_args!(
+                    "<rect class='bar' x='{}' y='{:.1}' width='2' height='{height:.1}'/>",
+                    2 * n,
+                    24.0 - height
+                ),
+            );
+        }
+    }
+    svg + "</svg>"
+}
+
+/// Bars and a line over the same places, each with its name.
+fn chart(names: &[String], bars: &[f64], line: &[f64], top: f64, unit: &str) -> String {
+    let (step, height, left, under) = (18.0, 180.0, 44.0, 120.0);
+    let width = left + step * names.len() as f64 + 8.0;
+    let y = |value: f64| height * (1.0 - value.clamp(0.0, top) / top) + 8.0;
+    let mut svg = svg_open(width, height + under + 8.0);
+    for n in 0..=4 {
+        let value = top * f64::from(n) / 4.0;
+        write(
+            &mut svg,
+            format_args!(
+                "<line class='grid' x1='{left}' y1='{0:.1}' x2='{width:.1}' y2='{0:.1}'/><text x='{1:.1}' y='{2:.1}' text-anchor='end'>{value:.0} {unit}</text>",
+                y(value),
+                left - 4.0,
+                y(value) + 4.0
+            ),
+        );
+    }
+    for (n, (name, &bar)) in names.iter().zip(bars).enumerate() {
+        let x = left + step * (n as f64 + 0.5);
+        write(
+            &mut svg,
+            format_args!(
+                "<rect class='bar' x='{:.1}' y='{:.1}' width='{:.1}' height='{:.1}'><title>{}: {bar:.1} {unit}</title></rect>\
+             <text transform='translate({:.1} {:.1}) rotate(-60)' text-anchor='end'>{}</text>",
+                x - step * 0.3,
+                y(bar),
+                step * 0.6,
+                y(0.0) - y(bar),
+                escape(name),
+                x + 4.0,
+                height + 20.0,
+                escape(name)
+            ),
+        );
+    }
+    let points: Vec<_> = line
+        .iter()
+        .enumerate()
+        .map(|(n, &value)| format!("{:.1},{:.1}", left + step * (n as f64 + 0.5), y(value)))
+        .collect();
+    write(
+        &mut svg,
+        format_args!(
+            "<polyline class='line' points='{}'/></svg>",
+            points.join(" ")
+        ),
+    );
+    svg
+}
+
+fn sqnr_chart(report: &Report) -> String {
+    let layers = &report.layers;
+    let names: Vec<_> = layers.iter().map(|layer| layer.role.clone()).collect();
+    let local: Vec<_> = layers.iter().map(|layer| layer.local_sqnr_db).collect();
+    let cumulative: Vec<_> = layers.iter().map(|layer| layer.sqnr_db).collect();
+    chart(&names, &local, &cumulative, 60.0, "dB")
+}
+
+fn manifold_chart(manifold: &Manifold) -> String {
+    let blocks = &manifold.blocks;
+    let names: Vec<_> = blocks
+        .iter()
+        .map(|block| format!("block {}", block.block))
+        .collect();
+    let recovered: Vec<_> = blocks.iter().map(|block| 100.0 * block.recovered).collect();
+    let active: Vec<_> = blocks.iter().map(|block| 100.0 * block.active).collect();
+    chart(&names, &recovered, &active, 100.0, "%")
+}
