@@ -9,7 +9,7 @@ use common::{
 };
 use sori_package::Package;
 use sori_quantize::contract::Contract;
-use sori_quantize::{Onnx, Quantized, Refused, Request, Rows, quantize, verify};
+use sori_quantize::{Onnx, Options, Quantized, Refused, Request, Rows, quantize, verify};
 use tract_onnx::pb::{ModelProto, NodeProto, StringStringEntryProto};
 
 fn clips(seed: u64, number: u64) -> Vec<Rows> {
@@ -262,11 +262,104 @@ fn extreme_weights_still_give_a_package_that_follows_the_float_run() {
     );
 }
 
+/// Tensors that never change still have a scale, and say nothing.
+#[test]
+fn constant_activations_are_no_error() {
+    let mut constant = network(PLAIN);
+    weights(&mut constant, "block1_expansion_w").fill(0.0);
+    weights(&mut constant, "block1_expansion_b").fill(-1.0);
+    let result = quantized(&constant).expect("a dead block is no error");
+    let dead = result.report.dead_channels;
+    assert!(dead.in_calibration >= 1 && dead.provably >= 20, "{dead:?}");
+    let pruned = quantize(Request {
+        calibration: clips(100, 8),
+        options: Options {
+            prune: true,
+            ..Options::default()
+        },
+        ..Request::new(&onnx(&constant))
+    })
+    .expect("quantize compares the bits before and after");
+    assert!(pruned.report.package_bytes < result.report.package_bytes);
+}
+
+/// Weights that the model keeps in files beside it, and files that do not hold them.
+#[test]
+fn weights_in_other_files_are_found_beside_the_model_and_nowhere_else() {
+    let folder = std::env::temp_dir().join(format!("sori-external-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join("m.onnx");
+    let external = |location: &str| {
+        let mut model = network(PLAIN);
+        let graph = model.graph.as_mut().expect("a graph");
+        let w = graph.initializer.iter_mut().find(|t| t.name == "head_w");
+        let w = w.expect("its weights");
+        let bytes: Vec<u8> = w.float_data.iter().flat_map(|x| x.to_le_bytes()).collect();
+        w.float_data.clear();
+        w.data_location = Some(1);
+        w.external_data = [("location", location), ("offset", "4")]
+            .map(|(key, value)| StringStringEntryProto {
+                key: key.into(),
+                value: value.into(),
+            })
+            .into();
+        std::fs::write(&path, encode(&model)).expect("written");
+        [vec![0; 4], bytes].concat()
+    };
+    let bytes = external("weights.bin");
+    let refused = |why: &str| {
+        let message = format!("{:#}", Onnx::read(&path).expect_err(why));
+        assert!(
+            message.contains("head_w") && message.contains(why),
+            "{message}"
+        );
+    };
+    refused("must lie beside the model");
+    std::fs::write(folder.join("weights.bin"), &bytes[..40]).expect("written");
+    Onnx::read(&path).expect_err("too few weights");
+    std::fs::write(folder.join("weights.bin"), &bytes).expect("written");
+    Onnx::read(&path).expect("all its weights are there");
+    external("../weights.bin");
+    refused("not beside the model");
+    std::fs::remove_dir_all(&folder).expect("removed");
+}
+
 type Change = fn(&mut ModelProto);
 
 #[test]
 fn what_is_outside_the_family_is_refused_by_name() {
-    let cases: [(Change, &[&str]); 14] = [
+    let cases: [(Change, &[&str]); 17] = [
+        (
+            // A squeeze-excite reads the expanded tensor twice.
+            |m| {
+                let graph = m.graph.as_mut().expect("a graph");
+                let squeeze = NodeProto {
+                    op_type: "GlobalAveragePool".into(),
+                    name: "squeeze".into(),
+                    input: vec!["block1_depthwise_act_out".into()],
+                    output: vec!["squeeze_out".into()],
+                    ..Default::default()
+                };
+                let at = graph
+                    .node
+                    .iter()
+                    .position(|n| n.name == "block1_projection");
+                graph.node.insert(at.expect("it is there"), squeeze);
+            },
+            &["block1_depthwise_act_out", "read 2 times"],
+        ),
+        (
+            |m| {
+                let graph = m.graph.as_mut().expect("a graph");
+                let w = graph.initializer.iter_mut().find(|t| t.name == "head_w");
+                w.expect("its weights").data_location = Some(1);
+            },
+            &["head_w", "file of their own"],
+        ),
+        (
+            |m| node(m, "pool").op_type = "AveragePool".into(),
+            &["pool", "AveragePool", "GlobalAveragePool"],
+        ),
         (
             |m| {
                 let graph = m.graph.as_mut().expect("a graph");

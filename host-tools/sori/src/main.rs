@@ -2,7 +2,7 @@
 //!
 //! One module per command under `commands`; what they share is `audio` (any file
 //! to mono samples), `frontend` (to feature rows), `hearing` (to an answer), `batch`
-//! (many of them on all cores), `package` (any package to aligned bytes), `backend`
+//! (many of them on all cores), `clips` (folders to feature rows), `package` (any package to aligned bytes), `backend`
 //! (the instructions that run it), `stopwatch` (how long that takes), `output`
 //! (files that appear whole or not at all, tables) and `exit` (what the exit code says).
 #![forbid(unsafe_code)]
@@ -10,6 +10,7 @@
 mod audio;
 mod backend;
 mod batch;
+mod clips;
 mod commands;
 mod confusion;
 mod exit;

@@ -455,6 +455,95 @@ fn quantize_writes_a_package_that_verifies() {
     assert!(sori(&["verify", &out]).status.success());
 }
 
+/// A page that needs nothing else, a guess that says so, and no bit changed by pruning.
+#[test]
+fn quantize_reports_as_a_page_and_prunes_without_changing_a_bit() {
+    let folder = Folder::new();
+    let (page, plain, pruned) = (
+        folder.at("r.html"),
+        folder.at("a.sori"),
+        folder.at("b.sori"),
+    );
+    let onnx = in_genre("genre.onnx");
+    let output = quantize(&onnx, &plain, &["--report", &page]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let html = fs::read_to_string(&page).unwrap();
+    for part in [
+        "<svg",
+        "worst ten layers",
+        "cross-layer equalization",
+        "Raspberry Pi 5",
+        "@media print",
+    ] {
+        assert!(html.contains(part), "{part}");
+    }
+    for from_elsewhere in ["<script", "<link", "src=", "url("] {
+        assert!(!html.contains(from_elsewhere), "{from_elsewhere}");
+    }
+    assert!(quantize(&onnx, &pruned, &["--prune"]).status.success());
+    let demo = in_genre("demo");
+    let output = sori(&["compare", &plain, &pruned, "--on", &demo, "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let same: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(same["largest_difference"], 0.0);
+    assert_eq!(same["agreement"], 1.0);
+}
+
+#[test]
+fn ranges_guessed_without_data_come_with_a_warning() {
+    let folder = Folder::new();
+    let out = folder.at("x.sori");
+    let output = sori(&[
+        "quantize",
+        &in_genre("genre.onnx"),
+        "--data-free",
+        "--out",
+        &out,
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("WARNING"));
+    assert!(text(&output.stdout).contains("no data was given"));
+    let neither = sori(&["quantize", &in_genre("genre.onnx"), "--out", &out]);
+    assert_eq!(neither.status.code(), Some(2));
+}
+
+#[test]
+fn compare_sets_a_package_beside_its_float_network() {
+    let (package, onnx) = (in_genre("genre.sori"), in_genre("genre.onnx"));
+    let demo = in_genre("demo");
+    let output = sori(&["compare", &onnx, &package, "--on", &demo]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(said.contains("the same class on"), "{said}");
+    let (code, stderr) = refusal(&sori(&["compare", &onnx, &onnx, "--on", &demo]));
+    assert_eq!(code, 2);
+    assert!(stderr.contains("must be a package"), "{stderr}");
+}
+
+#[test]
+fn inspect_measures_what_relus_keep() {
+    let folder = Folder::new();
+    let page = folder.at("m.html");
+    let (onnx, demo) = (in_genre("genre.onnx"), in_genre("demo"));
+    let arguments = ["inspect", &onnx, "--manifold", "--calib", &demo, "--json"];
+    let output = sori(&[&arguments[..], &["--report", &page]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let measured: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let blocks = measured["blocks"].as_array().unwrap();
+    assert_eq!(blocks.len(), 16);
+    for block in blocks {
+        for share in ["active", "recovered", "invertible", "relu_loss"] {
+            let share = block[share].as_f64().unwrap();
+            assert!((0.0..=1.0).contains(&share), "{block}");
+        }
+        let rank = block["expanded_rank"].as_f64().unwrap();
+        let wide = block["channels"][1].as_f64().unwrap();
+        assert!((1.0..=wide).contains(&rank), "{block}");
+    }
+    assert!(fs::read_to_string(&page).unwrap().contains("Figure 1"));
+    assert_eq!(sori(&["inspect", "--manifold"]).status.code(), Some(2));
+}
+
 #[test]
 fn a_failed_gate_writes_nothing_and_exits_with_3() {
     let folder = Folder::new();

@@ -2,6 +2,7 @@
 
 mod bench;
 mod classify;
+mod compare;
 mod completions;
 mod eval;
 mod features;
@@ -26,7 +27,9 @@ pub(crate) enum Command {
     Eval(eval::Eval),
     /// Turn a trained MobileNetV2 (ONNX) into an int8 package
     Quantize(quantize::Quantize),
-    /// Show what is in a package: layers, sizes, mel contract, provenance
+    /// Run two networks on the same clips and show what changes
+    Compare(compare::Compare),
+    /// Show what is in a package: layers, sizes, mel contract, provenance; or what a network's ReLUs keep
     Inspect(inspect::Inspect),
     /// Check that this machine computes the bits that a package promises
     Verify(verify::Verify),
@@ -45,6 +48,7 @@ impl Command {
             Self::Listen(command) => command.run(backend.one()?),
             Self::Eval(command) => command.run(backend.one()?),
             Self::Quantize(command) => command.run(),
+            Self::Compare(command) => command.run(),
             Self::Inspect(command) => command.run(),
             Self::Verify(command) => command.run(&backend.several()?),
             Self::Bench(command) => command.run(backend.one()?),

@@ -4,15 +4,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result};
 use clap::Args;
-use rayon::prelude::*;
 use sori_package::TensorShape;
 use sori_quantize::contract::Contract;
 use sori_quantize::{Gate, Method, Onnx, Options, Quantized, Report, Request, Rows};
 
 use crate::exit::Failure;
-use crate::{audio, frontend, output};
+use crate::{clips, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Quantize {
@@ -76,7 +75,7 @@ impl Quantize {
         };
         let contract = own.as_ref().or(onnx.contract());
         let load = |folder: &Option<PathBuf>| match folder {
-            Some(folder) => load(folder, contract, onnx.input_shape()),
+            Some(folder) => rows(folder, contract, onnx.input_shape()),
             None => Ok(Vec::new()),
         };
         let calibration = load(&self.calib)?;
@@ -158,50 +157,16 @@ fn describe(folder: &Path, clips: usize) -> String {
     format!("{name}: {clips} clips")
 }
 
-/// Every audio file and every .npy below a folder, as rows; all must be readable.
-fn load(folder: &Path, contract: Option<&Contract>, shape: TensorShape) -> Result<Vec<Rows>> {
-    let arrays = audio::with_extensions(folder, &["npy"])?;
-    let recordings = audio::with_extensions(folder, &audio::EXTENSIONS)?;
-    ensure!(
-        !(arrays.is_empty() && recordings.is_empty()),
-        "{} holds neither audio (wav, flac, mp3, ogg) nor .npy feature rows",
-        folder.display()
-    );
-    let mut rows = Vec::new();
-    for source in arrays {
-        let bytes = std::fs::read(&source.path)
-            .with_context(|| format!("cannot read {}", source.path.display()))?;
-        rows.push(
-            Rows::from_npy(&bytes, shape)
-                .with_context(|| format!("cannot use {}", source.path.display()))?,
-        );
-    }
-    if recordings.is_empty() {
-        return Ok(rows);
-    }
-    let Some(contract) = contract else {
-        bail!(
-            "{} holds audio, but nothing says how to make features of it: give --contract FILE.toml, or .npy feature rows",
-            folder.display()
-        );
-    };
-    let tables = contract.mel.tables()?;
-    let mel = tables.contract();
-    let bar = output::progress(recordings.len());
-    let heard: Result<Vec<Rows>> = recordings
-        .par_iter()
-        .map(|source| {
-            let heard = frontend::rows_of(&source.path, &mel)?;
-            for warning in heard.warnings {
-                bar.suspend(|| eprintln!("sori: {}: {warning}", source.path.display()));
-            }
-            bar.inc(1);
-            Ok(Rows::Int8(heard.features))
-        })
-        .collect();
-    bar.finish_and_clear();
-    rows.extend(heard?);
-    Ok(rows)
+/// What a folder holds, by the front end of the contract.
+pub(crate) fn rows(
+    folder: &Path,
+    contract: Option<&Contract>,
+    shape: TensorShape,
+) -> Result<Vec<Rows>> {
+    let tables = contract.map(|contract| contract.mel.tables()).transpose()?;
+    let mel = tables.as_ref().map(|tables| tables.contract());
+    let clips = clips::load(folder, mel.as_ref(), shape)?;
+    Ok(clips.into_iter().map(|clip| clip.rows).collect())
 }
 
 fn print(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
