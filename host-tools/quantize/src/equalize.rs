@@ -16,11 +16,11 @@ use crate::float::{FloatNetwork, Layer};
 use crate::ranges::Observed;
 
 /// Room above what calibration saw of a channel.
-const MARGIN: f64 = 1.1;
+const MARGIN: f64 = 2.0;
 /// No channel is divided by less.
 const SMALLEST: f64 = 1.0 / 64.0;
 /// Exponents that are tried; 0 leaves the tensor alone, 1 makes all channels alike.
-const EXPONENTS: [f64; 5] = [0.0, 0.25, 0.5, 0.75, 1.0];
+const EXPONENTS: [f64; 4] = [0.0, 0.25, 0.5, 0.75];
 
 /// What was done to the channels of a tensor.
 #[derive(Debug, Clone, PartialEq, Serialize)]

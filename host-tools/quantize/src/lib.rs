@@ -320,17 +320,47 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         100.0 * import_error
     );
 
-    let judge = |made: &Made<'_>| -> Result<[Measured; 2]> {
+    let judge = |made: &Made<'_>, windows: &[Window], exact: &[Vec<f32>]| {
         let bytes = made.spec.build(Sizes::default())?;
-        let package = Package::parse(&bytes)?;
-        let own = measure::measure(&package, &calibration, &judges.calibration)?;
-        let other = match held_out {
-            true => measure::measure(&package, &evaluation, &judges.evaluation)?,
-            false => own,
-        };
-        Ok([own, other])
+        measure::measure(&Package::parse(&bytes)?, windows, exact)
     };
-    let (made, [_, measured], techniques) = improve(&maker, network, options, &judge)?;
+    let (judged_on, exact) = match held_out {
+        true => (&evaluation, &judges.evaluation),
+        false => (&calibration, &judges.calibration),
+    };
+    // Techniques are chosen on windows that they did not see: ranges that fit the calibration
+    // alone are found out.
+    let is_fitted = |n: usize| n.is_multiple_of(2) || calibration.len() < FEWEST_TO_SPLIT;
+    let is_spared = |n: usize| !n.is_multiple_of(2) || calibration.len() < FEWEST_TO_SPLIT;
+    let fitted = picked(&calibration, is_fitted);
+    let spared = picked(&calibration, is_spared);
+    let spared_exact = picked(&judges.calibration, is_spared);
+    let trial = Maker {
+        calibration: &fitted,
+        ..maker
+    };
+    let (kept, mut techniques) = improve(&trial, network, options, &|made| {
+        judge(made, &spared, &spared_exact)
+    })?;
+    let mut made = maker.make(network, Options::PLAIN)?;
+    let mut measured = judge(&made, judged_on, exact)?;
+    let mut so_far = Options::PLAIN;
+    for (effect, adds) in techniques.iter_mut().zip(&kept) {
+        effect.before_db = measured.logits.db();
+        let with = so_far.and(*adds);
+        let next = maker.make(network, with).and_then(|made| {
+            let measured = judge(&made, judged_on, exact)?;
+            Ok((made, measured))
+        });
+        effect.after_db = next.as_ref().ok().map(|(_, measured)| measured.logits.db());
+        match next {
+            Ok(next) if effect.kept => {
+                (made, measured) = next;
+                so_far = with;
+            }
+            _ => effect.kept = false,
+        }
+    }
     let Made {
         mut spec,
         network: equalized,
@@ -493,18 +523,26 @@ fn import_error(
     errors.fold(0.0, f64::max)
 }
 
-/// Tries the wanted techniques one on top of the other, and leaves out what makes the
-/// calibration's logits worse.
-fn improve<'t>(
-    maker: &Maker<'_, 't>,
+/// Calibrations of fewer windows are not divided.
+const FEWEST_TO_SPLIT: usize = 8;
+
+fn picked<T: Clone>(all: &[T], is_picked: impl Fn(usize) -> bool) -> Vec<T> {
+    let numbered = all.iter().enumerate();
+    let picked = numbered.filter(|(n, _)| is_picked(*n));
+    picked.map(|(_, one)| one.clone()).collect()
+}
+
+/// Tries the wanted techniques one on top of the other, and leaves out what makes the judge's
+/// logits worse. What each is comes with it; its effect is still to be measured.
+fn improve(
+    maker: &Maker<'_, '_>,
     network: &FloatNetwork,
     wanted: Options,
-    judge: &dyn Fn(&Made<'_>) -> Result<[Measured; 2]>,
-) -> Result<(Made<'t>, [Measured; 2], Vec<Effect>)> {
+    judge: &dyn Fn(&Made<'_>) -> Result<Measured>,
+) -> Result<(Vec<Options>, Vec<Effect>)> {
     let mut options = Options::PLAIN;
-    let mut best = maker.make(network, options)?;
-    let mut measured = judge(&best)?;
-    let mut effects = Vec::new();
+    let mut best = judge(&maker.make(network, options)?)?.logits.db();
+    let (mut all, mut effects) = (Vec::new(), Vec::new());
     let quantized = network.is_quantized();
     let techniques = [
         (
@@ -512,6 +550,14 @@ fn improve<'t>(
             wanted.ranges != Method::MinMax && !quantized,
             Options {
                 ranges: wanted.ranges,
+                ..Options::PLAIN
+            },
+        ),
+        (
+            "bias correction".into(),
+            wanted.bias_correction,
+            Options {
+                bias_correction: true,
                 ..Options::PLAIN
             },
         ),
@@ -531,39 +577,28 @@ fn improve<'t>(
                 ..Options::PLAIN
             },
         ),
-        (
-            "bias correction".into(),
-            wanted.bias_correction,
-            Options {
-                bias_correction: true,
-                ..Options::PLAIN
-            },
-        ),
     ];
     for (technique, is_wanted, adds) in techniques {
         if !is_wanted {
             continue;
         }
         let with = options.and(adds);
-        let before = measured[1].logits.db();
         // Extreme weights may fit the arithmetic only without it.
-        let tried = maker.make(network, with);
-        let tried = tried.and_then(|made| Ok((judge(&made)?, made)));
-        let after = tried.as_ref().ok().map(|([_, other], _)| other.logits.db());
-        let better = tried
-            .ok()
-            .filter(|([own, _], _)| own.logits.db() > measured[0].logits.db());
+        let tried = maker.make(network, with).and_then(|made| judge(&made));
+        let after = tried.ok().map(|measured| measured.logits.db());
+        let better = after.filter(|&db| db > best);
         effects.push(Effect {
             technique,
             kept: better.is_some(),
-            before_db: before,
+            before_db: best,
             after_db: after,
         });
-        if let Some((judged, made)) = better {
-            (best, measured, options) = (made, judged, with);
+        all.push(adds);
+        if let Some(db) = better {
+            (best, options) = (db, with);
         }
     }
-    Ok((best, measured, effects))
+    Ok((all, effects))
 }
 
 impl Options {
@@ -582,6 +617,7 @@ impl Options {
 }
 
 /// Makes integers of a float network.
+#[derive(Clone, Copy)]
 struct Maker<'a, 't> {
     contract: Option<(&'a Contract, &'t MelTables)>,
     settings: &'a Settings,
@@ -664,7 +700,6 @@ impl<'t> Maker<'_, 't> {
             let rebuilt = reconstruct::rebuild(
                 &Package::parse(&draft)?,
                 &network,
-                &observed,
                 self.calibration,
                 wanted,
                 &|| done.one(),

@@ -537,10 +537,10 @@ impl Bottleneck {
                 self.dead_channels.len()
             ));
         }
-        if self.expanded_rank < narrow as f64 / 2.0 {
+        if self.expanded_rank <= self.input_rank {
             advice.push(format!(
-                "block {}: the expansion to {wide} channels uses {:.1} directions, fewer than half of the {narrow} that come in: a smaller expansion would do",
-                self.block, self.expanded_rank
+                "block {}: the expansion from {narrow} to {wide} channels uses {:.1} directions, no more than its input ({:.1}): a smaller one may do",
+                self.block, self.expanded_rank, self.input_rank
             ));
         }
         if self.recovered < 0.9 {

@@ -53,7 +53,6 @@ impl Method {
 pub(crate) struct Channel {
     pub(crate) low: f32,
     pub(crate) high: f32,
-    sum: f64,
     squares: f64,
     /// Values above zero.
     positive: u64,
@@ -84,7 +83,6 @@ impl Observed {
             for (channel, &x) in self.channels.iter_mut().zip(pixel) {
                 channel.low = channel.low.min(x);
                 channel.high = channel.high.max(x);
-                channel.sum += f64::from(x);
                 channel.squares += f64::from(x).powi(2);
                 channel.positive += u64::from(x > 0.0);
             }
@@ -114,11 +112,6 @@ impl Observed {
 
     pub(crate) fn high(&self) -> f32 {
         self.channels.iter().fold(0.0, |high, c| high.max(c.high))
-    }
-
-    /// Of a channel.
-    pub(crate) fn mean(&self, c: usize) -> f64 {
-        self.channels[c].sum / self.pixels.max(1) as f64
     }
 
     /// Mean square of a channel.
@@ -329,7 +322,6 @@ mod tests {
         let mut observed = Observed::new(2);
         observed.see(&[1.0, -4.0, 3.0, -2.0]);
         assert_eq!((observed.low(), observed.high()), (-4.0, 3.0));
-        assert_eq!([observed.mean(0), observed.mean(1)], [2.0, -3.0]);
         assert_eq!([observed.power(0), observed.power(1)], [5.0, 10.0]);
         assert_eq!([observed.active(0), observed.active(1)], [1.0, 0.0]);
     }

@@ -14,8 +14,8 @@ use sori_package::{Activation, Kernel, Package};
 use tract_onnx::prelude::tract_ndarray::ArrayView2;
 
 use crate::Window;
+use crate::engine;
 use crate::float::{FloatNetwork, Layer};
-use crate::ranges::Observed;
 use crate::report::Sqnr;
 use crate::simulate::{self, FARTHEST_BACK, Step};
 
@@ -49,13 +49,13 @@ pub(crate) struct Rebuilt {
 pub(crate) fn rebuild(
     package: &Package<'_>,
     network: &FloatNetwork,
-    observed: &[Observed],
     windows: &[Window],
     wanted: Wanted,
     on_layer: &dyn Fn(),
 ) -> Vec<Rebuilt> {
     let every = windows.len().div_ceil(WINDOWS).max(1);
     let windows: Vec<&Window> = windows.iter().step_by(every).collect();
+    let exact_means = means(network, &windows);
     let mut earlier: Vec<Vec<Vec<i8>>> = vec![Vec::new(); windows.len()];
     let mut input_activation = package.input_activation();
     let mut all = Vec::new();
@@ -104,7 +104,7 @@ pub(crate) fn rebuild(
             for c in 0..channels {
                 let sum: i64 = sums.iter().map(|(sums, _)| sums[c]).sum();
                 let found = sum as f64 / pixels as f64 - f64::from(activation.zero_point);
-                let error = found - observed[n].mean(c) / f64::from(activation.scale);
+                let error = found - exact_means[n][c] / f64::from(activation.scale);
                 let kernel = convolution.kernel;
                 let correction = (error / factor(&kernel, c)).round();
                 if correction.abs() <= LARGEST_CORRECTION {
@@ -156,6 +156,36 @@ pub(crate) fn rebuild(
     on_layer();
     all.push(rebuilt);
     all
+}
+
+/// Of each layer's channels, over the same windows that the integers are run on.
+fn means(network: &FloatNetwork, windows: &[&Window]) -> Vec<Vec<f64>> {
+    let layers = network.layers();
+    let mut sums: Vec<Vec<f64>> = layers
+        .iter()
+        .map(|layer| vec![0.0; layer.convolution.c_out])
+        .collect();
+    let mut pixels = vec![0usize; layers.len()];
+    for some in windows.chunks(rayon::current_num_threads()) {
+        let runs: Vec<_> = some
+            .par_iter()
+            .map(|window| engine::run(network, &window.floats))
+            .collect();
+        for tensors in &runs {
+            for ((tensor, sums), pixels) in tensors.iter().zip(&mut sums).zip(&mut pixels) {
+                *pixels += tensor.len() / sums.len();
+                for pixel in tensor.chunks_exact(sums.len()) {
+                    for (sum, &x) in sums.iter_mut().zip(pixel) {
+                        *sum += f64::from(x);
+                    }
+                }
+            }
+        }
+    }
+    for (sums, pixels) in sums.iter_mut().zip(pixels) {
+        sums.iter_mut().for_each(|sum| *sum /= pixels.max(1) as f64);
+    }
+    sums
 }
 
 /// How well a layer's rounded weights stand for its exact ones.
