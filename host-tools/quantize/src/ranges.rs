@@ -227,7 +227,7 @@ impl Observed {
 
     /// The whole range with room to spare, for logits: their order matters at the ends.
     pub(crate) fn roomy(&self) -> Activation {
-        affine(1.25 * self.low(), 1.25 * self.high(), LINEAR)
+        affine(1.1 * self.low(), 1.1 * self.high(), LINEAR)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::ranges::{Method, Observed, dequantize, quantize, with_scale};
 /// Multiplications that choosing may take, over all tensors, candidates and windows.
 const BUDGET: u64 = 300_000_000_000;
 /// Windows that are enough to tell candidates apart.
-const WINDOWS: u64 = 12;
+const WINDOWS: u64 = 32;
 
 /// A range, and the method that proposed it; none where the file states it.
 pub(crate) type Choice = (Activation, Option<Method>);
