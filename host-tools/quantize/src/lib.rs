@@ -59,6 +59,8 @@ mod select;
 mod simulate;
 mod tract;
 
+use std::cell::RefCell;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use rayon::prelude::*;
 use serde::Serialize;
@@ -292,6 +294,7 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         input,
         calibration: &calibration,
         on_progress,
+        known: RefCell::default(),
     };
 
     let reference = Reference::new(onnx);
@@ -337,6 +340,7 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
     let spared_exact = picked(&judges.calibration, is_spared);
     let trial = Maker {
         calibration: &fitted,
+        known: RefCell::default(),
         ..maker
     };
     let (kept, mut techniques) = improve(&trial, network, options, &|made| {
@@ -617,13 +621,23 @@ impl Options {
 }
 
 /// Makes integers of a float network.
-#[derive(Clone, Copy)]
 struct Maker<'a, 't> {
     contract: Option<(&'a Contract, &'t MelTables)>,
     settings: &'a Settings,
     input: Activation,
     calibration: &'a [Window],
     on_progress: &'a (dyn Fn(&str, f64) + Sync),
+    /// By equalization and method of the ranges.
+    known: RefCell<Vec<((bool, Method), Calibrated)>>,
+}
+
+/// A network, equalized or not, and its ranges.
+#[derive(Clone)]
+struct Calibrated {
+    network: FloatNetwork,
+    observed: Vec<Observed>,
+    logits: Observed,
+    choices: Vec<Choice>,
 }
 
 /// The integers, and the network that they stand for.
@@ -638,21 +652,12 @@ struct Made<'t> {
 impl<'t> Maker<'_, 't> {
     fn make(&self, network: &FloatNetwork, options: Options) -> Result<Made<'t>> {
         let pool_rows = self.settings.pool_rows;
-        let mut network = network.clone();
-        let (mut observed, mut logits) = self.observe(&network);
-        if options.equalize {
-            equalize::equalize(&mut network, &observed);
-            (observed, logits) = self.observe(&network);
-        }
-        (self.on_progress)("choosing ranges", 0.0);
-        let choices = select::select(
-            &network,
-            &observed,
-            self.calibration,
-            options.ranges,
-            pool_rows.into(),
-            network.macs(self.settings.nominal_rows),
-        );
+        let Calibrated {
+            network,
+            observed,
+            logits,
+            choices,
+        } = self.calibrate(network, options);
         let mut choices = choices;
         let mut activations: Vec<_> = choices.iter().map(|(activation, _)| *activation).collect();
         let lowered = lower::lower(
@@ -716,6 +721,38 @@ impl<'t> Maker<'_, 't> {
             choices,
             notes: lowered.notes,
         })
+    }
+
+    /// Once for all options that agree on ranges and equalization.
+    fn calibrate(&self, network: &FloatNetwork, options: Options) -> Calibrated {
+        let key = (options.equalize, options.ranges);
+        let known = self.known.borrow().iter().find(|(k, _)| *k == key).cloned();
+        if let Some((_, known)) = known {
+            return known;
+        }
+        let mut network = network.clone();
+        let (mut observed, mut logits) = self.observe(&network);
+        if options.equalize {
+            equalize::equalize(&mut network, &observed);
+            (observed, logits) = self.observe(&network);
+        }
+        (self.on_progress)("choosing ranges", 0.0);
+        let choices = select::select(
+            &network,
+            &observed,
+            self.calibration,
+            options.ranges,
+            self.settings.pool_rows.into(),
+            network.macs(self.settings.nominal_rows),
+        );
+        let calibrated = Calibrated {
+            network,
+            observed,
+            logits,
+            choices,
+        };
+        self.known.borrow_mut().push((key, calibrated.clone()));
+        calibrated
     }
 
     /// Every tensor over the calibration, and the logits.
@@ -836,6 +873,7 @@ pub fn quantize_for_timing(onnx: &Onnx, name: &str) -> Result<PackageBytes> {
         input,
         calibration: &windows(network, &clips[..1], &input, nominal)?,
         on_progress: &|_, _| {},
+        known: RefCell::default(),
     };
     let Made { spec, .. } = maker.make(network, Options::PLAIN)?;
     let bytes = spec

@@ -9,7 +9,7 @@ use crate::float::{FloatNetwork, Layer};
 use crate::ranges::{Method, Observed, dequantize, quantize, with_scale};
 
 /// Multiplications that choosing may take, over all tensors, candidates and windows.
-const BUDGET: u64 = 300_000_000_000;
+const BUDGET: u64 = 30_000_000_000;
 /// Windows that are enough to tell candidates apart.
 const WINDOWS: u64 = 32;
 
