@@ -596,7 +596,10 @@ fn chart(names: &[String], bars: &[f64], line: &[f64], top: f64, unit: &str) -> 
 
 fn sqnr_chart(report: &Report) -> String {
     let layers = &report.layers;
-    let names: Vec<_> = layers.iter().map(|layer| layer.role.clone()).collect();
+    let names: Vec<_> = layers
+        .iter()
+        .map(|layer| layer.role.replace(" + residual", ""))
+        .collect();
     let local: Vec<_> = layers.iter().map(|layer| layer.local_sqnr_db).collect();
     let cumulative: Vec<_> = layers.iter().map(|layer| layer.sqnr_db).collect();
     chart(&names, &local, &cumulative, 60.0, "dB")
