@@ -60,7 +60,7 @@ fn one_network(criterion: &mut Criterion, name: &str, prepared: &Prepared<'_>) {
             });
         }
     }
-    for kernel in KERNELS {
+    for kernel in LayerKind::STAGES {
         let clock = Clock::new(kernel);
         let bytes = Network::arena_bytes(prepared, rows);
         let mut arena = vec![CacheLine([0; 64]); bytes.div_ceil(64)];
@@ -78,15 +78,6 @@ fn one_network(criterion: &mut Criterion, name: &str, prepared: &Prepared<'_>) {
     }
     group.finish();
 }
-
-const KERNELS: [&str; 6] = [
-    "stem",
-    "expansion",
-    "depthwise",
-    "projection",
-    "head",
-    "classifier",
-];
 
 /// Adds up the time in one kind of kernel.
 struct Clock {
@@ -124,15 +115,7 @@ impl Clock {
 
 impl Runtime for Clock {
     fn enter(&self, layer: LayerKind) {
-        let kernel = match layer {
-            LayerKind::Stem => "stem",
-            LayerKind::Expansion(_) => "expansion",
-            LayerKind::Depthwise(_) => "depthwise",
-            LayerKind::Projection(_) => "projection",
-            LayerKind::Head => "head",
-            LayerKind::Classifier => "classifier",
-        };
-        self.enter_kernel(kernel == self.kernel);
+        self.enter_kernel(layer.stage() == self.kernel);
     }
 }
 

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_narrow_map_is_taken_whole_are_fetched_seldom() {
+    fn a_narrow_map_with_many_weights_is_taken_whole() {
         // Block 16 of MobileNetV2-1.0-224.
         let work = Work {
             row: 2 * 7 * 960,

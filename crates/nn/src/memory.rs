@@ -23,15 +23,37 @@ pub enum LayerKind {
     Classifier,
 }
 
+impl LayerKind {
+    /// What layers of the kind are called, in whichever block they are.
+    pub const fn stage(self) -> &'static str {
+        match self {
+            Self::Stem => "stem",
+            Self::Expansion(_) => "expansion",
+            Self::Depthwise(_) => "depthwise",
+            Self::Projection(_) => "projection",
+            Self::Head => "head",
+            Self::Classifier => "classifier",
+        }
+    }
+
+    /// All stages, in the order of a network.
+    pub const STAGES: [&'static str; 6] = [
+        Self::Stem.stage(),
+        Self::Expansion(0).stage(),
+        Self::Depthwise(0).stage(),
+        Self::Projection(0).stage(),
+        Self::Head.stage(),
+        Self::Classifier.stage(),
+    ];
+}
+
 impl fmt::Display for LayerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stem => f.write_str("stem"),
-            Self::Expansion(n) => write!(f, "block {n} expansion"),
-            Self::Depthwise(n) => write!(f, "block {n} depthwise"),
-            Self::Projection(n) => write!(f, "block {n} projection"),
-            Self::Head => f.write_str("head"),
-            Self::Classifier => f.write_str("classifier"),
+            Self::Expansion(n) | Self::Depthwise(n) | Self::Projection(n) => {
+                write!(f, "block {n} {}", self.stage())
+            }
+            Self::Stem | Self::Head | Self::Classifier => f.write_str(self.stage()),
         }
     }
 }

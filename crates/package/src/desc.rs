@@ -32,11 +32,21 @@ pub struct Spatial {
 impl Spatial {
     /// Rows that a 3×3 kernel gives for a clip of so many, both paddings included.
     pub const fn output_rows(self, rows: u64) -> u64 {
-        let padded = rows + self.pad_time[0] as u64 + self.pad_time[1] as u64;
-        match padded.checked_sub(3) {
-            Some(beyond) => beyond / self.stride_time as u64 + 1,
-            None => 0,
-        }
+        outputs(rows, self.pad_time, self.stride_time)
+    }
+
+    /// The same of columns.
+    pub const fn output_width(self, width: u64) -> u64 {
+        outputs(width, self.pad_freq, self.stride_freq)
+    }
+}
+
+/// Along one axis.
+const fn outputs(len: u64, pads: [u8; 2], stride: u8) -> u64 {
+    let padded = len + pads[0] as u64 + pads[1] as u64;
+    match padded.checked_sub(3) {
+        Some(beyond) => beyond / stride as u64 + 1,
+        None => 0,
     }
 }
 

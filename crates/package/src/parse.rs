@@ -179,9 +179,8 @@ fn output_width(width: u16, spatial: Spatial) -> Option<u16> {
     if strides.iter().any(|s| !(1..=2).contains(s)) || pads.as_flattened().iter().any(|&p| p > 2) {
         return None;
     }
-    let padded = u32::from(width) + u32::from(spatial.pad_freq[0] + spatial.pad_freq[1]);
-    let steps = padded.checked_sub(3)? / u32::from(spatial.stride_freq);
-    u16::try_from(steps + 1).ok()
+    let outputs = u16::try_from(spatial.output_width(width.into())).ok();
+    outputs.filter(|&outputs| outputs > 0)
 }
 
 fn check_activation(layer: u16, activation: Activation) -> Result<(), Error> {

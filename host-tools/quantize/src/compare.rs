@@ -8,11 +8,10 @@ use sori_package::{Package, TensorShape};
 use crate::float::{LINEAR, Preprocessing};
 use crate::measure::{best, run};
 use crate::onnx::Onnx;
-use crate::ranges::{dequantize, quantize};
+use crate::ranges::{dequantize, quantize, with_scale};
 use crate::reference::Reference;
 use crate::report::Sqnr;
 use crate::rows::Rows;
-use crate::{Window, ranges};
 
 /// One of the two.
 #[derive(Debug, Clone, Copy)]
@@ -122,7 +121,7 @@ pub fn compare(contenders: [Contender<'_>; 2], clips: &[Labelled]) -> Result<Com
                     let floats = match (&clip.rows, input) {
                         (Rows::Float(floats), _) => floats.clone(),
                         (Rows::Int8(rows), input) => {
-                            let input = input.unwrap_or(ranges::with_scale(1.0, 0, LINEAR));
+                            let input = input.unwrap_or(with_scale(1.0, 0, LINEAR));
                             rows.iter().map(|&q| dequantize(q, &input)).collect()
                         }
                     };
@@ -178,23 +177,20 @@ fn of_package(
     clips: &[Labelled],
 ) -> Result<Vec<Vec<f32>>> {
     let input = package.input_activation();
-    let windows: Vec<Window> = clips
+    let steps: Vec<Vec<i8>> = clips
         .iter()
-        .map(|clip| Window {
-            rows: match &clip.rows {
-                Rows::Int8(rows) => rows.clone(),
-                Rows::Float(floats) => {
-                    let mut floats = floats.clone();
-                    preprocessing.apply(&mut floats);
-                    floats.iter().map(|&x| quantize(x, &input)).collect()
-                }
-            },
-            floats: Vec::new(),
-            raw: None,
+        .map(|clip| match &clip.rows {
+            Rows::Int8(rows) => rows.clone(),
+            Rows::Float(floats) => {
+                let mut floats = floats.clone();
+                preprocessing.apply(&mut floats);
+                floats.iter().map(|&x| quantize(x, &input)).collect()
+            }
         })
         .collect();
+    let steps: Vec<&[i8]> = steps.iter().map(Vec::as_slice).collect();
     let activation = package.classifier().activation;
-    let logits = run(package, &windows)?.into_iter();
+    let logits = run(package, &steps)?.into_iter();
     Ok(logits
         .map(|logits| logits.iter().map(|&q| dequantize(q, &activation)).collect())
         .collect())

@@ -73,10 +73,9 @@ pub(crate) fn logits(network: &FloatNetwork, last: &[f32], pool_rows: usize) -> 
 }
 
 pub(crate) fn output_width(convolution: &FloatConvolution, width: usize) -> usize {
-    convolution.spatial.map_or(width, |spatial| {
-        let padded = width + usize::from(spatial.pad_freq[0] + spatial.pad_freq[1]);
-        padded.saturating_sub(3) / usize::from(spatial.stride_freq) + 1
-    })
+    convolution
+        .spatial
+        .map_or(width, |spatial| spatial.output_width(width as u64) as usize)
 }
 
 impl Layer<'_> {
@@ -141,14 +140,8 @@ pub(crate) fn taps(
     let top = usize::from(spatial.pad_time[0]);
     let left = usize::from(spatial.pad_freq[0]);
     let strides = [spatial.stride_time, spatial.stride_freq].map(usize::from);
-    let outputs = |len: usize, pads: [u8; 2], stride: usize| {
-        let padded = len + usize::from(pads[0]) + usize::from(pads[1]);
-        padded
-            .checked_sub(3)
-            .map_or(0, |beyond| beyond / stride + 1)
-    };
-    let out_rows = outputs(rows, spatial.pad_time, strides[0]);
-    let out_width = outputs(width, spatial.pad_freq, strides[1]);
+    let out_rows = spatial.output_rows(rows as u64) as usize;
+    let out_width = spatial.output_width(width as u64) as usize;
     (0..out_rows).flat_map(move |y| {
         (0..out_width).map(move |x| {
             std::array::from_fn(|tap| {

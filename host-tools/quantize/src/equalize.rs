@@ -10,8 +10,6 @@
 //! of the noise: rounded activations, weighted by what reads them, against weights that are
 //! rounded with their filter's largest.
 
-use serde::Serialize;
-
 use crate::float::{FloatNetwork, Layer};
 use crate::ranges::Observed;
 
@@ -22,20 +20,8 @@ const SMALLEST: f64 = 1.0 / 64.0;
 /// Exponents that are tried; 0 leaves the tensor alone, 1 makes all channels alike.
 const EXPONENTS: [f64; 4] = [0.0, 0.25, 0.5, 0.75];
 
-/// What was done to the channels of a tensor.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Equalized {
-    /// The first layer that writes it.
-    pub role: String,
-    /// 0: left alone; 1: all channels alike.
-    pub exponent: f64,
-    /// Modelled noise at the layers that read it, over that without equalization, dB.
-    pub noise_db: f64,
-}
-
 /// Equalizes the network, in place, by what its tensors looked like.
-pub(crate) fn equalize(network: &mut FloatNetwork, observed: &[Observed]) -> Vec<Equalized> {
-    let mut done = Vec::new();
+pub(crate) fn equalize(network: &mut FloatNetwork, observed: &[Observed]) {
     // Changed with the network, as calibration would see it.
     let mut divisors: Vec<Vec<f64>> = observed
         .iter()
@@ -44,24 +30,18 @@ pub(crate) fn equalize(network: &mut FloatNetwork, observed: &[Observed]) -> Vec
     for group in groups(network) {
         let layers = network.layers();
         let model = Model::new(&layers, &group, observed, &divisors, network);
-        let mut candidates = EXPONENTS.map(|exponent| {
-            let divisors = model.divisors(exponent);
-            (model.noise(&divisors), exponent, divisors)
-        });
-        let alone = candidates[0].0;
-        candidates.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let [(noise, exponent, chosen), ..] = candidates;
-        done.push(Equalized {
-            role: layers[group.tensors[0]].role(),
-            exponent,
-            noise_db: 10.0 * (noise / alone.max(1e-30)).max(1e-30).log10(),
-        });
+        let candidates = EXPONENTS.map(|exponent| model.divisors(exponent));
+        let [first, ..] = &candidates;
+        let chosen = candidates
+            .iter()
+            .min_by(|a, b| model.noise(a).total_cmp(&model.noise(b)))
+            .unwrap_or(first)
+            .clone();
         for &tensor in &group.tensors {
             divisors[tensor].clone_from(&chosen);
         }
         divide(network, &group, &chosen);
     }
-    done
 }
 
 /// Tensors that must be divided alike, and the layers that read any of them.

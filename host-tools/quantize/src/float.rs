@@ -249,13 +249,12 @@ impl FloatNetwork {
 
     /// Columns of the last tensor.
     pub(crate) fn output_width(&self) -> usize {
-        let spatial = self.layers().into_iter();
-        spatial
+        let layers = self.layers().into_iter();
+        layers
             .filter_map(|layer| layer.convolution.spatial)
-            .fold(self.width, |width, spatial| {
-                let padded = width + usize::from(spatial.pad_freq[0] + spatial.pad_freq[1]);
-                padded.saturating_sub(3) / usize::from(spatial.stride_freq) + 1
-            })
+            .fold(self.width as u64, |width, spatial| {
+                spatial.output_width(width)
+            }) as usize
     }
 
     /// Rows of the last tensor.

@@ -74,7 +74,6 @@ use sori_package::{Activation, Package, TensorShape};
 
 pub use compare::{ClassChange, Comparison, Contender, Labelled, compare};
 use contract::Contract;
-pub use equalize::Equalized;
 use float::FloatNetwork;
 pub use float::Preprocessing;
 pub use golden::{VERIFIED_STRIPES, verify};
@@ -86,9 +85,9 @@ use ranges::{Observed, dequantize};
 use reconstruct::{Rebuilt, Wanted};
 use reference::Reference;
 pub use report::{
-    ArenaBytes, Effect, Estimate, Gate, LayerReport, Report, SCHEMA_VERSION, Settings,
+    ArenaBytes, DeadChannels, Effect, Estimate, Gate, Histogram, LayerReport, Report,
+    SCHEMA_VERSION, Settings,
 };
-use report::{DeadChannels, Histogram};
 pub use rows::Rows;
 use select::Choice;
 pub use tract::TractInference;
@@ -239,7 +238,7 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
     let row_len = network.width * network.channels;
     let mut clips = request.calibration;
     if data_free && clips.is_empty() {
-        clips = noise_clips(network, contract)?;
+        clips = noise_clips(network, contract, NOISE_CLIPS)?;
     }
     ensure!(
         !clips.is_empty(),
@@ -258,14 +257,7 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         true => windows(network, &request.evaluation, &input, nominal)?,
         false => calibration.clone(),
     };
-    let pool_rows = match contract {
-        Some(contract) => contract.network.pool_rows,
-        None => network.output_rows(nominal).clamp(1, u16::MAX.into()) as u16,
-    };
     let settings = Settings {
-        name: contract.map_or(request.name, |c| c.name.clone()),
-        source_sha256: onnx.sha256.clone(),
-        tool: TOOL.into(),
         calibration: match data_free {
             true => "noise: no data was given".into(),
             false => format!(
@@ -278,15 +270,10 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         calibration_windows: calibration.len(),
         evaluation_windows: evaluation.len(),
         held_out,
-        nominal_rows: nominal,
-        row: [network.width, network.channels],
-        pool_rows,
         options,
-        preprocessing: network.preprocessing.clone(),
-        input_scale: input.scale,
-        input_zero_point: input.zero_point,
-        was_quantized: network.is_quantized(),
+        ..Settings::new(onnx, contract, request.name, nominal, &input)
     };
+    let pool_rows = settings.pool_rows;
     let tables = contract.map(|c| c.mel.tables()).transpose()?;
     let maker = Maker {
         contract: contract.zip(tables.as_ref()),
@@ -343,26 +330,28 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         known: RefCell::default(),
         ..maker
     };
-    let (kept, mut techniques) = improve(&trial, network, options, &|made| {
+    let tried = improve(&trial, network, options, &|made| {
         judge(made, &spared, &spared_exact)
     })?;
     let mut made = maker.make(network, Options::PLAIN)?;
     let mut measured = judge(&made, judged_on, exact)?;
     let mut so_far = Options::PLAIN;
-    for (effect, adds) in techniques.iter_mut().zip(&kept) {
-        effect.before_db = measured.logits.db();
-        let with = so_far.and(*adds);
+    let mut techniques = Vec::new();
+    for technique in tried {
+        let with = so_far.and(technique.adds);
         let next = maker.make(network, with).and_then(|made| {
             let measured = judge(&made, judged_on, exact)?;
             Ok((made, measured))
         });
-        effect.after_db = next.as_ref().ok().map(|(_, measured)| measured.logits.db());
-        match next {
-            Ok(next) if effect.kept => {
-                (made, measured) = next;
-                so_far = with;
-            }
-            _ => effect.kept = false,
+        techniques.push(Effect {
+            technique: technique.name,
+            kept: technique.helps && next.is_ok(),
+            before_db: measured.logits.db(),
+            after_db: next.as_ref().ok().map(|(_, measured)| measured.logits.db()),
+        });
+        if let (Ok(next), true) = (next, technique.helps) {
+            (made, measured) = next;
+            so_far = with;
         }
     }
     let Made {
@@ -387,13 +376,16 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         .map(|step| step.convolution.activation.scale)
         .collect();
     let mut dead_channels = dead_channels(&equalized.layers(), &observed);
-    dead_channels.provably = prune::prunable(&spec);
+    let mut smaller = spec.clone();
+    dead_channels.provably = prune::prune(&mut smaller);
     let pruned;
-    let package = if options.prune && prune::prune(&mut spec) > 0 {
+    let package = if options.prune && dead_channels.provably > 0 {
+        spec = smaller;
         pruned = spec.build(Sizes::default())?;
         let smaller = Package::parse(&pruned)?;
+        let rows = measure::rows(&evaluation);
         ensure!(
-            measure::run(&smaller, &evaluation)? == measure::run(&package, &evaluation)?,
+            measure::run(&smaller, &rows)? == measure::run(&package, &rows)?,
             "the pruned network gives other bits: this is an error in Sori, please report it"
         );
         smaller
@@ -536,76 +528,78 @@ fn picked<T: Clone>(all: &[T], is_picked: impl Fn(usize) -> bool) -> Vec<T> {
     picked.map(|(_, one)| one.clone()).collect()
 }
 
+/// Something that may help.
+struct Technique {
+    name: String,
+    adds: Options,
+    /// On windows that it did not see, on top of those before it that help.
+    helps: bool,
+}
+
 /// Tries the wanted techniques one on top of the other, and leaves out what makes the judge's
-/// logits worse. What each is comes with it; its effect is still to be measured.
+/// logits worse.
 fn improve(
     maker: &Maker<'_, '_>,
     network: &FloatNetwork,
     wanted: Options,
     judge: &dyn Fn(&Made<'_>) -> Result<Measured>,
-) -> Result<(Vec<Options>, Vec<Effect>)> {
+) -> Result<Vec<Technique>> {
     let mut options = Options::PLAIN;
     let mut best = judge(&maker.make(network, options)?)?.logits.db();
-    let (mut all, mut effects) = (Vec::new(), Vec::new());
-    let quantized = network.is_quantized();
-    let techniques = [
-        (
-            format!("ranges: {:?}", wanted.ranges).to_lowercase(),
-            wanted.ranges != Method::MinMax && !quantized,
-            Options {
-                ranges: wanted.ranges,
-                ..Options::PLAIN
-            },
-        ),
-        (
-            "bias correction".into(),
-            wanted.bias_correction,
-            Options {
-                bias_correction: true,
-                ..Options::PLAIN
-            },
-        ),
-        (
-            "cross-layer equalization".into(),
-            wanted.equalize && !quantized,
-            Options {
-                equalize: true,
-                ..Options::PLAIN
-            },
-        ),
-        (
-            "rounding by layer".into(),
-            wanted.rounding,
-            Options {
-                rounding: true,
-                ..Options::PLAIN
-            },
-        ),
-    ];
-    for (technique, is_wanted, adds) in techniques {
-        if !is_wanted {
-            continue;
-        }
-        let with = options.and(adds);
+    let mut techniques = wanted.techniques(network.is_quantized());
+    for technique in &mut techniques {
+        let with = options.and(technique.adds);
         // Extreme weights may fit the arithmetic only without it.
         let tried = maker.make(network, with).and_then(|made| judge(&made));
-        let after = tried.ok().map(|measured| measured.logits.db());
-        let better = after.filter(|&db| db > best);
-        effects.push(Effect {
-            technique,
-            kept: better.is_some(),
-            before_db: best,
-            after_db: after,
-        });
-        all.push(adds);
-        if let Some(db) = better {
-            (best, options) = (db, with);
+        let after = tried.map_or(f64::NEG_INFINITY, |measured| measured.logits.db());
+        technique.helps = after > best;
+        if technique.helps {
+            (best, options) = (after, with);
         }
     }
-    Ok((all, effects))
+    Ok(techniques)
 }
 
 impl Options {
+    /// What is wanted, one by one. The scales of a network that was quantized before stay.
+    fn techniques(self, was_quantized: bool) -> Vec<Technique> {
+        let plain = Self::PLAIN;
+        let ranges = Self {
+            ranges: self.ranges,
+            ..plain
+        };
+        let bias_correction = Self {
+            bias_correction: self.bias_correction,
+            ..plain
+        };
+        let equalize = Self {
+            equalize: self.equalize,
+            ..plain
+        };
+        let rounding = Self {
+            rounding: self.rounding,
+            ..plain
+        };
+        let all = [
+            (
+                format!("ranges: {:?}", self.ranges).to_lowercase(),
+                ranges,
+                !was_quantized,
+            ),
+            ("bias correction".into(), bias_correction, true),
+            ("cross-layer equalization".into(), equalize, !was_quantized),
+            ("rounding by layer".into(), rounding, true),
+        ];
+        all.into_iter()
+            .filter(|(_, adds, possible)| *possible && *adds != plain)
+            .map(|(name, adds, _)| Technique {
+                name,
+                adds,
+                helps: false,
+            })
+            .collect()
+    }
+
     fn and(self, other: Self) -> Self {
         Self {
             ranges: match other.ranges {
@@ -656,9 +650,8 @@ impl<'t> Maker<'_, 't> {
             network,
             observed,
             logits,
-            choices,
+            mut choices,
         } = self.calibrate(network, options);
-        let mut choices = choices;
         let mut activations: Vec<_> = choices.iter().map(|(activation, _)| *activation).collect();
         let lowered = lower::lower(
             &network,
@@ -836,42 +829,19 @@ pub fn quantize_for_timing(onnx: &Onnx, name: &str) -> Result<PackageBytes> {
     if let Some(contract) = contract {
         fits(contract, network)?;
     }
-    let nominal = contract.map(|c| c.network.nominal_rows as usize);
-    let nominal = nominal.or(network.rows).with_context(|| {
-        format!(
-            "input {} has no fixed number of rows: export the model with it fixed",
-            network.input
-        )
-    })?;
-    let clips = noise_clips(network, contract)?;
+    let nominal = fixed_rows(network, contract)?;
+    let clips = noise_clips(network, contract, 1)?;
     let input = input_activation(network, contract, &clips)?;
     let settings = Settings {
-        name: contract.map_or(name.into(), |c| c.name.clone()),
-        source_sha256: onnx.sha256.clone(),
-        tool: TOOL.into(),
         calibration: "noise, for timing only".into(),
-        data_free: true,
-        calibration_windows: 1,
-        evaluation_windows: 0,
-        held_out: false,
-        nominal_rows: nominal,
-        row: [network.width, network.channels],
-        pool_rows: match contract {
-            Some(contract) => contract.network.pool_rows,
-            None => network.output_rows(nominal).clamp(1, u16::MAX.into()) as u16,
-        },
-        options: Options::PLAIN,
-        preprocessing: network.preprocessing.clone(),
-        input_scale: input.scale,
-        input_zero_point: input.zero_point,
-        was_quantized: network.is_quantized(),
+        ..Settings::new(onnx, contract, name.into(), nominal, &input)
     };
     let tables = contract.map(|c| c.mel.tables()).transpose()?;
     let maker = Maker {
         contract: contract.zip(tables.as_ref()),
         settings: &settings,
         input,
-        calibration: &windows(network, &clips[..1], &input, nominal)?,
+        calibration: &windows(network, &clips, &input, nominal)?,
         on_progress: &|_, _| {},
         known: RefCell::default(),
     };
@@ -883,17 +853,48 @@ pub fn quantize_for_timing(onnx: &Onnx, name: &str) -> Result<PackageBytes> {
     Ok(spec.build(sizes)?)
 }
 
+impl Settings {
+    /// Of a network on no data yet, without techniques.
+    fn new(
+        onnx: &Onnx,
+        contract: Option<&Contract>,
+        name: String,
+        nominal: usize,
+        input: &Activation,
+    ) -> Self {
+        let network = &onnx.network;
+        Self {
+            name: contract.map_or(name, |c| c.name.clone()),
+            source_sha256: onnx.sha256.clone(),
+            tool: TOOL.into(),
+            calibration: String::new(),
+            data_free: true,
+            calibration_windows: 0,
+            evaluation_windows: 0,
+            held_out: false,
+            nominal_rows: nominal,
+            row: [network.width, network.channels],
+            pool_rows: match contract {
+                Some(contract) => contract.network.pool_rows,
+                None => network.output_rows(nominal).clamp(1, u16::MAX.into()) as u16,
+            },
+            options: Options::PLAIN,
+            preprocessing: network.preprocessing.clone(),
+            input_scale: input.scale,
+            input_zero_point: input.zero_point,
+            was_quantized: network.is_quantized(),
+        }
+    }
+}
+
 /// Clips of noise in place of data.
-fn noise_clips(network: &FloatNetwork, contract: Option<&Contract>) -> Result<Vec<Rows>> {
-    let rows = contract.map(|c| c.network.nominal_rows as usize);
-    let rows = rows.or(network.rows).with_context(|| {
-        format!(
-            "input {} has no fixed number of rows: export the model with it fixed, or give data",
-            network.input
-        )
-    })?;
-    let len = rows * network.width * network.channels;
-    let noise = golden::noise(NOISE_CLIPS * len);
+fn noise_clips(
+    network: &FloatNetwork,
+    contract: Option<&Contract>,
+    number: usize,
+) -> Result<Vec<Rows>> {
+    let len = fixed_rows(network, contract)? * network.width * network.channels;
+    let noise = golden::noise(number * len);
     let clips = noise.chunks_exact(len);
     Ok(clips
         .map(|clip| match contract {
@@ -913,6 +914,17 @@ fn noise_clips(network: &FloatNetwork, contract: Option<&Contract>) -> Result<Ve
 }
 
 const NOISE_CLIPS: usize = 16;
+
+/// Rows of a window, where no data says how many there are.
+fn fixed_rows(network: &FloatNetwork, contract: Option<&Contract>) -> Result<usize> {
+    let rows = contract.map(|c| c.network.nominal_rows as usize);
+    rows.or(network.rows).with_context(|| {
+        format!(
+            "input {} has no fixed number of rows: export the model with it fixed",
+            network.input
+        )
+    })
+}
 
 /// The package's provenance: what made it.
 const TOOL: &str = concat!("sori ", env!("CARGO_PKG_VERSION"));

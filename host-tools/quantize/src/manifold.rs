@@ -160,7 +160,7 @@ pub fn manifold(
     }
     let disturbed = clips.par_iter().map(|clip| {
         let tensors = engine::run(&bent, &clip.input);
-        clip.logits_of(network, tensors.last().map_or(&[][..], Vec::as_slice))
+        logits(network, tensors.last().map_or(&[][..], Vec::as_slice))
     });
     let non_linear = disturbance(&clips, &disturbed.collect::<Vec<_>>());
     Ok(Manifold {
@@ -183,15 +183,16 @@ impl Clip {
         let tensors = engine::run(network, &input);
         let last = tensors.last().map_or(&[][..], Vec::as_slice);
         Self {
-            logits: engine::logits(network, last, ALL_ROWS),
+            logits: logits(network, last),
             tensors,
             input,
         }
     }
+}
 
-    fn logits_of(&self, network: &FloatNetwork, last: &[f32]) -> Vec<f32> {
-        engine::logits(network, last, ALL_ROWS)
-    }
+/// Of the mean over a whole clip.
+fn logits(network: &FloatNetwork, last: &[f32]) -> Vec<f32> {
+    engine::logits(network, last, ALL_ROWS)
 }
 
 fn disturbance(clips: &[Clip], logits: &[Vec<f32>]) -> Disturbance {
@@ -265,7 +266,7 @@ impl Place<'_> {
                     false => cut.collect(),
                 };
                 let last = engine::rerun(network, &clip.tensors, output, changed);
-                clip.logits_of(network, &last)
+                logits(network, &last)
             })
             .collect();
         let tensors = |n: usize| -> Vec<&[f32]> {

@@ -21,31 +21,34 @@ pub(crate) struct Measured {
     pub(crate) agreeing: usize,
 }
 
-/// A package's int8 logits of each window.
-pub(crate) fn run(package: &Package<'_>, windows: &[Window]) -> Result<Vec<Vec<i8>>> {
+/// A package's int8 logits of each clip of rows.
+pub(crate) fn run(package: &Package<'_>, clips: &[&[i8]]) -> Result<Vec<Vec<i8>>> {
     let backend = Backend::detect();
     let mut weights = vec![CacheLine([0; 64]); Prepared::lines(package, backend)];
     let prepared = Prepared::new(package, backend, &mut weights)?;
     let classes = package.classifier().classes;
     let row_len = package.input().row_len();
-    windows
+    clips
         .par_iter()
-        .map(|window| {
-            let stripe = (window.rows.len() / row_len).max(1);
+        .map(|clip| {
+            let stripe = (clip.len() / row_len).max(1);
             let bytes = Network::arena_bytes(&prepared, stripe);
             let mut arena = vec![CacheLine([0; 64]); bytes.div_ceil(size_of::<CacheLine>())];
             let arena = bytemuck::cast_slice_mut(&mut arena);
             let mut network = Network::new(&prepared, arena, stripe)?;
-            let logits = network.clip(&window.rows).map(<[i8]>::to_vec);
+            let logits = network.clip(clip).map(<[i8]>::to_vec);
             let logits = logits.filter(|logits| logits.len() == classes);
             logits.ok_or_else(|| {
-                anyhow::anyhow!(
-                    "a window of {} rows gives no logits",
-                    window.rows.len() / row_len
-                )
+                anyhow::anyhow!("a window of {} rows gives no logits", clip.len() / row_len)
             })
         })
         .collect()
+}
+
+/// What a package reads of the windows.
+pub(crate) fn rows<'w>(windows: impl IntoIterator<Item = &'w Window>) -> Vec<&'w [i8]> {
+    let windows = windows.into_iter();
+    windows.map(|window| &window.rows[..]).collect()
 }
 
 /// Beside the exact logits of the same windows.
@@ -56,7 +59,7 @@ pub(crate) fn measure(
 ) -> Result<Measured> {
     let classifier = package.classifier();
     let mut measured = Measured::default();
-    for (found, exact) in run(package, windows)?.iter().zip(exact) {
+    for (found, exact) in run(package, &rows(windows))?.iter().zip(exact) {
         ensure!(
             found.len() == exact.len(),
             "the float network has {} classes and the package {}",
@@ -104,8 +107,7 @@ pub(crate) fn layers(
     // Spread over the clips, which come in the order of their names.
     let every = windows.len().div_ceil(LAYER_WINDOWS).max(1);
     let windows: Vec<_> = windows.iter().step_by(every).collect();
-    let streamed = windows.iter().copied().cloned();
-    let streamed = run(package, &streamed.collect::<Vec<_>>())?;
+    let streamed = run(package, &rows(windows.iter().copied()))?;
     let one = |(window, streamed): (&&Window, &Vec<i8>)| -> Result<Vec<LayerNoise>> {
         let exact = engine::run(network, &window.floats);
         let found = simulate::layers(package, &window.rows);
@@ -125,8 +127,7 @@ pub(crate) fn layers(
         let mut all = Vec::new();
         for (n, (step, layer)) in steps.iter().zip(&layers).enumerate() {
             let activation = step.convolution.activation;
-            let bias = step.convolution.kernel.bias;
-            let local = step.run(bias, &window.rows, &as_steps[..n]);
+            let local = step.run(&window.rows, &as_steps[..n]);
             let units = &layer.convolution.divisors;
             let mut noise = LayerNoise::default();
             noise

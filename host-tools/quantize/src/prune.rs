@@ -33,12 +33,7 @@ impl Bounds {
     }
 }
 
-/// Channels that can be taken out of a package: it is not changed.
-pub(crate) fn prunable(spec: &PackageSpec<'_>) -> usize {
-    prune(&mut spec.clone())
-}
-
-/// Takes them out, and says how many they were.
+/// Takes them out of a package, and says how many they were.
 pub(crate) fn prune(spec: &mut PackageSpec<'_>) -> usize {
     let mut pruned = 0;
     let mut input = spec.stem.activation;
@@ -57,10 +52,8 @@ fn output_width(spec: &PackageSpec<'_>) -> i32 {
     let blocks = spec.blocks.iter().map(|block| &block.depthwise);
     let spatial = [&spec.stem].into_iter().chain(blocks);
     let spatial = spatial.filter_map(|convolution| convolution.spatial);
-    spatial.fold(i32::from(spec.input.width), |width, spatial| {
-        let [low, high] = spatial.pad_freq.map(i32::from);
-        (width + low + high - 3) / i32::from(spatial.stride_freq) + 1
-    })
+    let width = u64::from(spec.input.width);
+    spatial.fold(width, |width, spatial| spatial.output_width(width)) as i32
 }
 
 fn prune_block(block: &mut InvertedResidualSpec, input: &Activation) -> usize {
@@ -72,33 +65,27 @@ fn prune_block(block: &mut InvertedResidualSpec, input: &Activation) -> usize {
     let channels = usize::from(expansion.c_out);
     let c_in = expansion.weights.len() / channels;
     let given = Bounds::of(input);
-    let kept: Vec<usize> = (0..channels)
-        .filter(|&c| {
+    let column = |c: usize| projection.weights.iter().skip(c).step_by(channels);
+    // Of each channel after its depthwise kernel, if it is always the same or never read.
+    let constants: Vec<Option<i8>> = (0..channels)
+        .map(|c| {
             let filter = &expansion.weights[c * c_in..][..c_in];
             let wide = output(expansion, c, filter.iter().map(|&w| (w, given)));
             // At the borders the kernel reads zeros instead.
             let seen = wide.and(expansion.activation.zero_point);
             let taps = (0..9).map(|tap| (depthwise.weights[tap * channels + c], seen));
-            let column = || projection.weights.iter().skip(c).step_by(channels);
-            let unread = column().all(|&w| w == 0);
-            match output(depthwise, c, taps).constant() {
-                Some(q) => {
-                    let added: Vec<i32> = column().map(|&w| i32::from(w) * i32::from(q)).collect();
-                    for (bias, added) in projection.bias.iter_mut().zip(added) {
-                        *bias += added;
-                    }
-                    false
-                }
-                None => !unread,
-            }
+            let unread = column(c).all(|&w| w == 0);
+            let constant = output(depthwise, c, taps).constant();
+            constant.or(unread.then_some(0))
         })
         .collect();
-    // A block without channels is none; the last of them then stays, with what it adds.
-    let kept = if kept.is_empty() {
-        restore(projection, depthwise, channels)
-    } else {
-        kept
-    };
+    let kept = kept(&constants);
+    let filters = projection.weights.chunks_exact(channels);
+    for (bias, filter) in projection.bias.iter_mut().zip(filters) {
+        *bias += removed(&constants, &kept)
+            .map(|(c, q)| i32::from(filter[c]) * i32::from(q))
+            .sum::<i32>();
+    }
     if kept.len() == channels {
         return 0;
     }
@@ -109,32 +96,24 @@ fn prune_block(block: &mut InvertedResidualSpec, input: &Activation) -> usize {
     channels - kept.len()
 }
 
-/// Keeps the last channel of a block of constants, and takes its part out of the biases again.
-fn restore(
-    projection: &mut ConvolutionSpec,
-    depthwise: &ConvolutionSpec,
-    channels: usize,
-) -> Vec<usize> {
-    let last = channels - 1;
-    let taps = (0..9).map(|tap| {
-        let zero = depthwise.activation.zero_point;
-        (
-            depthwise.weights[tap * channels + last],
-            Bounds {
-                low: zero,
-                high: zero,
-            },
-        )
-    });
-    let constant = output(depthwise, last, taps);
-    let column = projection.weights.iter().skip(last).step_by(channels);
-    let added: Vec<i32> = column
-        .map(|&w| i32::from(w) * i32::from(constant.low))
-        .collect();
-    for (bias, added) in projection.bias.iter_mut().zip(added) {
-        *bias -= added;
+/// Channels that stay. A layer without channels is none: the last of them then does.
+fn kept(constants: &[Option<i8>]) -> Vec<usize> {
+    let channels = 0..constants.len();
+    let kept: Vec<_> = channels.filter(|&c| constants[c].is_none()).collect();
+    match kept.is_empty() {
+        true => vec![constants.len() - 1],
+        false => kept,
     }
-    vec![last]
+}
+
+/// Channels that go, and what they always were.
+fn removed<'c>(
+    constants: &'c [Option<i8>],
+    kept: &'c [usize],
+) -> impl Iterator<Item = (usize, i8)> + 'c {
+    let all = constants.iter().enumerate();
+    all.filter_map(|(c, constant)| Some((c, (*constant)?)))
+        .filter(|(c, _)| !kept.contains(c))
 }
 
 fn prune_head(
@@ -153,17 +132,12 @@ fn prune_head(
             output(head, c, filter.iter().map(|&w| (w, given))).constant()
         })
         .collect();
-    let mut kept: Vec<usize> = (0..channels).filter(|&c| constants[c].is_none()).collect();
-    if kept.is_empty() {
-        kept.push(channels - 1);
-    }
+    let kept = kept(&constants);
     let filters = classifier.weights.chunks_exact(channels);
     for (bias, filter) in classifier.bias.iter_mut().zip(filters) {
-        for (c, constant) in constants.iter().enumerate() {
-            if let (Some(q), false) = (constant, kept.contains(&c)) {
-                *bias += i32::from(filter[c]) * (i32::from(*q) - zero_point) * width;
-            }
-        }
+        *bias += removed(&constants, &kept)
+            .map(|(c, q)| i32::from(filter[c]) * (i32::from(q) - zero_point) * width)
+            .sum::<i32>();
     }
     if kept.len() == channels {
         return 0;

@@ -55,7 +55,10 @@ pub(crate) fn rebuild(
 ) -> Vec<Rebuilt> {
     let every = windows.len().div_ceil(WINDOWS).max(1);
     let windows: Vec<&Window> = windows.iter().step_by(every).collect();
-    let exact_means = means(network, &windows);
+    let exact_means = match wanted.bias_correction {
+        true => means(network, &windows),
+        false => Vec::new(),
+    };
     let mut earlier: Vec<Vec<Vec<i8>>> = vec![Vec::new(); windows.len()];
     let mut input_activation = package.input_activation();
     let mut all = Vec::new();
@@ -83,7 +86,8 @@ pub(crate) fn rebuild(
         let run = |rebuilt: &Rebuilt, window: &Window, earlier: &[Vec<i8>]| {
             let mut step = *step;
             step.convolution.kernel.weights = &rebuilt.weights;
-            step.run(&rebuilt.bias, &window.rows, earlier)
+            step.convolution.kernel.bias = &rebuilt.bias;
+            step.run(&window.rows, earlier)
         };
         let pairs = || windows.par_iter().zip(&earlier);
         if wanted.bias_correction {

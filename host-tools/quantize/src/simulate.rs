@@ -56,7 +56,7 @@ pub(crate) fn steps<'p>(package: &Package<'p>) -> Vec<Step<'p>> {
 pub(crate) fn layers(package: &Package<'_>, input: &[i8]) -> Vec<Vec<i8>> {
     let mut outputs = Vec::new();
     for step in steps(package) {
-        let output = step.run(step.convolution.kernel.bias, input, &outputs);
+        let output = step.run(input, &outputs);
         outputs.push(output);
     }
     outputs
@@ -97,8 +97,8 @@ pub(crate) fn logits(classifier: &Classifier<'_>, input: &[i8]) -> Vec<i8> {
 }
 
 impl Step<'_> {
-    /// The step's tensor after those of all `earlier` steps, with a bias of the caller's.
-    pub(crate) fn run(&self, bias: &[i32], input: &[i8], earlier: &[Vec<i8>]) -> Vec<i8> {
+    /// The step's tensor after those of all `earlier` steps.
+    pub(crate) fn run(&self, input: &[i8], earlier: &[Vec<i8>]) -> Vec<i8> {
         let conv = &self.convolution;
         let added = self.residual.map(|residual| {
             let x = &earlier[earlier.len() - 1 - residual.back];
@@ -128,7 +128,7 @@ impl Step<'_> {
                 output.push(requantize.apply(acc));
             }
         };
-        let weights = conv.kernel.weights;
+        let (weights, bias) = (conv.kernel.weights, conv.kernel.bias);
         let Some(spatial) = conv.spatial else {
             for pixel in input.chunks_exact(c_in) {
                 let filters = weights.chunks_exact(c_in).zip(bias);

@@ -392,15 +392,12 @@ impl<'m> Walk<'m> {
                 pad_time: [pads[0] as u8, pads[2] as u8],
                 pad_freq: [pads[1] as u8, pads[3] as u8],
             };
-            let along = |len: usize, pads: [u8; 2], stride: u8| {
-                let padded = len + usize::from(pads[0]) + usize::from(pads[1]);
-                Some(padded.checked_sub(3)? / usize::from(stride) + 1)
-            };
-            let width = along(size.width, spatial.pad_freq, spatial.stride_freq)
+            let some = |outputs: u64| Some(outputs as usize).filter(|&outputs| outputs > 0);
+            let width = some(spatial.output_width(size.width as u64))
                 .with_context(|| format!("{at}: {} columns are too few for it", size.width))?;
             let rows = size
                 .rows
-                .and_then(|rows| along(rows, spatial.pad_time, spatial.stride_time));
+                .and_then(|rows| some(spatial.output_rows(rows as u64)));
             (Some(spatial), Size { rows, width })
         } else {
             ensure!(

@@ -393,26 +393,10 @@ impl Cost {
 
 /// The layers of a kind together.
 fn stages(layers: &Layers, costs: &[Cost]) -> Vec<Cost> {
-    const STAGES: [&str; 6] = [
-        "stem",
-        "expansion",
-        "depthwise",
-        "projection",
-        "head",
-        "classifier",
-    ];
-    let stage = |kind: &LayerKind| match kind {
-        LayerKind::Stem => 0,
-        LayerKind::Expansion(_) => 1,
-        LayerKind::Depthwise(_) => 2,
-        LayerKind::Projection(_) => 3,
-        LayerKind::Head => 4,
-        LayerKind::Classifier => 5,
-    };
     let sum = costs.iter().map(|cost| cost.median_ns).sum();
-    let all = (0..).zip(STAGES).map(|(n, name)| {
+    let all = LayerKind::STAGES.into_iter().map(|name| {
         let mine = layers.kinds.iter().zip(costs);
-        let mine = mine.filter(|(kind, _)| stage(kind) == n);
+        let mine = mine.filter(|(kind, _)| kind.stage() == name);
         let (time, macs) = mine.fold((0.0, 0), |(time, macs), (_, cost)| {
             (time + cost.median_ns, macs + cost.macs)
         });
