@@ -1,15 +1,15 @@
 use sori_package::Package;
 
-use crate::{Event, Probabilities, Verdict, largest};
+use crate::{Event, Probabilities, Verdict, nameable, unknown_class};
 
 /// The answer for a whole clip.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clip {
-    /// `Silence`, `Unknown` below the package's `enter` threshold, or the best class.
+    /// `Silence`, `Unknown` (see [`Verdict`]), or the best class.
     pub verdict: Verdict,
     /// One a class, Q15; empty when the clip gave no output row.
     pub probabilities_q15: Probabilities,
-    /// The most probable class, whatever the verdict.
+    /// The most probable class that can be named, whatever the verdict.
     pub best: Option<u8>,
     /// Feature rows.
     pub rows: u32,
@@ -26,6 +26,7 @@ pub struct ClipSummary {
     pool_rows: usize,
     silence_dbfs_q8: i32,
     enter_q15: u16,
+    unknown: Option<u8>,
     /// Sums over the full output rows.
     sums: heapless::Vec<u64, { crate::MAX_CLASSES }>,
     full: u64,
@@ -44,6 +45,7 @@ impl ClipSummary {
             pool_rows: package.classifier().pool_rows,
             silence_dbfs_q8: thresholds.map_or(i32::MIN, |t| t.silence_dbfs_q8),
             enter_q15: thresholds.map_or(0, |t| t.enter_q15),
+            unknown: unknown_class(package),
             sums: heapless::Vec::new(),
             full: 0,
             outputs: 0,
@@ -90,19 +92,19 @@ impl ClipSummary {
                 .map(|sum| ((sum + n / 2) / n) as u16)
                 .collect(),
         };
-        let best = largest(&probabilities_q15);
+        let best = nameable(&probabilities_q15, self.unknown);
         let verdict = match best {
             // A click in an otherwise silent clip is still silence.
             _ if self.rows > 0 && self.silent_rows >= self.rows - self.rows / 20 => {
                 Verdict::Silence
             }
-            Some((best, p)) if p >= self.enter_q15 => Verdict::Label(best as u8),
+            Some((best, p, false)) if p >= self.enter_q15 => Verdict::Label(best),
             _ => Verdict::Unknown,
         };
         Clip {
             verdict,
             probabilities_q15,
-            best: best.map(|(best, _)| best as u8),
+            best: best.map(|(best, ..)| best),
             rows: self.rows,
             peak_dbfs_q8: self.peak_dbfs_q8,
         }

@@ -1,6 +1,6 @@
 use sori_package::DecisionRule;
 
-use crate::{Probabilities, largest};
+use crate::{Probabilities, nameable};
 
 /// Fraction bits of the smoothing beyond Q15.
 const EXTRA_BITS: u32 = 8;
@@ -10,7 +10,7 @@ const EXTRA_BITS: u32 = 8;
 pub enum Verdict {
     /// Nothing to hear.
     Silence,
-    /// Sound, but no class is probable enough.
+    /// Sound, but no class is probable enough, or that of [`crate::UNKNOWN_LABEL`] is.
     Unknown,
     /// The class with this number.
     Label(u8),
@@ -21,11 +21,13 @@ pub enum Verdict {
 /// Each new probability enters with weight 2^-`smoothing_shift`; the first sets the
 /// state and names nothing, for a causal network has heard a single row by then. A class
 /// is named when its smoothed probability is the largest and reaches
-/// `enter`, and stays until it falls below `leave` or another is named. Rows below
+/// `enter`, and stays until it falls below `leave` or another is named, or until the class
+/// for what is none of them has half of the probability. Rows below
 /// `silence_dbfs` for `silence_rows` in a row are silence; the first louder row ends it.
 #[derive(Debug, Clone)]
 pub struct Decider {
     rule: DecisionRule,
+    unknown: Option<u8>,
     /// Q23.
     smoothed: heapless::Vec<u32, { crate::MAX_CLASSES }>,
     named: Option<u8>,
@@ -33,10 +35,12 @@ pub struct Decider {
 }
 
 impl Decider {
-    /// A decider that has heard nothing: `unknown`.
-    pub fn new(rule: DecisionRule) -> Self {
+    /// A decider that has heard nothing: `unknown`. The class `unknown`, if there is one,
+    /// stands for what is none of the others (see [`crate::unknown_class`]).
+    pub fn new(rule: DecisionRule, unknown: Option<u8>) -> Self {
         Self {
             rule,
+            unknown,
             smoothed: heapless::Vec::new(),
             named: None,
             quiet_rows: 0,
@@ -45,7 +49,7 @@ impl Decider {
 
     /// Forgets everything.
     pub fn reset(&mut self) {
-        *self = Self::new(self.rule);
+        *self = Self::new(self.rule, self.unknown);
     }
 
     /// Takes a row's level.
@@ -71,11 +75,13 @@ impl Decider {
             return;
         }
         let smoothed = self.smoothed_q15();
-        let Some((best, p)) = largest(&smoothed) else {
+        let Some((best, p, refused)) = nameable(&smoothed, self.unknown) else {
             return;
         };
-        if p >= self.rule.thresholds.enter_q15 {
-            self.named = Some(best as u8);
+        if refused {
+            self.named = None;
+        } else if p >= self.rule.thresholds.enter_q15 {
+            self.named = Some(best);
         } else if let Some(named) = self.named
             && smoothed[usize::from(named)] < self.rule.thresholds.leave_q15
         {

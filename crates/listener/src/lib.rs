@@ -51,3 +51,28 @@ pub fn largest(probabilities_q15: &[u16]) -> Option<(usize, u16)> {
     let classes = probabilities_q15.iter().copied().enumerate().rev();
     classes.max_by_key(|&(_, p)| p)
 }
+
+/// The label of a class for what is none of the others: speech, noise, a passing train.
+/// It is never named. Where it has half of the probability or more, the verdict is
+/// [`Verdict::Unknown`].
+pub const UNKNOWN_LABEL: &str = "unknown";
+
+/// The class that bears [`UNKNOWN_LABEL`], if the package has one.
+pub fn unknown_class(package: &sori_package::Package<'_>) -> Option<u8> {
+    let position = package.labels().position(|label| label == UNKNOWN_LABEL)?;
+    u8::try_from(position).ok()
+}
+
+/// The most probable class that can be named, and whether it is more probable that none can.
+fn nameable(probabilities_q15: &[u16], unknown: Option<u8>) -> Option<(u8, u16, bool)> {
+    let mut classes: Probabilities = probabilities_q15.iter().copied().collect();
+    let mut refused = false;
+    if let Some(unknown) = unknown
+        && let Some(p) = classes.get_mut(usize::from(unknown))
+    {
+        refused = *p >= 1 << 14;
+        *p = 0;
+    }
+    let (best, p) = largest(&classes)?;
+    Some((best as u8, p, refused))
+}

@@ -2,7 +2,7 @@ use sori_dsp::{FrontEnd, Resampler};
 use sori_nn::{Network, Prepared, softmax_q15};
 use sori_package::{DecisionRule, Thresholds};
 
-use crate::{Decider, Error, MAX_CLASSES, Probabilities, Verdict, frontend_backend};
+use crate::{Decider, Error, MAX_CLASSES, Probabilities, Verdict, frontend_backend, unknown_class};
 
 /// Resampled samples that go to the front end at a time.
 const BLOCK: usize = 128;
@@ -117,7 +117,7 @@ impl<'p, 'a> Listener<'p, 'a> {
             stages: Stages {
                 network: Network::new(&prepared, memory.arena, 1).map_err(Error::Network)?,
                 softmax_step_q16: classifier.softmax_step_q16,
-                decider: Decider::new(rule),
+                decider: Decider::new(rule, unknown_class(package)),
                 decision: NOTHING_HEARD,
                 rows: 0,
                 hop_samples: mel.hop_samples as u64,

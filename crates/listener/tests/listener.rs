@@ -200,7 +200,7 @@ fn a_name_needs_enter_and_stays_until_leave() {
         smoothing_shift: 0,
         ..RULE
     };
-    let mut decider = Decider::new(rule);
+    let mut decider = Decider::new(rule, None);
     assert_eq!(decider.verdict(), Verdict::Unknown);
     let mut step = |first: u16, second: u16| {
         decider.probabilities(&[first, second]);
@@ -217,9 +217,29 @@ fn a_name_needs_enter_and_stays_until_leave() {
     assert_eq!(step(9_000, 6_553), Verdict::Unknown);
 }
 
+/// The class for what is none of the others is never named, however probable, and silences
+/// the others from half of the probability on.
+#[test]
+fn what_is_no_class_is_unknown() {
+    let rule = DecisionRule {
+        smoothing_shift: 0,
+        ..RULE
+    };
+    let mut decider = Decider::new(rule, Some(0));
+    let mut step = |unknown: u16, other: u16| {
+        decider.probabilities(&[unknown, other]);
+        decider.verdict()
+    };
+    step(0, 32_768);
+    assert_eq!(step(16_383, 16_385), Verdict::Label(1));
+    assert_eq!(step(16_384, 16_384), Verdict::Unknown);
+    assert_eq!(step(32_768, 0), Verdict::Unknown);
+    assert_eq!(step(0, 32_768), Verdict::Label(1));
+}
+
 #[test]
 fn smoothing_halves_the_distance_to_each_new_probability() {
-    let mut decider = Decider::new(RULE);
+    let mut decider = Decider::new(RULE, None);
     decider.probabilities(&[32_768, 0]);
     decider.probabilities(&[0, 32_768]);
     assert_eq!(decider.smoothed_q15()[..], [16_384, 16_384]);
@@ -233,7 +253,7 @@ fn smoothing_halves_the_distance_to_each_new_probability() {
 /// A causal network gives its first output row after one feature row: 16 ms of sound.
 #[test]
 fn the_first_output_row_names_nothing() {
-    let mut decider = Decider::new(RULE);
+    let mut decider = Decider::new(RULE, None);
     decider.probabilities(&[32_768, 0]);
     assert_eq!(decider.verdict(), Verdict::Unknown);
     decider.probabilities(&[32_768, 0]);

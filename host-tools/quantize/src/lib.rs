@@ -49,6 +49,7 @@ mod lower;
 mod manifold;
 mod measure;
 mod onnx;
+pub mod page;
 mod prune;
 mod ranges;
 mod reconstruct;
@@ -83,7 +84,7 @@ pub use onnx::{Onnx, Refused};
 pub use ranges::Method;
 use ranges::{Observed, dequantize};
 use reconstruct::{Rebuilt, Wanted};
-use reference::Reference;
+pub use reference::Reference;
 pub use report::{
     ArenaBytes, DeadChannels, Effect, Estimate, Gate, Histogram, LayerReport, Report,
     SCHEMA_VERSION, Settings,

@@ -11,7 +11,8 @@ use crate::engine;
 use crate::onnx::Onnx;
 
 /// Runs the file and shows its logits.
-pub(crate) struct Reference<'o> {
+#[derive(Debug)]
+pub struct Reference<'o> {
     onnx: &'o Onnx,
     /// With the logits as its output, whatever follows them.
     model: ModelProto,
@@ -20,7 +21,8 @@ pub(crate) struct Reference<'o> {
 }
 
 impl<'o> Reference<'o> {
-    pub(crate) fn new(onnx: &'o Onnx) -> Self {
+    /// Nothing is run yet; a number of rows is prepared for when it first comes.
+    pub fn new(onnx: &'o Onnx) -> Self {
         let mut model = onnx.model.clone();
         let classifier = &onnx.network.classifier;
         if let Some(graph) = &mut model.graph {
@@ -42,6 +44,35 @@ impl<'o> Reference<'o> {
     /// Logits after rows `[rows][width][channels]` as the file takes them, as a stream ends with
     /// them: where there are more output rows than the running mean holds, of the last ones.
     pub(crate) fn logits(&self, input: &[f32], pool_rows: usize) -> Result<Vec<f32>> {
+        let outputs = self.run(input)?;
+        if self.output_rows(input) <= pool_rows {
+            return values(outputs[1].clone().into_tensor());
+        }
+        let last = self.last(&outputs)?;
+        Ok(engine::logits(&self.onnx.network, &last, pool_rows))
+    }
+
+    /// Logits after every output row at which a running mean of `pool_rows` is full, in order;
+    /// after the last one where it never is. Rows as for a package's input, `[rows][width][channels]`.
+    ///
+    /// # Errors
+    /// When tract cannot run the network on that many rows.
+    pub fn stream_logits(&self, input: &[f32], pool_rows: usize) -> Result<Vec<Vec<f32>>> {
+        let network = &self.onnx.network;
+        let last = self.last(&self.run(input)?)?;
+        let outputs = self.output_rows(input);
+        let row_len = last.len() / outputs;
+        Ok((pool_rows.min(outputs)..=outputs)
+            .map(|end| engine::logits(network, &last[..end * row_len], pool_rows))
+            .collect())
+    }
+
+    fn output_rows(&self, input: &[f32]) -> usize {
+        let network = &self.onnx.network;
+        network.output_rows(input.len() / (network.width * network.channels))
+    }
+
+    fn run(&self, input: &[f32]) -> Result<TVec<TValue>> {
         let network = &self.onnx.network;
         let (width, channels) = (network.width, network.channels);
         let rows = input.len() / (width * channels);
@@ -50,21 +81,17 @@ impl<'o> Reference<'o> {
             true => hwc,
             false => hwc.permute_axes(&[0, 3, 1, 2])?,
         };
-        let runnable = self.runnable(rows, input.shape())?;
-        let outputs = runnable.run(tvec![input.into_tvalue()])?;
-        let values = |tensor: Tensor| -> Result<Vec<f32>> {
-            let values = tensor.to_plain_array_view::<f32>()?;
-            Ok(values.iter().copied().collect())
-        };
-        if network.output_rows(rows) <= pool_rows {
-            return values(outputs[1].clone().into_tensor());
-        }
+        self.runnable(rows, input.shape())?
+            .run(tvec![input.into_tvalue()])
+    }
+
+    /// The last convolution's output, `[rows][width][channels]`.
+    fn last(&self, outputs: &TVec<TValue>) -> Result<Vec<f32>> {
         let last = outputs[0].clone().into_tensor();
-        let last = match network.classifier.input_channels_last {
+        values(match self.onnx.network.classifier.input_channels_last {
             true => last,
             false => last.permute_axes(&[0, 2, 3, 1])?,
-        };
-        Ok(engine::logits(network, &values(last)?, pool_rows))
+        })
     }
 
     fn runnable(&self, rows: usize, shape: &[usize]) -> Result<Arc<TypedRunnableModel>> {
@@ -81,4 +108,9 @@ impl<'o> Reference<'o> {
         all.insert(rows, runnable.clone());
         Ok(runnable)
     }
+}
+
+fn values(tensor: Tensor) -> Result<Vec<f32>> {
+    let values = tensor.to_plain_array_view::<f32>()?;
+    Ok(values.iter().copied().collect())
 }

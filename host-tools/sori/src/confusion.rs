@@ -17,6 +17,11 @@ impl Confusion {
         Self(vec![vec![0; labels]; labels])
     }
 
+    /// Of counts that are there already.
+    pub(crate) fn of(counts: Vec<Vec<usize>>) -> Self {
+        Self(counts)
+    }
+
     pub(crate) fn add(&mut self, label: usize, answer: usize) {
         self.0[label][answer] += 1;
     }
@@ -49,6 +54,13 @@ impl Confusion {
     pub(crate) fn precision(&self, answer: usize) -> Option<f64> {
         let given = self.0.iter().map(|row| row[answer]).sum();
         share(self.0[answer][answer], given)
+    }
+
+    /// Harmonic mean of precision and recall; 0 where nothing of the label was recognised.
+    pub(crate) fn f1(&self, label: usize) -> Option<f64> {
+        let right = self.0[label][label];
+        let given: usize = self.0.iter().map(|row| row[label]).sum();
+        share(2 * right, self.with_label(label) + given)
     }
 
     /// A picture of it, PNG: rows are labels, columns answers, darker is more of the row.
@@ -226,6 +238,8 @@ mod tests {
         assert_eq!(recalls, [Some(0.75), Some(1.0), None]);
         let precisions = [0, 1, 2].map(|k| confusion.precision(k));
         assert_eq!(precisions, [Some(1.0), Some(2.0 / 3.0), None]);
+        let f1 = [0, 1, 2].map(|k| confusion.f1(k));
+        assert_eq!(f1, [Some(6.0 / 7.0), Some(4.0 / 5.0), None]);
         assert_eq!(Confusion::new(2).accuracy(), 0.0);
     }
 

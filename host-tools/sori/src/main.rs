@@ -2,7 +2,8 @@
 //!
 //! One module per command under `commands`; what they share is `audio` (any file
 //! to mono samples), `frontend` (to feature rows), `hearing` (to an answer), `batch`
-//! (many of them on all cores), `clips` (folders to feature rows), `package` (any package to aligned bytes), `backend`
+//! (many of them on all cores), `clips` (folders to feature rows),
+//! `evaluation` (what many answers show), `package` (any package to aligned bytes), `backend`
 //! (the instructions that run it), `stopwatch` (how long that takes), `output`
 //! (files that appear whole or not at all, tables) and `exit` (what the exit code says).
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@ mod batch;
 mod clips;
 mod commands;
 mod confusion;
+mod evaluation;
 mod exit;
 mod frontend;
 mod hearing;

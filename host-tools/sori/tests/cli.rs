@@ -289,7 +289,7 @@ fn eval_counts_labelled_folders_and_draws_the_matrix() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("k-pop is none of the labels"));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(report["schema_version"], 1);
+    assert_eq!(report["schema_version"], 2);
     assert_eq!((&report["n"], &report["failed"]), (&2.into(), &1.into()));
     assert_eq!(report["accuracy"], 0.5);
     let labels = report["labels"].as_array().unwrap();
@@ -302,6 +302,129 @@ fn eval_counts_labelled_folders_and_draws_the_matrix() {
         }
     }
     assert!(fs::read(png).unwrap().starts_with(b"\x89PNG"));
+}
+
+/// Three excerpts of two tracks, heard in every way there is.
+#[test]
+fn eval_counts_tracks_hears_rooms_and_writes_a_page() {
+    let folder = Folder::new();
+    let mut split = "file,genre,track,fold\n".to_string();
+    for (genre, clip, fold) in [("jazz", "a", 0), ("jazz", "b", 0), ("pop", "c", 1)] {
+        fs::create_dir_all(folder.at(genre)).unwrap();
+        let file = format!("{genre}/{clip}.flac");
+        let demo = in_genre(&format!("demo/{genre}.flac"));
+        fs::copy(demo, folder.at(&file)).unwrap();
+        split += &format!("{file},{genre},{genre}.1,{fold}\n");
+    }
+    fs::write(folder.at("split.csv"), split).unwrap();
+    for fold in [0, 1] {
+        fs::copy(in_genre("genre.sori"), folder.at(&format!("{fold}.sori"))).unwrap();
+    }
+    let [split, page, models] =
+        ["split.csv", "page.html", "{fold}.sori"].map(|name| folder.at(name));
+    let float = in_genre("genre.onnx");
+    let arguments = [
+        "eval",
+        "--json",
+        "--split",
+        &split,
+        "--model",
+        &models,
+        "--float",
+        &float,
+        "--conditions",
+        "--not-music",
+        &in_genre("demo"),
+        "--report",
+        &page,
+        &folder.at(""),
+    ];
+    let output = sori(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&report["n"], &report["tracks"]["n"]),
+        (&3.into(), &2.into())
+    );
+    let folds = report["folds"].as_array().unwrap();
+    assert_eq!(
+        folds
+            .iter()
+            .map(|f| f["tracks"]["n"].as_u64().unwrap())
+            .collect::<Vec<_>>(),
+        [1, 1]
+    );
+    assert_eq!(report["float"]["agreement"]["n"], 3);
+    let conditions = report["conditions"].as_array().unwrap();
+    assert_eq!(conditions.len(), 8);
+    // A level is all that differs, and the front end takes it out.
+    assert_eq!(conditions[0]["lost_points"], 0.0);
+    let rejection = report["rejection"].as_array().unwrap();
+    let names: Vec<_> = rejection
+        .iter()
+        .map(|set| set["what"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["silence", "noise", "demo"]);
+    assert_eq!(rejection[0]["rejected"]["share"], 1.0);
+    let page = fs::read_to_string(page).unwrap();
+    for part in [
+        "What is taken for what",
+        "Through a room",
+        "area under ROC",
+        "<svg",
+        "McNemar",
+    ] {
+        assert!(page.contains(part), "{part}");
+    }
+
+    let one = sori(&[
+        "eval",
+        "--json",
+        "--split",
+        &split,
+        "--fold",
+        "1",
+        &folder.at(""),
+    ]);
+    let report: Value = serde_json::from_slice(&one.stdout).unwrap();
+    assert_eq!(report["n"], 1);
+}
+
+#[test]
+fn eval_refuses_splits_that_do_not_fit() {
+    let folder = Folder::new();
+    let at = |name: &str, text: &str| {
+        fs::write(folder.at(name), text).unwrap();
+        folder.at(name)
+    };
+    let columns = at("columns.csv", "file,genre\na.flac,jazz\n");
+    let genre = at("genre.csv", "file,genre,track,fold\na.flac,polka,a,0\n");
+    let empty = at("empty.csv", "file,genre,track,fold\n");
+    for (arguments, code, says) in [
+        (vec!["--model", "{fold}.sori"], 2, "--split"),
+        (
+            vec!["--split", &columns],
+            1,
+            "columns file, genre, track and fold",
+        ),
+        (vec!["--split", &genre], 1, "polka"),
+        (vec!["--split", &empty], 1, "no lines"),
+        (
+            vec!["--split", &genre, "--fold", "3"],
+            1,
+            "no clip of that fold",
+        ),
+    ] {
+        let whole = [
+            vec!["eval"],
+            arguments,
+            vec![folder.0.path().to_str().unwrap()],
+        ]
+        .concat();
+        let (found, stderr) = refusal(&sori(&whole));
+        assert_eq!(found, code, "{stderr}");
+        assert!(stderr.contains(says), "{stderr}");
+    }
 }
 
 #[test]

@@ -1,20 +1,30 @@
-//! `sori eval`: accuracy on labelled audio, and what is taken for what.
+//! `sori eval`: how well a package hears labelled audio, in quiet and in a room, and what
+//! it makes of what is no music.
 
-use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
-use serde::Serialize;
-use sori_listener::Verdict;
-use sori_nn::Backend;
+use serde::Deserialize;
+use sori_dsp::FrontEnd;
+use sori_listener::{ClipSummary, Event, unknown_class};
+use sori_nn::{Backend, Prepared};
+use sori_package::write::PackageBytes;
+use sori_package::{MelContract, Package};
+use sori_quantize::{Onnx, Reference};
 
 use crate::backend::Weights;
-use crate::confusion::Confusion;
+use crate::evaluation::conditions::{self, CLEAN, CONDITIONS, Condition};
+use crate::evaluation::{Answer, Evaluation, Excerpt, NotMusic, largest};
+use crate::exit::Failure;
+use crate::hearing::Workspace;
 use crate::package::{self, Audible};
-use crate::{audio, batch, hearing, output};
+use crate::{audio, batch, frontend, hearing, output};
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "With --split, a clip belongs to a track and a track to a fold, and accuracy counts tracks.\n`{fold}` in --model and --float stands for a fold's number: each clip is then heard by the network\nthat was trained without it, which is cross-validation."
+)]
 pub(crate) struct Eval {
     /// A folder with one folder a genre: DIR/GENRE/*.wav|flac|mp3|ogg
     #[arg(value_name = "DIR")]
@@ -22,6 +32,25 @@ pub(crate) struct Eval {
     /// The package; without it the genre model that is built in
     #[arg(long, value_name = "FILE.sori")]
     model: Option<PathBuf>,
+    /// Which clip is of which track and fold: columns file, genre, track, fold
+    #[arg(long, value_name = "FILE.csv")]
+    split: Option<PathBuf>,
+    /// Only this fold's clips
+    #[arg(long, value_name = "N", requires = "split")]
+    fold: Option<usize>,
+    /// The float network that the package was made from, to compare with
+    #[arg(long, value_name = "FILE.onnx")]
+    float: Option<PathBuf>,
+    /// Also hear everything quietly, through a microphone, in rooms and in noise, and
+    /// silence and noise alone
+    #[arg(long)]
+    conditions: bool,
+    /// Recordings of no music (speech, …), which should be called unknown
+    #[arg(long, value_name = "DIR")]
+    not_music: Vec<PathBuf>,
+    /// Write all of it as a page
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
     /// Draw the confusion matrix
     #[arg(long, value_name = "FILE.png")]
     png: Option<PathBuf>,
@@ -32,122 +61,387 @@ pub(crate) struct Eval {
     threads: batch::Threads,
 }
 
-/// Version of the JSON.
-const SCHEMA_VERSION: u32 = 1;
-
-#[derive(Debug, Serialize)]
-struct Report<'a> {
-    schema_version: u32,
-    model: &'a str,
-    /// Share of the clips whose most probable label is their folder's.
-    accuracy: f64,
-    /// Clips that were heard.
-    n: usize,
-    /// Clips that could not be read, or were too short to tell.
-    failed: usize,
-    /// Clips that a listener would have called `unknown` or `silence`.
-    rejected: usize,
-    labels: &'a [&'a str],
-    /// `[folder's label][most probable label]`.
-    confusion: &'a [Vec<usize>],
-    per_label: Vec<PerLabel<'a>>,
+/// A labelled file.
+#[derive(Debug)]
+struct Labelled {
+    source: audio::Source,
+    label: usize,
+    track: String,
+    fold: Option<usize>,
 }
 
-#[derive(Debug, Serialize)]
-struct PerLabel<'a> {
-    label: &'a str,
-    n: usize,
-    recall: Option<f64>,
-    precision: Option<f64>,
+/// A line of a split file.
+#[derive(Debug, Deserialize)]
+struct SplitLine {
+    file: PathBuf,
+    genre: String,
+    track: String,
+    fold: usize,
+}
+
+/// The files that make up a network.
+struct Files {
+    fold: Option<usize>,
+    path: Option<PathBuf>,
+    bytes: PackageBytes,
+    float: Option<Onnx>,
+}
+
+/// A network, ready to hear.
+struct Network<'n> {
+    fold: Option<usize>,
+    prepared: Prepared<'n>,
+    mel: MelContract<'n>,
+    float: Option<Reference<'n>>,
 }
 
 impl Eval {
     pub(crate) fn run(self, backend: Backend) -> Result<()> {
         self.threads.limit()?;
-        let bytes = package::read_or_built_in(self.model.as_deref())?;
-        let model = Audible::new(&bytes, self.model.as_deref())?;
-        let mut weights = Weights::new(&model.package, backend);
-        let prepared = weights.prepare(&model.package, backend)?;
-        let (sources, truth) = labelled(&self.folder, &model.labels)?;
-        if !self.json {
-            output::line(&model.headline(sources.len()))?;
+        let split = self.split.as_deref().map(read_split).transpose()?;
+        let files = self.files(split.as_deref())?;
+        let models = files
+            .iter()
+            .map(|files| Audible::new(&files.bytes, files.path.as_deref()))
+            .collect::<Result<Vec<_>>>()?;
+        let labels = models[0].labels.clone();
+        ensure!(
+            models.iter().all(|model| model.labels == labels),
+            "the packages of the folds have different labels: train them alike"
+        );
+        let mut weights: Vec<_> = models
+            .iter()
+            .map(|model| Weights::new(&model.package, backend))
+            .collect();
+        let mut networks = Vec::new();
+        for ((model, weights), files) in models.iter().zip(&mut weights).zip(&files) {
+            networks.push(Network {
+                fold: files.fold,
+                prepared: weights.prepare(&model.package, backend)?,
+                mel: model.mel.clone(),
+                float: files.float.as_ref().map(Reference::new),
+            });
         }
-        let mut confusion = Confusion::new(model.labels.len());
-        let (mut rejected, mut n) = (0, 0);
+        let clips = self.clips(split, &labels)?;
+        if !self.json {
+            output::line(&models[0].headline(clips.len()))?;
+        }
+        let unknown = unknown_class(&models[0].package).map(usize::from);
+        let asked = match self.conditions {
+            true => [&[CLEAN][..], &CONDITIONS].concat(),
+            false => vec![CLEAN],
+        };
+        let mut excerpts = Vec::new();
+        let sources: Vec<_> = clips.iter().map(|clip| clip.source.clone()).collect();
+        let mut n = 0;
         let outcome = batch::run(
             &sources,
-            |source| hearing::hear(&source.path, &prepared, &model.mel),
+            |source| {
+                let clip = clips.iter().find(|clip| clip.source.path == source.path);
+                let network = network_for(&networks, clip.and_then(|clip| clip.fold))?;
+                network.hear(&source.path, &asked, unknown)
+            },
             |source, result| {
-                let label = truth[n];
+                let clip = &clips[n];
                 n += 1;
-                let Ok(heard) = result else {
+                let Ok((answers, float, warnings)) = result else {
                     return Ok(());
                 };
-                batch::warn(source, &heard.warnings);
-                match heard.clip.best {
-                    Some(best) => {
-                        confusion.add(label, best.into());
-                        let named = matches!(heard.clip.verdict, Verdict::Label(_));
-                        rejected += usize::from(!named);
-                    }
-                    None => eprintln!(
+                batch::warn(source, warnings);
+                if answers[0].best.is_none() {
+                    eprintln!(
                         "sori: {} is too short to tell: it is not counted",
                         source.path.display()
-                    ),
+                    );
                 }
+                excerpts.push(Excerpt {
+                    label: clip.label,
+                    track: clip.track.clone(),
+                    fold: clip.fold,
+                    answers: answers.clone(),
+                    float: float.clone(),
+                });
                 Ok(())
             },
         );
-        let counted = confusion.total();
-        if counted == 0 {
+        let not_music = self.not_music(&networks)?;
+        let counted = excerpts.iter().filter(|e| e.answers[0].best.is_some());
+        let failed = clips.len() - counted.count();
+        let name = models[0].package.provenance().name.to_string();
+        let evaluation = Evaluation::new(name, &labels, unknown, failed, &excerpts, &not_music);
+        let Some(evaluation) = evaluation else {
             outcome?;
             bail!(
                 "no clip of {} is long enough to tell",
                 self.folder.display()
             );
-        }
-        let report = Report {
-            schema_version: SCHEMA_VERSION,
-            model: model.package.provenance().name,
-            accuracy: confusion.accuracy(),
-            n: counted,
-            failed: sources.len() - counted,
-            rejected,
-            labels: &model.labels,
-            confusion: confusion.rows(),
-            per_label: model
-                .labels
-                .iter()
-                .enumerate()
-                .map(|(k, label)| PerLabel {
-                    label,
-                    n: confusion.with_label(k),
-                    recall: confusion.recall(k),
-                    precision: confusion.precision(k),
-                })
-                .collect(),
         };
         if self.json {
-            output::line(&serde_json::to_string(&report)?)?;
+            output::line(&serde_json::to_string(&evaluation)?)?;
         } else {
-            print(&report, &mut io::stdout())?;
+            evaluation.print(&mut std::io::stdout())?;
         }
         if let Some(path) = &self.png {
-            output::write_atomically(path, &confusion.png(&model.labels)?)?;
+            output::write_atomically(path, &evaluation.confusion().png(evaluation.labels())?)?;
+        }
+        if let Some(path) = &self.report {
+            output::write_atomically(path, evaluation.html().as_bytes())?;
         }
         outcome
     }
+
+    /// One network, or one a fold where the paths say `{fold}`.
+    fn files(&self, split: Option<&[SplitLine]>) -> Result<Vec<Files>> {
+        let by_fold = |path: &Option<PathBuf>| {
+            path.as_ref()
+                .is_some_and(|path| path.to_string_lossy().contains("{fold}"))
+        };
+        let mut folds = vec![None];
+        if by_fold(&self.model) || by_fold(&self.float) {
+            let Some(split) = split else {
+                return Err(Failure::Usage(
+                    "{fold} stands for a fold: --split FILE.csv says which there are".into(),
+                )
+                .into());
+            };
+            folds = split.iter().map(|line| Some(line.fold)).collect();
+            folds.sort_unstable();
+            folds.dedup();
+            folds.retain(|fold| self.fold.is_none() || *fold == self.fold);
+        }
+        let filled = |path: &Option<PathBuf>, fold: Option<usize>| {
+            let text = path.as_ref()?.to_string_lossy().into_owned();
+            Some(PathBuf::from(match fold {
+                Some(fold) => text.replace("{fold}", &fold.to_string()),
+                None => text,
+            }))
+        };
+        folds
+            .into_iter()
+            .map(|fold| {
+                let path = filled(&self.model, fold);
+                let float = filled(&self.float, fold);
+                Ok(Files {
+                    fold,
+                    bytes: package::read_or_built_in(path.as_deref())?,
+                    path,
+                    float: match float {
+                        Some(path) => Some(
+                            Onnx::read(&path)
+                                .with_context(|| format!("cannot use {}", path.display()))?,
+                        ),
+                        None => None,
+                    },
+                })
+            })
+            .collect()
+    }
+
+    /// What is to be heard: the split's lines, or all files in folders that bear a label.
+    fn clips(&self, split: Option<Vec<SplitLine>>, labels: &[&str]) -> Result<Vec<Labelled>> {
+        ensure!(
+            self.folder.is_dir(),
+            "{} is no folder: give one that holds a folder a genre",
+            self.folder.display()
+        );
+        let Some(split) = split else {
+            return labelled(&self.folder, labels);
+        };
+        let mut clips = Vec::new();
+        for line in split {
+            if self.fold.is_some_and(|fold| fold != line.fold) {
+                continue;
+            }
+            let label = labels.iter().position(|label| same(label, &line.genre));
+            let label = label.with_context(|| {
+                format!(
+                    "{} of the split file is none of the labels ({}): take it out",
+                    line.genre,
+                    labels.join(", ")
+                )
+            })?;
+            clips.push(Labelled {
+                source: audio::Source {
+                    path: self.folder.join(&line.file),
+                    relative: line.file,
+                },
+                label,
+                track: line.track,
+                fold: Some(line.fold),
+            });
+        }
+        ensure!(!clips.is_empty(), "the split file has no clip of that fold");
+        Ok(clips)
+    }
+
+    /// Answers to what is no music, every network in turn.
+    fn not_music(&self, networks: &[Network<'_>]) -> Result<Vec<NotMusic>> {
+        let mut sets = Vec::new();
+        if self.conditions {
+            let made = conditions::not_music(networks[0].mel.sample_rate_hz, 10);
+            for (name, clips) in made {
+                let turns = clips.iter().zip(networks.iter().cycle());
+                let answers = turns.map(|(clip, network)| network.listen(clip));
+                sets.push(NotMusic {
+                    name: name.into(),
+                    answers: answers.collect::<Result<_>>()?,
+                });
+            }
+        }
+        for folder in &self.not_music {
+            let sources = audio::find(std::slice::from_ref(folder))?;
+            let mut answers = Vec::new();
+            let turn = |source: &audio::Source| {
+                let n = sources.iter().position(|other| other.path == source.path);
+                &networks[n.unwrap_or(0) % networks.len()]
+            };
+            batch::run(
+                &sources,
+                |source| turn(source).hear(&source.path, &[CLEAN], None),
+                |_, result| {
+                    answers.extend(result.iter().flat_map(|(answers, ..)| answers.clone()));
+                    Ok(())
+                },
+            )?;
+            let name = folder.file_name().unwrap_or(folder.as_os_str());
+            sets.push(NotMusic {
+                name: name.to_string_lossy().into_owned(),
+                answers,
+            });
+        }
+        Ok(sets)
+    }
 }
 
-/// The audio below the folders that bear a label, and the number of each one's label.
-fn labelled(folder: &Path, labels: &[&str]) -> Result<(Vec<audio::Source>, Vec<usize>)> {
-    ensure!(
-        folder.is_dir(),
-        "{} is no folder: give one that holds a folder a genre",
-        folder.display()
-    );
+fn network_for<'a, 'n>(
+    networks: &'a [Network<'n>],
+    fold: Option<usize>,
+) -> Result<&'a Network<'n>> {
+    let fits = |network: &&Network<'_>| network.fold.is_none() || network.fold == fold;
+    networks
+        .iter()
+        .find(fits)
+        .context("there is no network for this fold")
+}
+
+/// Answers under each condition, the float network's probabilities, and warnings.
+type Hearing = (Vec<Answer>, Option<Vec<f64>>, Vec<String>);
+
+impl Network<'_> {
+    fn package(&self) -> &Package<'_> {
+        self.prepared.package()
+    }
+
+    fn hear(&self, path: &Path, asked: &[Condition], unknown: Option<usize>) -> Result<Hearing> {
+        let rate_hz = self.mel.sample_rate_hz;
+        let mut samples = Vec::new();
+        let decoded = audio::stream(path, rate_hz, &mut |block| samples.extend_from_slice(block))?;
+        if samples.len() < self.mel.window_samples {
+            return Err(frontend::too_short(path, &self.mel));
+        }
+        // The file's name is its seed: no order of work changes what is heard.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let seed = name.bytes().fold(1u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let answers = asked
+            .iter()
+            .map(|condition| self.listen(&condition.apply(&samples, rate_hz, seed)))
+            .collect::<Result<_>>()?;
+        let float = match &self.float {
+            Some(float) => self.float(float, &samples, unknown)?,
+            None => None,
+        };
+        Ok((answers, float, decoded.warnings))
+    }
+
+    fn listen(&self, samples: &[i32]) -> Result<Answer> {
+        let mut workspace = Workspace::new(&self.prepared, &self.mel);
+        let mut listener = workspace.listener(&self.prepared, self.mel.sample_rate_hz)?;
+        let mut summary = ClipSummary::new(self.package());
+        let unknown = unknown_class(self.package()).map(usize::from);
+        let row_seconds = self.mel.hop_samples as f64 / f64::from(self.mel.sample_rate_hz);
+        let (mut rows, mut stream) = (0u32, Vec::new());
+        let mut observe = |event: Event<'_>| {
+            match event {
+                Event::Row { .. } => rows += 1,
+                Event::Output {
+                    probabilities_q15, ..
+                } => {
+                    let fractions = fractions(probabilities_q15);
+                    let best = largest(&fractions, unknown);
+                    stream.extend(best.map(|best| (f64::from(rows) * row_seconds, best)));
+                }
+                Event::Decision(_) => {}
+            }
+            summary.observe(&event);
+        };
+        listener.push(samples, &mut observe);
+        listener.finish(&mut observe);
+        let clip = summary.clip();
+        Ok(Answer {
+            verdict: clip.verdict,
+            probabilities: fractions(&clip.probabilities_q15),
+            best: clip.best.map(usize::from),
+            stream,
+        })
+    }
+
+    /// What the float network makes of the same feature rows, as a clip's summary has it.
+    fn float(
+        &self,
+        float: &Reference<'_>,
+        samples: &[i32],
+        unknown: Option<usize>,
+    ) -> Result<Option<Vec<f64>>> {
+        let mut workspace = vec![0; FrontEnd::workspace_len(&self.mel)];
+        let mut frontend = FrontEnd::new(&self.mel, &mut workspace).context("the front end")?;
+        let input = self.package().input_activation();
+        let mut rows = Vec::new();
+        frontend.push(samples, &mut |row| {
+            let floats = row
+                .features
+                .iter()
+                .map(|&q| (f32::from(q) - f32::from(input.zero_point)) * input.scale);
+            rows.extend(floats);
+        });
+        let logits = float.stream_logits(&rows, self.package().classifier().pool_rows)?;
+        let mut mean = vec![0.0; logits[0].len()];
+        for row in &logits {
+            let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let powers: Vec<f64> = row.iter().map(|x| f64::from(x - top).exp()).collect();
+            let total: f64 = powers.iter().sum::<f64>() * logits.len() as f64;
+            mean.iter_mut()
+                .zip(powers)
+                .for_each(|(mean, p)| *mean += p / total);
+        }
+        Ok(largest(&mean, unknown).map(|_| mean))
+    }
+}
+
+fn fractions(probabilities_q15: &[u16]) -> Vec<f64> {
+    let fractions = probabilities_q15.iter().map(|&p| hearing::fraction(p));
+    fractions.collect()
+}
+
+fn read_split(path: &Path) -> Result<Vec<SplitLine>> {
+    let cannot = || format!("cannot use the split file {}", path.display());
+    let mut reader = csv::Reader::from_path(path).with_context(cannot)?;
+    let lines: Result<Vec<SplitLine>, _> = reader.deserialize().collect();
+    let lines = lines.with_context(|| {
+        format!(
+            "{}: it needs the columns file, genre, track and fold",
+            cannot()
+        )
+    })?;
+    ensure!(!lines.is_empty(), "{}: it has no lines", cannot());
+    Ok(lines)
+}
+
+/// The audio below the folders that bear a label; a file is a track of its own.
+fn labelled(folder: &Path, labels: &[&str]) -> Result<Vec<Labelled>> {
     let mut unlabelled = Vec::<String>::new();
-    let pairs: Vec<_> = audio::find(&[folder.to_path_buf()])?
+    let clips: Vec<_> = audio::find(&[folder.to_path_buf()])?
         .into_iter()
         .filter_map(|source| {
             let parts = source.relative.components().count();
@@ -159,11 +453,16 @@ fn labelled(folder: &Path, labels: &[&str]) -> Result<(Vec<audio::Source>, Vec<u
             if label.is_none() && !unlabelled.contains(&genre) {
                 unlabelled.push(genre);
             }
-            Some((source, label?))
+            Some(Labelled {
+                track: source.relative.to_string_lossy().into_owned(),
+                label: label?,
+                source,
+                fold: None,
+            })
         })
         .collect();
     let known = labels.join(", ");
-    if pairs.is_empty() {
+    if clips.is_empty() {
         bail!(
             "{} has no folder named after a label with audio in it: {known}",
             folder.display()
@@ -172,7 +471,7 @@ fn labelled(folder: &Path, labels: &[&str]) -> Result<(Vec<audio::Source>, Vec<u
     for genre in unlabelled {
         eprintln!("sori: {genre} is none of the labels ({known}): its files are not counted");
     }
-    Ok(pairs.into_iter().unzip())
+    Ok(clips)
 }
 
 /// `Hip-Hop` and `hiphop` are one genre.
@@ -182,41 +481,6 @@ fn same(label: &str, folder: &str) -> bool {
         letters.flat_map(char::to_lowercase).collect::<String>()
     };
     plain(label) == plain(folder)
-}
-
-fn print(report: &Report<'_>, out: &mut impl io::Write) -> io::Result<()> {
-    let mut headings = vec!["", "clips", "recall", "precision", "│"];
-    headings.extend(report.labels);
-    let mut table = output::table(&headings);
-    let percent = |share: Option<f64>| match share {
-        Some(share) => format!("{:.0} %", 100.0 * share),
-        None => "–".into(),
-    };
-    for (line, counts) in report.per_label.iter().zip(report.confusion) {
-        let mut row = vec![
-            line.label.to_string(),
-            line.n.to_string(),
-            percent(line.recall),
-            percent(line.precision),
-            "│".into(),
-        ];
-        row.extend(counts.iter().map(|&count| match count {
-            0 => "·".into(),
-            count => count.to_string(),
-        }));
-        table.add_row(row);
-    }
-    let columns: Vec<usize> = (1..headings.len()).collect();
-    output::align_right(&mut table, &columns);
-    writeln!(out, "{table}\n")?;
-    writeln!(
-        out,
-        "accuracy {:.1} % of {} clips ({} would be called unknown or silence)",
-        100.0 * report.accuracy,
-        report.n,
-        report.rejected
-    )?;
-    Ok(())
 }
 
 #[cfg(test)]
