@@ -118,7 +118,7 @@ impl Eval {
             networks.push(Network {
                 fold: files.fold,
                 prepared: weights.prepare(&model.package, backend)?,
-                mel: model.mel.clone(),
+                mel: model.mel,
                 float: files.float.as_ref().map(Reference::new),
             });
         }

@@ -360,7 +360,7 @@ const EDGE: f64 = 44.0;
 
 /// A square from 0 to 1 both ways, and what follows in its coordinates.
 fn unit_square() -> String {
-    let mut svg = svg_open(SIDE + EDGE + 12.0, SIDE + EDGE + 12.0);
+    let mut svg = svg_open(SIDE + EDGE + 28.0, SIDE + EDGE + 12.0);
     for n in 0..=4 {
         let value = f64::from(n) / 4.0;
         let [x, y] = within([value, value]);
