@@ -1,7 +1,5 @@
 """From a trained student to a classifier whose probabilities mean something."""
 
-import json
-
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
@@ -82,26 +80,6 @@ def mixed(state, genres, share):
 def softmax(logits):
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
-
-
-def probabilities(outputs, head):
-    """Of a clip, as its summary has them: the mean over the outputs."""
-    weight, bias = head
-    return softmax(outputs @ weight.T + bias).mean(0)
-
-
-def by_track(recipe, answers):
-    """Accuracy by track of {file: probabilities}, and that of each fold."""
-    sums = {}
-    for row in recipe.tracks:
-        if row["file"] in answers:
-            total = sums.setdefault(row["track"], [0, row])
-            total[0] = total[0] + answers[row["file"]][: len(recipe.genres)]
-    right = {track: recipe.genres[np.argmax(total)] == row["genre"] for track, (total, row) in sums.items()}
-    folds = {}
-    for track, (_, row) in sums.items():
-        folds.setdefault(int(row["fold"]), []).append(right[track])
-    return np.mean(list(right.values())), {fold: float(np.mean(rights)) for fold, rights in sorted(folds.items())}
 
 
 def calibrate(recipe, states, outputs, keep=0.97, share=0.5):

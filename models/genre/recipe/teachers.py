@@ -4,8 +4,6 @@ YAMNet (Google, Apache-2.0, AudioSet): 1024 numbers for each 0.96 s. musicnn (IS
 Song Dataset): 200 numbers for each 3 s.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 import musicnn
@@ -54,8 +52,3 @@ class Teachers:
             "yamnet": self.yamnet(samples).astype(np.float16),
             "musicnn": self.musicnn(samples).astype(np.float16),
         }
-
-    def save(self, samples, path):
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **self(samples))

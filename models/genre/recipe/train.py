@@ -1,6 +1,6 @@
 """Function matching (arXiv:2106.05237) with labels in the loop: how a network is trained.
 
-The student hears three or six seconds of a version of a clip and regresses what the two
+The student hears six seconds of a version of a clip and regresses what the two
 teachers made of the clean one, and beside it names the genre, as the labels and the
 teachers' judge have it. Every step draws its batch from its own number, so that a run
 that was stopped goes on to the same bits.
@@ -8,7 +8,6 @@ that was stopped goes on to the same bits.
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 from torch.nn import functional as F
 
-from bank import LENGTH, UNKNOWN, VERSIONS
+from bank import UNKNOWN, VERSIONS
 from net import MobileNetV2, running_mean
 
 FEATURE_SCALE = 1 / 64
@@ -26,7 +25,7 @@ TEACHERS = ["yamnet", "musicnn"]
 DIMS = 64  # principal components of each teacher
 ROOT = {"yamnet": lambda x: np.sqrt(np.maximum(x, 0)), "musicnn": lambda x: x}
 JUDGE_C = 0.3
-LABELS = float(os.environ.get("LABELS", "0.3"))
+LABELS = 0.3  # weight of what labels and judge say, beside the regression
 
 
 @dataclass(frozen=True)
