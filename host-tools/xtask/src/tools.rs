@@ -88,6 +88,9 @@ pub(crate) fn require_toolchain() -> anyhow::Result<()> {
     }
     let status = Command::new("rustup")
         .args(["toolchain", "install", "--no-self-update"])
+        // Set by the `cargo` that started this; rustup would then not look for targets
+        // in the file.
+        .env_remove("RUSTUP_TOOLCHAIN")
         .status()
         .context("rustup did not start")?;
     if !status.success() {
