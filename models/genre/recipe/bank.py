@@ -49,6 +49,10 @@ def read_split(data, split):
         return list(csv.DictReader(file))
 
 
+def choice(rng, things):
+    return things[rng.integers(len(things))]
+
+
 def load(path, start_s=0.0, seconds=None):
     with soundfile.SoundFile(path) as file:
         rate = file.samplerate
@@ -66,8 +70,8 @@ def audio_below(folder):
     return sorted(p for p in Path(folder).rglob("*") if p.suffix in kinds) if folder else []
 
 
-def plan(tracks, data, rounds, music=(), speech=(), others=1.0):
-    """All clips of the bank. `music` is unlabelled, `speech` is to be unknown."""
+def plan_tracks(tracks, data, rounds):
+    """Clips of the labelled excerpts: each once a round, and pairs of a fold at once."""
     clips = []
     for turn in range(rounds):
         groups = {}
@@ -89,17 +93,34 @@ def plan(tracks, data, rounds, music=(), speech=(), others=1.0):
                 a, b = rng.choice(len(own), 2, replace=False)
                 sources = (own[a].sources[0], own[b].sources[0])
                 clips.append(Clip(f"mixed.{fold}.{turn}.{number:02}", None, fold, sources))
+    return clips
+
+
+def plan_more(music, speech, share=1.0):
+    """Clips of what is in no fold. `music` is a list a collection; `speech` is to be unknown."""
+    clips = []
+
     def every(kind, paths, label, count):
         for number in range(count):
-            path = paths[number % len(paths)]
-            clips.append(Clip(f"{kind}.{number:05}", label, None, ((path,),)))
+            clips.append(Clip(f"{kind}.{number:05}", label, None, ((paths[number % len(paths)],),)))
 
+    # As much of each collection, however many recordings it has; then two at once, and
+    # speech over music.
+    music = [paths for paths in music if paths]
+    for number, paths in enumerate(music):
+        every(f"music{number}", paths, None, int(1000 * share))
+    rng = seeded("two at once")
+    some = lambda: (choice(rng, choice(rng, music)),)
     if music:
-        every("music", list(music), None, int(2400 * others))
+        for number in range(int(1000 * share)):
+            clips.append(Clip(f"both.{number:05}", None, None, (some(), some())))
+    if music and speech:
+        for number in range(int(200 * share)):
+            clips.append(Clip(f"over.{number:05}", None, None, (some(), (choice(rng, speech),))))
     if speech:
-        every("speech", list(speech), UNKNOWN, int(500 * others))
-    every("noise", ["noise"], UNKNOWN, int(160 * others))
-    every("tones", ["tones"], UNKNOWN, int(80 * others))
+        every("speech", speech, UNKNOWN, int(400 * share))
+    every("noise", ["noise"], UNKNOWN, int(160 * share))
+    every("tones", ["tones"], UNKNOWN, int(80 * share))
     return clips
 
 

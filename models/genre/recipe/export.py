@@ -32,7 +32,7 @@ def onnx(setup, classes, state, head, contract, path):
     import onnx
 
     net = setup.network(classes)
-    net.load_state_dict(state["net"])
+    net.load_state_dict(state)
     net.classifier.weight.data = torch.from_numpy(head[0])
     net.classifier.bias.data = torch.from_numpy(head[1])
     net = net.eval().to(memory_format=torch.contiguous_format)

@@ -4,7 +4,7 @@
 # Debian's archive holds hours of music and prompts under free licences, in the packages of
 # games and of a telephone exchange. This leaves, 16 kHz mono, OUT/music and
 # OUT/speech to train on, and OUT/held-out/speech, in languages that training never hears,
-# to measure with. Needs apt-get, dpkg-deb, unzip and ffmpeg; no root.
+# to measure with. Needs apt-get, dpkg-deb, unzip, ffmpeg and espeak-ng; no root.
 set -euo pipefail
 out=$(realpath -m "${1:?give the folder to write to}")
 music="wesnoth-1.16-music ufoai-music singularity-music nexuiz-music openarena-data asc-music
@@ -46,3 +46,20 @@ for package in $speech; do
     find "$package" -name '*.g722' -size +12k | LC_ALL=C sort | xargs cat |
         ffmpeg -v error -y -f g722 -i - -ac 1 -ar 16000 -sample_fmt s16 -f segment -segment_time 30 "$folder/$language.%03d.wav"
 done
+
+# Read aloud by a machine, in voices of many languages: two of them held out too.
+text=$(cat /usr/share/common-licenses/{Artistic,GPL-2} | tr -s ' \n' ' ')
+number=0
+for voice in en-us en-gb en-us+f3 en-gb+m7 de es fr pt-br pl tr nl+f2 cs hu+m3 ko+f4 it+f2 sv; do
+    folder=$out/speech
+    [[ $voice = it* || $voice = sv ]] && folder=$out/held-out/speech
+    for part in 0 1 2 3; do
+        number=$((number + 1))
+        target=$folder/espeak.$voice.$part.wav
+        [ -e "$target" ] && continue
+        espeak-ng -v "$voice" -s $((120 + number * 37 % 90)) -p $((20 + number * 13 % 60)) -w "$out/partial.wav" \
+            "${text:$((number * 400)):500}"
+        ffmpeg -nostdin -v error -y -i "$out/partial.wav" -ac 1 -ar 16000 -sample_fmt s16 "$target"
+    done
+done
+rm -f "$out"/partial.*

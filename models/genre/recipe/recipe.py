@@ -1,7 +1,8 @@
 """Trains the genre network from audio to package, in one command:
 
-    python recipe.py --data gtzan --music music --speech speech --yamnet yamnet.tflite \
-        --musicnn musicnn-0.1.0-py3-none-any.whl --sori target/release/sori --work work
+    python recipe.py --data gtzan --music homburg more/music more/composed --speech more/speech \
+        --yamnet yamnet.tflite --musicnn musicnn-0.1.0-py3-none-any.whl \
+        --sori target/release/sori --work work
 
 `--data` holds GENRE/track.* and a split file (tracks.csv: file, genre, track, fold). The
 stages are the bank (audio and the teachers' words), features (from sori-dsp itself),
@@ -17,7 +18,6 @@ import os
 import subprocess
 import sys
 import time
-import warnings
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 import bank
-from calibrate import applied, calibrate, refit
+import calibrate
 
 HERE = Path(__file__).parent
 
@@ -44,18 +44,19 @@ def arguments():
     parser.add_argument("--width", type=float, default=0.5)
     parser.add_argument("--head", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=7, help="clips made of each labelled excerpt")
-    parser.add_argument("--others", type=float, default=0.85, help="share of 2400 clips of more music, 740 not music")
-    parser.add_argument("--pretrain", type=int, default=3000, help="steps on what is in no fold")
+    parser.add_argument("--others", type=float, default=0.85, help="share of 5000 clips of what has no label")
+    parser.add_argument("--pretrain", type=int, default=8000, help="steps on what is in no fold")
     parser.add_argument("--steps", type=int, default=2400, help="steps of each fold's network, and of the last")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="networks trained at once, a thread each")
+    parser.add_argument("--rate", type=float, default=6e-3)
+    parser.add_argument("--batch", type=int, default=32, help="sequences of 3 s a step; half as many of 6 s later")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once, a thread each")
     parser.add_argument("--name", default="genre", help="what the package calls itself")
     parser.add_argument("--calibration", type=int, default=160, help="clips to choose int8 ranges by")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--stop-after", choices=["bank", "pretrain", "folds"], help="do no more than that")
     parser.add_argument("--smoke", action="store_true")
     args = parser.parse_args()
-    if not (args.smoke or (args.data and args.yamnet and args.musicnn)):
-        parser.error("--data, --yamnet and --musicnn are needed, or --smoke")
+    if not (args.smoke or (args.data and args.music and args.yamnet and args.musicnn)):
+        parser.error("--data, --music, --yamnet and --musicnn are needed, or --smoke")
     return args
 
 
@@ -99,9 +100,12 @@ class Recipe:
         self.genres = sorted({row["genre"] for row in self.tracks})
         self.labels = [*self.genres, bank.UNKNOWN]
         self.folds = sorted({int(row["fold"]) for row in self.tracks})
-        music = [path for folder in args.music for path in bank.audio_below(folder)]
+        music = [bank.audio_below(folder) for folder in args.music]
         speech = [path for folder in args.speech for path in bank.audio_below(folder)]
-        self.clips = bank.plan(self.tracks, args.data, args.rounds, music, speech, args.others)
+        self.parts = {
+            "more": bank.plan_more(music, speech, args.others),
+            "tracks": bank.plan_tracks(self.tracks, args.data, args.rounds),
+        }
         self.bank = args.work / "bank"
         self.features = args.work / "features"
 
@@ -110,117 +114,147 @@ class Recipe:
 
         return Setup(width=self.args.width, head=self.args.head, seed=self.args.seed)
 
-    def make_bank(self):
-        bank.build(self.clips, self.bank, partial(make_teachers, self.args), progress,
+    def make_bank(self, part):
+        clips, sori = self.parts[part], self.args.sori
+        bank.build(clips, self.bank / part, partial(make_teachers, self.args), progress,
                    rooms_count=4 if self.args.smoke else 200)
-        bank.features(self.args.sori, self.args.contract, self.bank / "audio", self.features / "bank")
-        bank.features(self.args.sori, self.args.contract, self.args.data, self.features / "excerpts")
+        bank.features(sori, self.args.contract, self.bank / part / "audio", self.features / part)
+        if part == "tracks":
+            bank.features(sori, self.args.contract, self.args.data, self.features / "excerpts")
 
-    def read(self):
+    def read(self, *parts):
         from train import Clips
 
-        return Clips.read(self.clips, self.bank, self.features / "bank", self.labels)
+        clips = Clips(self.labels)
+        for part in parts:
+            clips.read(self.parts[part], self.bank / part, self.features / part)
+        return clips.stacked()
 
-    def excerpts(self, held):
-        """(row of the split, feature rows) of the unchanged excerpts for which `held(fold)`."""
+    def excerpts(self):
+        """(row of the split, feature rows) of the unchanged excerpts."""
         for row in self.tracks:
-            if held(int(row["fold"])):
-                yield row, np.load((self.features / "excerpts" / row["file"]).with_suffix(".npy"))
+            yield row, np.load((self.features / "excerpts" / row["file"]).with_suffix(".npy"))
+
+    def stage(self, name):
+        """A stage of training, as `train` takes it."""
+        from train import Stage
+
+        args = self.args
+        if name == "pretraining":
+            return Stage(args.pretrain, args.rate, args.batch)
+        # In longer sequences at the end, as a stream has them.
+        return Stage(args.steps, 0.4 * args.rate, args.batch // 2, windows=2, rooms=(0.5, 0.6))
 
     def say(self, name):
-        def log(step, steps, loss):
-            print(f"{name}: step {step} of {steps}, loss {loss:.4f}", file=sys.stderr, flush=True)
+        def log(step, steps, unexplained):
+            shares = ", ".join(f"{100 * share:.1f} %" for share in unexplained)
+            print(f"{name}: step {step} of {steps}, unexplained {shares}", file=sys.stderr, flush=True)
         return log
 
     def pretrain(self):
-        from train import train
+        """One network on what is in no fold, all processes together."""
+        from train import Ranks
 
         state = self.args.work / "pretrained.pt"
-        clips = self.read()
-        indices = np.flatnonzero(clips.folds < 0)
-        train(self.setup(), clips, indices, self.args.pretrain, state, log=self.say("pretraining"),
-              threads=self.args.jobs)
+        common = Ranks.common(context(), self.args.jobs)
+        ranks = [context().Process(target=self.pretrain_rank, args=(state, rank, common))
+                 for rank in range(self.args.jobs)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join()
+        if any(process.exitcode for process in ranks):
+            sys.exit("pretraining failed")
+
+    def pretrain_rank(self, state, rank, common):
+        from train import Ranks, Target, train
+
+        clips = self.read("more")
+        indices = np.arange(len(clips.names))
+        log = self.say("pretraining") if rank == 0 else lambda *_: None
+        train(self.setup(), self.stage("pretraining"), clips, indices, Target(clips, indices), state, log=log,
+              ranks=Ranks(rank, *common))
 
     def network(self, fold):
         """Trains the network that never hears `fold`; None hears everything."""
         import torch
-        from train import train
+        from train import TEACHERS, Target, train
 
-        name = "all" if fold is None else f"fold-{fold}"
+        name = named(fold)
         out = self.args.work / name
         if (out / "outputs.npz").exists():
             return name
-        clips = self.read()
+        clips = self.read("more", "tracks")
         indices = np.flatnonzero(clips.folds != fold) if fold is not None else np.arange(len(clips.names))
-        pretrained = self.args.work / "pretrained.pt"
-        start = torch.load(pretrained, weights_only=False)["student"] if pretrained.exists() else None
-        student, _ = train(self.setup(), clips, indices, self.args.steps, out / "state.pt", start,
-                           self.say(name))
-        torch.set_num_threads(1)
-        refit(self, student, clips, indices, fold, out)
+        # Of what is in no fold, as in pretraining.
+        target = Target(clips, np.flatnonzero(clips.folds < 0))
+        start = torch.load(self.args.work / "pretrained.pt", weights_only=False)["student"]
+        student = train(self.setup(), self.stage("networks"), clips, indices, target, out / "state.pt", start,
+                        self.say(name))
+        student.eval()
+        outputs = calibrate.heard(self.setup(), student, clips, self.excerpts())
+        regression = [np.concatenate([getattr(student.regressors[t], part).detach().numpy() for t in TEACHERS])
+                      for part in ["weight", "bias"]]
+        torch.save({"net": student.net.state_dict(), "regression": regression}, out / "network.pt")
+        partial = out / "outputs.partial.npz"
+        np.savez(partial, **outputs)
+        partial.rename(out / "outputs.npz")
         return name
 
     def run(self):
         args = self.args
-        self.make_bank()
-        if args.stop_after == "bank":
-            return
+        self.make_bank("more")
+        self.pretrain()
+        self.make_bank("tracks")
         # Each network in a process of its own: a thread each, whatever the others do.
         with ProcessPoolExecutor(args.jobs, max_tasks_per_child=1, mp_context=context()) as pool:
-            if args.music:
-                pool.submit(self.pretrain).result()
-            if args.stop_after == "pretrain":
-                return
-            jobs = [*self.folds, None] if args.stop_after != "folds" else self.folds
-            for name in progress(pool.map(self.network, jobs), len(jobs), "networks"):
+            jobs = [*self.folds, None]
+            for _ in progress(pool.map(self.network, jobs), len(jobs), "networks"):
                 pass
-        if args.stop_after == "folds":
-            return
         self.package()
 
-    def held_out(self, fold):
-        """{file: (genre, outputs)} of the excerpts that a fold's network never heard."""
-        outputs = np.load(self.args.work / f"fold-{fold}" / "outputs.npz")
-        return {row["file"]: (row["genre"], outputs[row["file"]]) for row in self.tracks if row["file"] in outputs}
-
     def package(self):
-        """Calibrates by the folds; writes ONNX and package of each network."""
+        """Fits each network's classifier, calibrates it by the folds, and writes ONNX and package."""
         import torch
         import export
 
-        work, setup = self.args.work, self.setup()
-        states = {name: torch.load(work / name / "network.pt", weights_only=False)
-                  for name in [*(f"fold-{fold}" for fold in self.folds), "all"]}
-        held_out = [self.held_out(fold) for fold in self.folds]
-        everything = calibrate(self, [states[f"fold-{f}"] for f in self.folds], held_out)
-        (work / "calibration.json").write_text(json.dumps(everything, indent=2) + "\n")
-        for name, state in states.items():
-            found = everything
-            if name != "all":
-                # A fold's own tracks have no say in how it is calibrated.
-                others = [n for n, fold in enumerate(self.folds) if f"fold-{fold}" != name]
-                if others:
-                    found = calibrate(self, [states[f"fold-{self.folds[n]}"] for n in others],
-                                      [held_out[n] for n in others])
+        work, setup, genres = self.args.work, self.setup(), len(self.genres)
+        states, heads, answers = {}, {}, {}
+        for fold in [*self.folds, None]:
+            states[fold] = torch.load(work / named(fold) / "network.pt", weights_only=False)
+            outputs = np.load(work / named(fold) / "outputs.npz")
+            head = calibrate.classifier(states[fold]["regression"], outputs, self.labels, fold, self.tracks)
+            heads[fold] = head
+            answers[fold] = [
+                (self.genres.index(row["genre"]), outputs[row["file"]] @ head[0].T + head[1])
+                for row in self.tracks if int(row["fold"]) == fold]
+        for fold, state in states.items():
+            # A fold's own tracks have no say in how it is calibrated.
+            others = [answer for other in self.folds if other != fold for answer in answers[other]]
+            found = calibrate.calibrate(genres, others)
+            name = named(fold)
             contract = work / name / "contract.toml"
             contract.write_text(export.contract_text(
                 self.args.contract, self.args.name, self.labels, found["enter"], setup.pool_rows, 622))
+            (work / name / "calibration.json").write_text(json.dumps(found, indent=2) + "\n")
             network = work / f"{name}.onnx"
-            export.onnx(setup, len(self.labels), state, applied(self, state, found), contract.read_text(), network)
+            head = calibrate.applied(heads[fold], genres, found)
+            export.onnx(setup, len(self.labels), state["net"], head, contract.read_text(), network)
             self.quantize(name, network)
 
     def quantize(self, name, network):
         """The package, calibrated on rows that its network was trained on."""
         calibration = self.args.work / name / "calibration"
         fold = None if name == "all" else int(name.removeprefix("fold-"))
-        heard = [clip for clip in self.clips if fold is None or clip.fold != fold]
+        parts = {clip.name: part for part, clips in self.parts.items() for clip in clips}
+        heard = [clip for clips in self.parts.values() for clip in clips if fold is None or clip.fold != fold]
         rng = bank.seeded("calibration", name)
         calibration.mkdir(exist_ok=True)
         for index in rng.permutation(len(heard))[: self.args.calibration]:
             file = f"{heard[index].name}.{rng.integers(bank.VERSIONS)}.npy"
             link = calibration / file
             if not link.exists():
-                link.symlink_to((self.features / "bank" / file).resolve())
+                link.symlink_to((self.features / parts[heard[index].name] / file).resolve())
         package = self.args.work / f"{name}.sori"
         command = [self.args.sori, "quantize", network, "--calib", calibration, "--out", package]
         subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
@@ -244,9 +278,13 @@ def smoke(args):
     args.split = args.work / "tracks.csv"
     args.split.write_text("\n".join(lines) + "\n")
     args.music = [args.data]
-    args.rounds, args.others, args.width, args.head, args.pretrain, args.steps = 1, 0.03, 0.1, 32, 4, 8
-    args.calibration = 4
+    args.rounds, args.others, args.width, args.head, args.pretrain, args.steps = 1, 0.01, 0.1, 32, 4, 4
+    args.batch, args.calibration = 4, 4
     os.environ["SORI_COMPILE"] = "0"
+
+
+def named(fold):
+    return "all" if fold is None else f"fold-{fold}"
 
 
 def context():

@@ -1,9 +1,9 @@
-"""Function matching (arXiv:2106.05237) with labels in the loop: how a network is trained.
+"""Function matching (arXiv:2106.05237): how a network is trained.
 
-The student hears six seconds of a version of a clip and regresses what the two
-teachers made of the clean one, and beside it names the genre, as the labels and the
-teachers' judge have it. Every step draws its batch from its own number, so that a run
-that was stopped goes on to the same bits.
+The student hears seconds of a version of a clip, and after each patch of YAMNet's and each
+window of musicnn's regresses what that teacher made of the clean clip there. No label is
+heard: a classifier is fitted to the regressed embedding afterwards. Every step draws its
+batch from its own number, so that a run that was stopped goes on to the same bits.
 """
 
 import os
@@ -11,21 +11,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import nn
-from torch.nn import functional as F
 
 from bank import UNKNOWN, VERSIONS
 from net import MobileNetV2, running_mean
 
 FEATURE_SCALE = 1 / 64
-PATCH_S, WINDOW_S = 0.96, 2.992  # of YAMNet and of musicnn
-WINDOWS = 2  # a training sequence, in musicnn's windows
-TEACHERS = ["yamnet", "musicnn"]
+# Seconds of a patch of YAMNet's and of a window of musicnn's; neither overlaps the next.
+SPAN_S = {"yamnet": 0.96, "musicnn": 2.992}
+TEACHERS = list(SPAN_S)
 DIMS = 64  # principal components of each teacher
 ROOT = {"yamnet": lambda x: np.sqrt(np.maximum(x, 0)), "musicnn": lambda x: x}
-JUDGE_C = 0.3
-LABELS = 0.3  # weight of what labels and judge say, beside the regression
+WINDOWS_OF_A_CLIP = 3
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,6 @@ class Setup:
     bands: int = 64
     hop_s: float = 0.016
     pool_s: float = 10.24
-    batch: int = 16
-    rate: float = 2e-3
     seed: int = 1
 
     @property
@@ -55,6 +50,17 @@ class Setup:
         return MobileNetV2(classes, self.width, self.head, self.causal).to(memory_format=torch.channels_last)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of training, with a warm-up and a cosine of its own."""
+
+    steps: int
+    rate: float
+    batch: int = 32
+    windows: int = 1  # a training sequence, in musicnn's windows
+    rooms: tuple = (0.0, 0.6)  # share of what is heard through a microphone, first and last
+
+
 @dataclass
 class Clips:
     """Feature rows, teachers' words and labels of the bank, in memory."""
@@ -66,9 +72,7 @@ class Clips:
     labels: list = field(default_factory=list)
     folds: list = field(default_factory=list)
 
-    @classmethod
-    def read(cls, clips, bank, features, labels):
-        self = cls(labels)
+    def read(self, clips, bank, features):
         for clip in clips:
             versions = [np.load(features / f"{clip.name}.{v}.npy") for v in range(VERSIONS)]
             least = min(map(len, versions))
@@ -77,8 +81,10 @@ class Clips:
                 for name in TEACHERS:
                     self.teachers[name].append(words[name].astype(np.float32))
             self.names.append(clip.name)
-            self.labels.append(labels.index(clip.label) if clip.label in labels else -1)
+            self.labels.append(self.labels_known.index(clip.label) if clip.label in self.labels_known else -1)
             self.folds.append(-1 if clip.fold is None else clip.fold)
+
+    def stacked(self):
         self.labels, self.folds = np.array(self.labels), np.array(self.folds)
         self.teachers = {name: np.stack(words) for name, words in self.teachers.items()}
         return self
@@ -87,76 +93,89 @@ class Clips:
         return self.labels != self.labels_known.index(UNKNOWN)
 
 
-class Judge:
-    """What the student regresses, and the teachers' opinion of the genre.
+class Target:
+    """What the student regresses.
 
-    Of each teacher the first principal components of its embeddings of music, in units of
-    the first one's deviation, so that what varies most counts most. YAMNet's embedding is a
-    mean of rectified values, whose roots are nearer to a normal distribution. The opinion is
-    a logistic regression on both.
+    Of each teacher the first principal components of its embeddings, in units of the first
+    one's deviation, so that what varies most counts most. YAMNet's embedding is a mean of
+    rectified values, whose roots are nearer to a normal distribution.
     """
 
     def __init__(self, clips, indices):
-        music = [i for i in indices if clips.is_music()[i]]
-        labelled = [i for i in music if clips.labels[i] >= 0]
-        self.classes = len(clips.labels_known)
         self.mean, self.scale, self.axes, self.variance = {}, {}, {}, {}
         for name, words in clips.teachers.items():
-            means = ROOT[name](words.mean(1))[music].astype(np.float64)
-            self.mean[name] = means.mean(0)
+            each = ROOT[name](words[indices]).reshape(-1, words.shape[-1]).astype(np.float64)
+            self.mean[name] = each.mean(0)
             # musicnn's are batch-normalised, but not alike in music as ours.
-            self.scale[name] = means.std(0) + 1e-3 if name == "musicnn" else np.ones(means.shape[1])
-            _, values, axes = np.linalg.svd((means - self.mean[name]) / self.scale[name], full_matrices=False)
-            self.axes[name] = axes[:DIMS] / (values[0] / np.sqrt(len(means)))
-            self.variance[name] = float((values[:DIMS] ** 2).sum() / values[0] ** 2)
-        self.fitted = None
-        if labelled:
-            means = [self.scaled(name, words.mean(1)[labelled]) for name, words in clips.teachers.items()]
-            self.fitted = LogisticRegression(C=JUDGE_C, max_iter=1000).fit(np.hstack(means), clips.labels[labelled])
+            self.scale[name] = each.std(0) + 1e-3 if name == "musicnn" else np.ones(each.shape[1])
+            scaled = (each - self.mean[name]) / self.scale[name]
+            values, axes = np.linalg.eigh(scaled.T @ scaled / len(scaled))
+            values, axes = values[::-1][:DIMS], axes[:, ::-1][:, :DIMS]
+            # The sign of an axis is the solver's choice.
+            axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
+            self.axes[name] = axes / np.sqrt(values[0])
+            self.variance[name] = float(values.sum() / values[0])
 
     def scaled(self, name, words):
         """[…, dims of the teacher] to […, DIMS]."""
-        return ((ROOT[name](words) - self.mean[name]) / self.scale[name] @ self.axes[name].T).astype(np.float32)
-
-    def probabilities(self, scaled):
-        """[clips, classes] of scaled embeddings; None where there were no labels to learn from."""
-        if self.fitted is None:
-            return None
-        both = np.hstack([scaled[name] for name in TEACHERS])
-        total = np.zeros((len(both), self.classes), np.float32)
-        total[:, self.fitted.classes_] = self.fitted.predict_proba(both)
-        return total
+        return ((ROOT[name](words) - self.mean[name]) / self.scale[name] @ self.axes[name]).astype(np.float32)
 
 
 class Batches:
-    def __init__(self, setup, clips, indices, judge):
-        self.setup, self.clips, self.judge = setup, clips, judge
-        music, labels = clips.is_music(), clips.labels
+    def __init__(self, setup, stage, clips, indices, target, ranks):
+        self.setup, self.stage, self.clips, self.ranks = setup, stage, clips, ranks
+        music = clips.is_music()
         self.kinds = [
             [i for i in indices if clips.folds[i] >= 0],
             [i for i in indices if clips.folds[i] < 0 and music[i]],
             [i for i in indices if not music[i]],
         ]
-        shares = np.array([0.62, 0.26, 0.12]) * [len(kind) > 0 for kind in self.kinds]
+        shares = np.array([0.62, 0.3, 0.08]) * [len(kind) > 0 for kind in self.kinds]
         self.shares = shares / shares.sum()
-        self.length = int(WINDOWS * WINDOW_S / setup.hop_s)
-        # Where the student is asked: early on, and after each of musicnn's windows.
-        seconds = [1.0] + [WINDOW_S * (w + 1) for w in range(WINDOWS)]
-        self.asked = [round(s / setup.hop_s / setup.rows_per_output) for s in seconds]
+        # One more row than the spans take: an output of a causal network has heard the row
+        # of its number times 32, and none after it.
+        per = setup.rows_per_output
+        self.outputs = int(np.ceil(stage.windows * SPAN_S["musicnn"] / setup.hop_s / per)) + 1
+        self.length = (self.outputs - 1) * per + 1
+        self.words = {name: target.scaled(name, words) for name, words in clips.teachers.items()}
+        self.spans = {name: [self.weights(name, first) for first in range(WINDOWS_OF_A_CLIP - stage.windows + 1)]
+                      for name in TEACHERS}
+
+    def start(self, first):
+        return round(first * SPAN_S["musicnn"] / self.setup.hop_s)
+
+    def weights(self, name, first):
+        """For a sequence that starts at a window: the spans in it, and of each the share that
+        every output has in it, [spans, outputs]."""
+        rows, per = SPAN_S[name] / self.setup.hop_s, self.setup.rows_per_output
+        start = self.start(first)
+        ends = per * np.arange(self.outputs) + (0 if self.setup.causal else per // 2) + start
+        spans, weights = [], []
+        for span in range(self.clips.teachers[name].shape[1]):
+            if span * rows < start - 1 or (span + 1) * rows > start + self.length:
+                continue
+            overlap = np.minimum(ends, (span + 1) * rows) - np.maximum(ends - per, span * rows)
+            overlap = np.maximum(overlap, 0)
+            spans.append(span)
+            weights.append(overlap / overlap.sum())
+        return spans, np.array(weights, np.float32)
 
     def draw(self, step):
-        """Features [batch, 1, rows, bands]; of each moment asked the teachers' scaled words
-        (name -> [batch, moments, dims]), the judge's probabilities, and a label a clip."""
-        rng = np.random.default_rng([self.setup.seed, step])
-        kinds = rng.choice(3, self.setup.batch, p=self.shares)
+        """Features [batch, 1, rows, bands]; of each teacher the weights of the outputs
+        [spans, batch · outputs] and what it says [spans, DIMS], of all spans of the batch."""
+        rng = np.random.default_rng([self.setup.seed, step, self.ranks.rank])
+        stage = self.stage
+        batch = stage.batch // self.ranks.count
+        roomy = np.interp(step / stage.steps, [0, 0.7], stage.rooms)
+        kinds = rng.choice(3, batch, p=self.shares)
         indices = [self.kinds[kind][rng.integers(len(self.kinds[kind]))] for kind in kinds]
-        x, words = [], {name: [] for name in TEACHERS}
+        x = []
+        weights, words = {name: [] for name in TEACHERS}, {name: [] for name in TEACHERS}
         for index in indices:
-            first = rng.integers(3 - WINDOWS + 1)
-            start_s = first * WINDOW_S
-            rows = self.clips.rows[index][rng.integers(VERSIONS)]
-            start = min(round(start_s / self.setup.hop_s), len(rows) - self.length)
-            piece = rows[start : start + self.length].astype(np.float32)
+            first = rng.integers(WINDOWS_OF_A_CLIP - stage.windows + 1)
+            version = rng.integers(1, VERSIONS) if rng.random() < roomy else 0
+            start = self.start(first)
+            piece = self.clips.rows[index][version][start : start + self.length].astype(np.float32)
             # SpecAugment: some bands and some time are lost.
             for _ in range(2):
                 band = rng.integers(0, self.setup.bands)
@@ -165,100 +184,149 @@ class Batches:
                 at = rng.integers(0, self.length)
                 piece[at : at + rng.integers(0, self.length // 12)] = -128
             x.append(piece)
-            patches = self.clips.teachers["yamnet"][index]
-            windows = self.clips.teachers["musicnn"][index]
-            begin = int(np.ceil(start_s / PATCH_S))
-            ends = [int((start_s + WINDOW_S * (w + 1)) / PATCH_S) for w in range(WINDOWS)]
-            yamnet = [patches[begin : max(end, begin + 1)].mean(0) for end in ends]
-            musicnn = [windows[first : first + w + 1].mean(0) for w in range(WINDOWS)]
-            words["yamnet"].append([yamnet[0], *yamnet])
-            words["musicnn"].append([musicnn[0], *musicnn])
+            for name in TEACHERS:
+                spans, shares = self.spans[name][first]
+                weights[name].append(torch.from_numpy(shares))
+                words[name].append(self.words[name][index][spans])
         x = torch.from_numpy(np.stack(x))[:, None] * FEATURE_SCALE
-        scaled = {name: self.judge.scaled(name, np.array(w)) for name, w in words.items()}
-        soft = self.judge.probabilities({n: s.reshape(-1, s.shape[-1]) for n, s in scaled.items()})
-        labels = self.clips.labels[indices]
-        return x, scaled, soft, labels, self.clips.is_music()[indices]
+        weights = {name: torch.block_diag(*w) for name, w in weights.items()}
+        return x, weights, {name: torch.from_numpy(np.concatenate(w)) for name, w in words.items()}
 
 
 class Student(nn.Module):
-    """The network, and beside its classifier a regressor for each teacher."""
+    """The network, and in place of its classifier a regressor for each teacher."""
 
     def __init__(self, setup, classes):
         super().__init__()
         self.net = setup.network(classes)
         self.regressors = nn.ModuleDict({name: nn.Linear(setup.head, DIMS) for name in TEACHERS})
 
+    def embedded(self, pooled):
+        """[…, head] to what the student makes of both teachers' words, […, 2 · DIMS]."""
+        return torch.cat([self.regressors[name](pooled) for name in TEACHERS], -1)
 
-def train(setup, clips, indices, steps, state_path, start=None, log=print, threads=1, say=200):
-    """Trains for `steps` steps on those clips; from `start`'s weights, if given."""
-    torch.set_num_threads(threads)
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal, for the pointwise convolutions (K. Jordan,
+    2024): five Newton-Schulz steps bring all singular values near 1. After 400 steps it
+    leaves as much unexplained as AdamW after about 700."""
+
+    def __init__(self, parameters, rate, momentum=0.95, weight_decay=0.02):
+        super().__init__(parameters, {"lr": rate, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for p in group["params"]:
+                state = self.state[p]
+                if not state:
+                    state["momentum"] = torch.zeros_like(p)
+                momentum = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+                x = p.grad.lerp(momentum, group["momentum"]).flatten(1).bfloat16()
+                tall = x.shape[0] > x.shape[1]
+                x = x.T if tall else x
+                x = x / (x.norm() + 1e-7)
+                for _ in range(5):
+                    square = x @ x.T
+                    x = 3.4445 * x + (2.0315 * square @ square - 4.7750 * square) @ x
+                update = (x.T if tall else x).float().view_as(p)
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                # AdamW's usual size of an update, so that one rate serves both.
+                p.sub_(update, alpha=group["lr"] * 0.2 * max(x.shape) ** 0.5)
+
+
+class Ranks:
+    """Processes that share each batch: one a core is far faster than threads in one."""
+
+    ROOM = 4_000_000  # numbers that are averaged at once, at most
+
+    def __init__(self, rank=0, count=1, shared=None, barrier=None):
+        self.rank, self.count, self.barrier = rank, count, barrier
+        if count > 1:
+            self.shared = torch.frombuffer(shared, dtype=torch.float32).view(count, self.ROOM)
+
+    @classmethod
+    def common(cls, context, count):
+        """What all of them are given beside their number."""
+        return count, context.RawArray("f", count * cls.ROOM), context.Barrier(count)
+
+    def average(self, tensors):
+        if self.count == 1:
+            return
+        flat = torch.cat([t.flatten() for t in tensors])
+        self.shared[self.rank, : len(flat)] = flat
+        self.barrier.wait()
+        mean = self.shared[:, : len(flat)].mean(0)
+        self.barrier.wait()
+        for t, part in zip(tensors, mean.split([t.numel() for t in tensors])):
+            t.copy_(part.view_as(t))
+
+
+def optimizers(student, rate):
+    pointwise, rest = [], []
+    for name, p in student.named_parameters():
+        if "classifier" not in name:
+            (pointwise if p.ndim == 4 and p.shape[1] > 1 else rest).append(p)
+    return [Muon(pointwise, rate), torch.optim.AdamW(rest, lr=rate, weight_decay=0.02)]
+
+
+def train(setup, stage, clips, indices, target, state_path, start=None, log=print, say=200, ranks=Ranks()):
+    """Trains one stage; from `start`'s weights, if given. Returns the student."""
+    torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     student = Student(setup, len(clips.labels_known))
     if start is not None:
         student.load_state_dict(start)
-    judge = Judge(clips, indices)
-    batches = Batches(setup, clips, indices, judge)
-    parameters = list(student.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=setup.rate, weight_decay=0.02)
+    batches = Batches(setup, stage, clips, indices, target, ranks)
+    both = optimizers(student, stage.rate)
+    parameters = [p for optimizer in both for group in optimizer.param_groups for p in group["params"]]
+    statistics = [buffer for buffer in student.buffers() if buffer.is_floating_point()]
     first = 0
     if state_path.exists():
         state = torch.load(state_path, weights_only=False)
-        if state["step"] >= steps:
-            student.load_state_dict(state["student"])
-            return student, judge
         student.load_state_dict(state["student"])
-        optimizer.load_state_dict(state["optimizer"])
+        if state["step"] >= stage.steps:
+            return student
+        for optimizer, saved in zip(both, state["optimizers"]):
+            optimizer.load_state_dict(saved)
         first = state["step"]
-    unknown = clips.labels_known.index(UNKNOWN)
-    weights = torch.tensor([0.4] + [1.0] * WINDOWS)
-    pooled_rows = lambda x: running_mean(student.net.rows(x), setup.pool_rows)
-    fast = torch.compile(pooled_rows) if os.environ.get("SORI_COMPILE", "1") == "1" else pooled_rows
+    outputs = student.net.rows
+    if os.environ.get("SORI_COMPILE", "1") == "1":
+        outputs = torch.compile(outputs)
     student.train()
-    losses = []
-    for step in range(first, steps):
-        done = step / steps
-        rate = float(setup.rate * min(1, (step + 1) / (0.05 * steps)) * 0.5 * (1 + np.cos(np.pi * done)))
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        x, scaled, soft, labels, music = batches.draw(step)
-        pooled = fast(x.contiguous(memory_format=torch.channels_last))[:, [a - 1 for a in batches.asked]]
-        logits = student.net.classifier(pooled)
-        loss = torch.zeros(())
-        for name, target in scaled.items():
-            # The share of the variance that is not explained.
-            distance = (student.regressors[name](pooled) - torch.from_numpy(target)).square().sum(2)
-            loss = loss + (distance.mean(0) * weights).mean() / judge.variance[name]
-        moments = len(batches.asked)
-        log_p = F.log_softmax(logits, 2)
-        # Against the judge: genres of music; and whether it is music at all.
-        if soft is not None:
-            soft = torch.from_numpy(soft).view(len(labels), moments, -1)
-            divergence = -(soft * log_p).sum(2)
-            loss = loss + LABELS * (divergence * weights)[music].sum() / len(labels) / moments
-        is_unknown = log_p[..., unknown].clamp(max=-1e-4)
-        is_known = torch.log1p(-is_unknown.exp())
-        existence = -torch.where(torch.from_numpy(music)[:, None], is_known, is_unknown)
-        loss = loss + 0.3 * (existence * weights).mean()
-        known = torch.from_numpy((labels >= 0) & music)
-        if known.any():
-            hard = F.cross_entropy(
-                logits[known].flatten(0, 1), torch.from_numpy(labels)[known].repeat_interleave(moments),
-                label_smoothing=0.1, reduction="none").view(-1, moments)
-            loss = loss + 0.5 * LABELS * (hard * weights).sum() / len(labels) / moments
-        optimizer.zero_grad()
-        loss.backward()
+    said = []
+    for step in range(first, stage.steps):
+        warm = min(1, (step + 1) / min(300, 0.1 * stage.steps))
+        rate = stage.rate * warm * (0.01 + 0.495 * (1 + np.cos(np.pi * step / stage.steps)))
+        for optimizer in both:
+            for group in optimizer.param_groups:
+                group["lr"] = float(rate)
+        x, weights, words = batches.draw(step)
+        rows = outputs(x.contiguous(memory_format=torch.channels_last)).flatten(0, 1)
+        # The shares of the variance that are not explained.
+        unexplained = [
+            (student.regressors[name](weights[name] @ rows) - words[name]).square().sum(1).mean() / target.variance[name]
+            for name in TEACHERS
+        ]
+        student.zero_grad()
+        sum(unexplained).backward()
+        ranks.average([p.grad for p in parameters])
         nn.utils.clip_grad_norm_(parameters, 5.0)
-        optimizer.step()
-        losses.append(loss.item())
-        if (step + 1) % say == 0 or step + 1 == steps:
-            log(step + 1, steps, float(np.mean(losses)))
-            losses = []
-        if (step + 1) % 500 == 0 or step + 1 == steps:
-            state_path.parent.mkdir(parents=True, exist_ok=True)
-            partial = state_path.with_suffix(".partial")
-            torch.save({"student": student.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, partial)
-            partial.rename(state_path)
-    return student, judge
+        for optimizer in both:
+            optimizer.step()
+        said.append([u.item() for u in unexplained])
+        if (step + 1) % say == 0 or step + 1 == stage.steps:
+            log(step + 1, stage.steps, np.mean(said, 0))
+            said = []
+        if (step + 1) % 500 == 0 or step + 1 == stage.steps:
+            ranks.average(statistics)
+            if ranks.rank == 0:
+                state_path.parent.mkdir(parents=True, exist_ok=True)
+                partial = state_path.with_suffix(".partial")
+                torch.save({"student": student.state_dict(), "step": step + 1,
+                            "optimizers": [optimizer.state_dict() for optimizer in both]}, partial)
+                partial.rename(state_path)
+    return student
 
 
 @torch.no_grad()
