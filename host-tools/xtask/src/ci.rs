@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use crate::steps::{Step, Steps};
-use crate::{bench, endurance, firmware, tools};
+use crate::{bench, endurance, firmware, recipe, tools};
 
 /// The crates that run on bare metal.
 const NO_STD: [&str; 4] = ["sori-package", "sori-dsp", "sori-nn", "sori-listener"];
@@ -35,6 +35,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
         "tests on this machine, golden results included",
         "cargo test --workspace --all-features",
     ))?;
+    recipe::smoke(&mut steps)?;
     steps.run(
         &Step::new(
             "documentation",

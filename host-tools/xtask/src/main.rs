@@ -2,7 +2,7 @@
 //!
 //! | Command | Runs | Needs |
 //! |---|---|---|
-//! | `ci` | formatting, clippy, tests, documentation, bare-metal builds, then `qemu` | `libasound2-dev`, what `qemu` needs |
+//! | `ci` | formatting, clippy, tests, the recipe on tones, documentation, bare-metal builds, then `qemu` | `libasound2-dev`, `python3-venv`, what `qemu` needs |
 //! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3 and M4 | `qemu-user`, `qemu-system-arm` |
 //! | `firmware` | only the latter | `qemu-system-arm` |
 //! | `bench` | counts instructions and compares with the accepted counts | `qemu-user`, `valgrind`, a C compiler |
@@ -17,6 +17,7 @@ mod bench;
 mod ci;
 mod endurance;
 mod firmware;
+mod recipe;
 mod steps;
 mod tools;
 

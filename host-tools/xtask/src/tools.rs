@@ -46,6 +46,12 @@ pub(crate) fn require_library(library: &str, debian_package: &str) -> anyhow::Re
     install_unless(is_there, library, debian_package)
 }
 
+/// Python 3 that can make environments, which Debian packs apart.
+pub(crate) fn require_python() -> anyhow::Result<()> {
+    let is_there = || succeeds("python3", &["-c", "import venv, ensurepip"]);
+    install_unless(is_there, "Python 3 with venv", "python3-venv")
+}
+
 fn install_unless(
     is_there: impl Fn() -> bool,
     what: &str,

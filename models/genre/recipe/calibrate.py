@@ -11,15 +11,20 @@ KEEP = 0.975  # share of the music that must not be called unknown
 def heard(setup, student, clips, excerpts):
     """What a network makes of all that has a label, as its classifier is given it.
 
-    `bank`: [clips, versions, head] of the clips with a label, `labels` and `folds` of each;
-    and of each excerpt, by its file, the pooled outputs that its summary takes.
+    `bank`: [clips, versions · lengths, head] of the clips with a label, `labels` and `folds`
+    of each; and of each excerpt, by its file, the pooled outputs that its summary takes.
     """
     from train import full, pooled
 
-    hear = lambda rows: full(setup, pooled(setup, student, rows)).numpy().astype(np.float32)
     known = np.flatnonzero(clips.labels >= 0)
-    bank = np.stack([[hear(rows)[-1] for rows in clips.rows[i]] for i in known])
-    found = {row["file"]: hear(rows) for row, rows in excerpts}
+    # After 2.5 seconds, and after all.
+    early = round(2.5 / setup.hop_s / setup.rows_per_output)
+    bank = []
+    for i in known:
+        outputs = [pooled(setup, student, rows).numpy() for rows in clips.rows[i]]
+        bank.append(np.concatenate([[rows[early], rows[-1]] for rows in outputs]))
+    bank = np.stack(bank).astype(np.float32)
+    found = {row["file"]: full(setup, pooled(setup, student, rows)).numpy() for row, rows in excerpts}
     return {"bank": bank, "labels": clips.labels[known], "folds": clips.folds[known], **found}
 
 

@@ -6,10 +6,12 @@ import warnings
 import torch
 
 
-def contract_text(base, name, labels, enter, pool_rows, nominal_rows):
+def contract_text(base, setup, name, labels, enter):
     """The contract file of a network: the front end of `base`, and what training found."""
     with open(base, "rb") as file:
         mel = tomllib.load(file)["mel"]
+    mel["bands"], mel["hop_samples"] = setup.bands, round(setup.hop_s * mel["sample_rate_hz"])
+    nominal_rows = (10 * mel["sample_rate_hz"] - mel["window_samples"]) // mel["hop_samples"] + 1
     value = lambda v: f'"{v}"' if isinstance(v, str) else repr(v)
     lines = [
         "# What the genre network was trained on. `sori quantize` puts it into the package,",
@@ -18,7 +20,7 @@ def contract_text(base, name, labels, enter, pool_rows, nominal_rows):
         "labels = [" + ", ".join(f'"{label}"' for label in labels) + "]",
         "", "[mel]", *(f"{key} = {value(v)}" for key, v in mel.items()),
         "", "[input]", "scale = 0.015625            # the network saw int8 / 64", "zero_point = 0",
-        "", "[network]", f"pool_rows = {pool_rows}              # running mean over 10 s",
+        "", "[network]", f"pool_rows = {setup.pool_rows}              # running mean over {setup.pool_s:.0f} s",
         f"nominal_rows = {nominal_rows}          # a clip of 10 s",
         "", "[decision]", "silence_dbfs = -70.0", "silence_seconds = 1.0",
         f"enter = {enter:.3f}               # 98.5 % of the held-out music reaches it",
@@ -32,9 +34,8 @@ def onnx(setup, classes, state, head, contract, path):
     import onnx
 
     net = setup.network(classes)
-    net.load_state_dict(state)
-    net.classifier.weight.data = torch.from_numpy(head[0])
-    net.classifier.bias.data = torch.from_numpy(head[1])
+    weight, bias = map(torch.from_numpy, head)
+    net.load_state_dict({**state, "classifier.weight": weight, "classifier.bias": bias})
     net = net.eval().to(memory_format=torch.contiguous_format)
     partial = path.with_suffix(".partial")
     with warnings.catch_warnings():

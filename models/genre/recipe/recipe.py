@@ -46,9 +46,9 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=7, help="clips made of each labelled excerpt")
     parser.add_argument("--others", type=float, default=0.85, help="share of 5000 clips of what has no label")
     parser.add_argument("--pretrain", type=int, default=8000, help="steps on what is in no fold")
-    parser.add_argument("--steps", type=int, default=2400, help="steps of each fold's network, and of the last")
+    parser.add_argument("--steps", type=int, default=4200, help="steps of each fold's network, and of the last")
     parser.add_argument("--rate", type=float, default=6e-3)
-    parser.add_argument("--batch", type=int, default=32, help="sequences of 3 s a step; half as many of 6 s later")
+    parser.add_argument("--batch", type=int, default=32, help="sequences of 3 s a step")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once, a thread each")
     parser.add_argument("--name", default="genre", help="what the package calls itself")
     parser.add_argument("--calibration", type=int, default=160, help="clips to choose int8 ranges by")
@@ -142,8 +142,7 @@ class Recipe:
         args = self.args
         if name == "pretraining":
             return Stage(args.pretrain, args.rate, args.batch)
-        # In longer sequences at the end, as a stream has them.
-        return Stage(args.steps, 0.4 * args.rate, args.batch // 2, windows=2, rooms=(0.5, 0.6))
+        return Stage(args.steps, 0.4 * args.rate, args.batch, rooms=(0.5, 0.5))
 
     def say(self, name):
         def log(step, steps, unexplained):
@@ -178,7 +177,7 @@ class Recipe:
     def network(self, fold):
         """Trains the network that never hears `fold`; None hears everything."""
         import torch
-        from train import TEACHERS, Target, train
+        from train import Target, train
 
         name = named(fold)
         out = self.args.work / name
@@ -187,15 +186,13 @@ class Recipe:
         clips = self.read("more", "tracks")
         indices = np.flatnonzero(clips.folds != fold) if fold is not None else np.arange(len(clips.names))
         # Of what is in no fold, as in pretraining.
-        target = Target(clips, np.flatnonzero(clips.folds < 0))
+        target = Target(clips, np.flatnonzero(clips.folds < 0)).judge(clips, indices)
         start = torch.load(self.args.work / "pretrained.pt", weights_only=False)["student"]
         student = train(self.setup(), self.stage("networks"), clips, indices, target, out / "state.pt", start,
                         self.say(name))
         student.eval()
         outputs = calibrate.heard(self.setup(), student, clips, self.excerpts())
-        regression = [np.concatenate([getattr(student.regressors[t], part).detach().numpy() for t in TEACHERS])
-                      for part in ["weight", "bias"]]
-        torch.save({"net": student.net.state_dict(), "regression": regression}, out / "network.pt")
+        torch.save({"net": student.net.state_dict(), "regression": student.regression()}, out / "network.pt")
         partial = out / "outputs.partial.npz"
         np.savez(partial, **outputs)
         partial.rename(out / "outputs.npz")
@@ -235,7 +232,7 @@ class Recipe:
             name = named(fold)
             contract = work / name / "contract.toml"
             contract.write_text(export.contract_text(
-                self.args.contract, self.args.name, self.labels, found["enter"], setup.pool_rows, 622))
+                self.args.contract, setup, self.args.name, self.labels, found["enter"]))
             (work / name / "calibration.json").write_text(json.dumps(found, indent=2) + "\n")
             network = work / f"{name}.onnx"
             head = calibrate.applied(heads[fold], genres, found)

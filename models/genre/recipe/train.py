@@ -1,9 +1,10 @@
 """Function matching (arXiv:2106.05237): how a network is trained.
 
 The student hears seconds of a version of a clip, and after each patch of YAMNet's and each
-window of musicnn's regresses what that teacher made of the clean clip there. No label is
-heard: a classifier is fitted to the regressed embedding afterwards. Every step draws its
-batch from its own number, so that a run that was stopped goes on to the same bits.
+window of musicnn's regresses what that teacher made of the clean clip there; in the end
+also which genres a judge of both teachers' words would name. The judge alone has heard
+labels. Every step draws its batch from its own number, so that a run that was stopped goes
+on to the same bits.
 """
 
 import os
@@ -11,16 +12,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from bank import UNKNOWN, VERSIONS
 from net import MobileNetV2, running_mean
 
 FEATURE_SCALE = 1 / 64
+TEACHERS = ["yamnet", "musicnn"]
+JUDGE = "judge"
 # Seconds of a patch of YAMNet's and of a window of musicnn's; neither overlaps the next.
-SPAN_S = {"yamnet": 0.96, "musicnn": 2.992}
-TEACHERS = list(SPAN_S)
+SPAN_S = {"yamnet": 0.96, "musicnn": 2.992, JUDGE: 2.992}
 DIMS = 64  # principal components of each teacher
+JUDGE_C = 0.03
 ROOT = {"yamnet": lambda x: np.sqrt(np.maximum(x, 0)), "musicnn": lambda x: x}
 WINDOWS_OF_A_CLIP = 3
 
@@ -102,23 +106,44 @@ class Target:
     """
 
     def __init__(self, clips, indices):
-        self.mean, self.scale, self.axes, self.variance = {}, {}, {}, {}
+        self.names = list(TEACHERS)
+        self.words, self.variance = {}, {}
         for name, words in clips.teachers.items():
-            each = ROOT[name](words[indices]).reshape(-1, words.shape[-1]).astype(np.float64)
-            self.mean[name] = each.mean(0)
+            each = ROOT[name](words).astype(np.float64)
+            seen = each[indices].reshape(-1, each.shape[-1])
+            mean = seen.mean(0)
             # musicnn's are batch-normalised, but not alike in music as ours.
-            self.scale[name] = each.std(0) + 1e-3 if name == "musicnn" else np.ones(each.shape[1])
-            scaled = (each - self.mean[name]) / self.scale[name]
+            scale = seen.std(0) + 1e-3 if name == "musicnn" else np.ones(len(mean))
+            scaled = (seen - mean) / scale
             values, axes = np.linalg.eigh(scaled.T @ scaled / len(scaled))
             values, axes = values[::-1][:DIMS], axes[:, ::-1][:, :DIMS]
             # The sign of an axis is the solver's choice.
             axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
-            self.axes[name] = axes / np.sqrt(values[0])
+            self.words[name] = ((each - mean) / scale @ axes / np.sqrt(values[0])).astype(np.float32)
             self.variance[name] = float(values.sum() / values[0])
 
-    def scaled(self, name, words):
-        """[…, dims of the teacher] to […, DIMS]."""
-        return ((ROOT[name](words) - self.mean[name]) / self.scale[name] @ self.axes[name]).astype(np.float32)
+    def judge(self, clips, indices):
+        """Adds the genres' log-odds at each window of musicnn's, by logistic regression on
+        both teachers' words of the labelled clips among `indices`."""
+        windows = self.words["musicnn"].shape[1]
+        patches = self.words["yamnet"].shape[1]
+        middles = (np.arange(patches) + 0.5) * SPAN_S["yamnet"] / SPAN_S["musicnn"]
+        yamnet = [self.words["yamnet"][:, middles.astype(int) == w].mean(1) for w in range(windows)]
+        both = np.concatenate([np.stack(yamnet, 1), self.words["musicnn"]], 2)
+        labelled = [i for i in indices if clips.labels[i] >= 0 and clips.is_music()[i]]
+        known = both[labelled].mean(1)
+        mean, scale = known.mean(0), known.std(0) + 0.03
+        fitted = LogisticRegression(C=JUDGE_C, max_iter=500).fit((known - mean) / scale, clips.labels[labelled])
+        odds = (both - mean) / scale @ fitted.coef_.T + fitted.intercept_
+        odds -= odds.mean(2, keepdims=True)
+        deviation = odds[indices].std()
+        self.names.append(JUDGE)
+        self.words[JUDGE] = (odds / deviation).astype(np.float32)
+        self.variance[JUDGE] = float((odds[indices] / deviation).reshape(-1, odds.shape[2]).var(0).sum())
+        return self
+
+    def dims(self):
+        return {name: self.words[name].shape[2] for name in self.names}
 
 
 class Batches:
@@ -132,14 +157,14 @@ class Batches:
         ]
         shares = np.array([0.62, 0.3, 0.08]) * [len(kind) > 0 for kind in self.kinds]
         self.shares = shares / shares.sum()
-        # One more row than the spans take: an output of a causal network has heard the row
-        # of its number times 32, and none after it.
+        # One more output than the spans take: that of a causal network has heard the row of
+        # its number times 32, and none after it.
         per = setup.rows_per_output
         self.outputs = int(np.ceil(stage.windows * SPAN_S["musicnn"] / setup.hop_s / per)) + 1
         self.length = (self.outputs - 1) * per + 1
-        self.words = {name: target.scaled(name, words) for name, words in clips.teachers.items()}
+        self.target = target
         self.spans = {name: [self.weights(name, first) for first in range(WINDOWS_OF_A_CLIP - stage.windows + 1)]
-                      for name in TEACHERS}
+                      for name in target.names}
 
     def start(self, first):
         return round(first * SPAN_S["musicnn"] / self.setup.hop_s)
@@ -151,11 +176,15 @@ class Batches:
         start = self.start(first)
         ends = per * np.arange(self.outputs) + (0 if self.setup.causal else per // 2) + start
         spans, weights = [], []
-        for span in range(self.clips.teachers[name].shape[1]):
+        for span in range(self.target.words[name].shape[1]):
             if span * rows < start - 1 or (span + 1) * rows > start + self.length:
                 continue
             overlap = np.minimum(ends, (span + 1) * rows) - np.maximum(ends - per, span * rows)
             overlap = np.maximum(overlap, 0)
+            if not spans:
+                # The first output has hardly heard anything, and still has its part in the
+                # mean of a short clip.
+                overlap[0] = per
             spans.append(span)
             weights.append(overlap / overlap.sum())
         return spans, np.array(weights, np.float32)
@@ -170,24 +199,24 @@ class Batches:
         kinds = rng.choice(3, batch, p=self.shares)
         indices = [self.kinds[kind][rng.integers(len(self.kinds[kind]))] for kind in kinds]
         x = []
-        weights, words = {name: [] for name in TEACHERS}, {name: [] for name in TEACHERS}
+        names = self.target.names
+        weights, words = {name: [] for name in names}, {name: [] for name in names}
         for index in indices:
             first = rng.integers(WINDOWS_OF_A_CLIP - stage.windows + 1)
             version = rng.integers(1, VERSIONS) if rng.random() < roomy else 0
             start = self.start(first)
             piece = self.clips.rows[index][version][start : start + self.length].astype(np.float32)
-            # SpecAugment: some bands and some time are lost.
-            for _ in range(2):
-                band = rng.integers(0, self.setup.bands)
-                piece[:, band : band + rng.integers(0, self.setup.bands // 8 + 1)] = -128
-            if rng.random() < 0.5:
+            # SpecAugment: some bands are lost, and now and then a moment.
+            band = rng.integers(0, self.setup.bands)
+            piece[:, band : band + rng.integers(0, self.setup.bands // 8 + 1)] = -128
+            if rng.random() < 0.25:
                 at = rng.integers(0, self.length)
                 piece[at : at + rng.integers(0, self.length // 12)] = -128
             x.append(piece)
-            for name in TEACHERS:
+            for name in names:
                 spans, shares = self.spans[name][first]
                 weights[name].append(torch.from_numpy(shares))
-                words[name].append(self.words[name][index][spans])
+                words[name].append(self.target.words[name][index][spans])
         x = torch.from_numpy(np.stack(x))[:, None] * FEATURE_SCALE
         weights = {name: torch.block_diag(*w) for name, w in weights.items()}
         return x, weights, {name: torch.from_numpy(np.concatenate(w)) for name, w in words.items()}
@@ -196,14 +225,15 @@ class Batches:
 class Student(nn.Module):
     """The network, and in place of its classifier a regressor for each teacher."""
 
-    def __init__(self, setup, classes):
+    def __init__(self, setup, classes, dims):
         super().__init__()
         self.net = setup.network(classes)
-        self.regressors = nn.ModuleDict({name: nn.Linear(setup.head, DIMS) for name in TEACHERS})
+        self.regressors = nn.ModuleDict({name: nn.Linear(setup.head, d) for name, d in dims.items()})
 
-    def embedded(self, pooled):
-        """[…, head] to what the student makes of both teachers' words, […, 2 · DIMS]."""
-        return torch.cat([self.regressors[name](pooled) for name in TEACHERS], -1)
+    def regression(self):
+        """(weight, bias) from pooled outputs to all that is regressed, [dims, head] and [dims]."""
+        return [torch.cat([getattr(r, part) for r in self.regressors.values()]).detach().numpy()
+                for part in ["weight", "bias"]]
 
 
 class Muon(torch.optim.Optimizer):
@@ -274,9 +304,10 @@ def train(setup, stage, clips, indices, target, state_path, start=None, log=prin
     """Trains one stage; from `start`'s weights, if given. Returns the student."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    student = Student(setup, len(clips.labels_known))
+    student = Student(setup, len(clips.labels_known), target.dims())
     if start is not None:
-        student.load_state_dict(start)
+        # A judge has no part in pretraining.
+        student.load_state_dict(start, strict=False)
     batches = Batches(setup, stage, clips, indices, target, ranks)
     both = optimizers(student, stage.rate)
     parameters = [p for optimizer in both for group in optimizer.param_groups for p in group["params"]]
@@ -306,7 +337,7 @@ def train(setup, stage, clips, indices, target, state_path, start=None, log=prin
         # The shares of the variance that are not explained.
         unexplained = [
             (student.regressors[name](weights[name] @ rows) - words[name]).square().sum(1).mean() / target.variance[name]
-            for name in TEACHERS
+            for name in target.names
         ]
         student.zero_grad()
         sum(unexplained).backward()

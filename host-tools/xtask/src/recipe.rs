@@ -1,0 +1,38 @@
+//! The recipe of the genre network: every line of it, on generated tones.
+
+use std::{fs, io};
+
+use anyhow::Context as _;
+
+use crate::steps::{Step, Steps};
+use crate::tools;
+
+/// Everything of it, made anew each time but for the Python packages.
+const WORK: &str = "target/recipe/work";
+
+/// Needs the `sori` that the tests have built.
+pub(crate) fn smoke(steps: &mut Steps) -> anyhow::Result<()> {
+    tools::require_python()?;
+    steps.run(&Step::new(
+        "a Python environment for the recipe",
+        "python3 -m venv target/recipe/python",
+    ))?;
+    steps.run(&Step::new(
+        "its packages",
+        "target/recipe/python/bin/python -m pip install --quiet --disable-pip-version-check \
+         -r models/genre/recipe/requirements.txt",
+    ))?;
+    match fs::remove_dir_all(WORK) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("{WORK} could not be emptied"))?;
+        }
+        _ => {}
+    }
+    steps.run(&Step::new(
+        "the recipe on generated tones",
+        &format!(
+            "target/recipe/python/bin/python models/genre/recipe/recipe.py --smoke \
+             --sori target/debug/sori --work {WORK}"
+        ),
+    ))
+}
