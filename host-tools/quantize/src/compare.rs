@@ -196,7 +196,8 @@ fn of_package(
         .collect())
 }
 
-fn softmax(logits: &[f32]) -> Vec<f64> {
+/// The probabilities of one window's logits.
+pub fn softmax(logits: &[f32]) -> Vec<f64> {
     let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let powers: Vec<f64> = logits.iter().map(|&x| f64::from(x - top).exp()).collect();
     let sum: f64 = powers.iter().sum();

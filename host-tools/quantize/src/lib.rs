@@ -73,7 +73,7 @@ use sori_package::write::{
 };
 use sori_package::{Activation, Package, TensorShape};
 
-pub use compare::{ClassChange, Comparison, Contender, Labelled, compare};
+pub use compare::{ClassChange, Comparison, Contender, Labelled, compare, softmax};
 use contract::Contract;
 use float::FloatNetwork;
 pub use float::Preprocessing;

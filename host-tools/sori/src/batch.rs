@@ -30,8 +30,8 @@ impl Threads {
     }
 }
 
-/// Works on every file; `on_done` gets the results on the calling thread, in the order
-/// of the files, each as soon as those before it are there.
+/// Works on every file, with its number; `on_done` gets the results on the calling thread,
+/// in the order of the files, each as soon as those before it are there.
 ///
 /// A file that fails is reported on stderr and the others go on.
 ///
@@ -40,8 +40,8 @@ impl Threads {
 /// means that nobody reads the results any more.
 pub(crate) fn run<T: Send>(
     sources: &[Source],
-    work: impl Fn(&Source) -> Result<T> + Sync,
-    mut on_done: impl FnMut(&Source, &Result<T>) -> Result<()>,
+    work: impl Fn(usize, &Source) -> Result<T> + Sync,
+    mut on_done: impl FnMut(usize, &Source, Result<T>) -> Result<()>,
 ) -> Result<()> {
     let bar = output::progress(sources.len());
     let mut failed = 0;
@@ -53,7 +53,9 @@ pub(crate) fn run<T: Send>(
             let _ = sources
                 .par_iter()
                 .enumerate()
-                .try_for_each_with(sender, |sender, (n, source)| sender.send((n, work(source))));
+                .try_for_each_with(sender, |sender, (n, source)| {
+                    sender.send((n, work(n, source)))
+                });
         });
         let mut early = BTreeMap::new();
         let mut next = 0;
@@ -65,7 +67,7 @@ pub(crate) fn run<T: Send>(
                     failed += 1;
                     bar.suspend(|| eprintln!("sori: {error:#}"));
                 }
-                bar.suspend(|| on_done(&sources[next], &result))?;
+                bar.suspend(|| on_done(next, &sources[next], result))?;
                 next += 1;
             }
         }
@@ -87,6 +89,7 @@ pub(crate) fn warn(source: &Source, warnings: &[String]) {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
@@ -106,21 +109,21 @@ mod tests {
         let mut seen = Vec::new();
         let error = run(
             &sources(9),
-            |source| {
-                let n: u64 = source.path.file_stem().unwrap().to_str().unwrap().parse()?;
-                std::thread::sleep(Duration::from_millis(9 - n));
+            |n, source| {
+                assert_eq!(source.path, Path::new(&format!("{n}.wav")));
+                std::thread::sleep(Duration::from_millis(9 - n as u64));
                 match n {
                     4 => bail!("4 is damaged"),
                     n => Ok(n),
                 }
             },
-            |_, result| {
-                seen.push(result.as_ref().ok().copied());
+            |n, _, result| {
+                seen.push((n, result.ok()));
                 Ok(())
             },
         )
         .unwrap_err();
-        let expected = [0, 1, 2, 3, 4, 5, 6, 7, 8].map(|n| (n != 4).then_some(n));
+        let expected = [0, 1, 2, 3, 4, 5, 6, 7, 8].map(|n| (n, (n != 4).then_some(n)));
         assert_eq!(seen, expected);
         assert_eq!(error.to_string(), "1 of 9 files failed");
     }
@@ -128,12 +131,12 @@ mod tests {
     #[test]
     fn nobody_listening_ends_the_work() {
         let worked = AtomicUsize::new(0);
-        let work = |_: &Source| {
+        let work = |_: usize, _: &Source| {
             worked.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(1));
             Ok(())
         };
-        let error = run(&sources(2_000), work, |_, _| bail!("closed")).unwrap_err();
+        let error = run(&sources(2_000), work, |_, _, _| bail!("closed")).unwrap_err();
         assert_eq!(error.to_string(), "closed");
         let worked = worked.into_inner();
         assert!(worked < 1_000, "{worked} of 2000 files were worked on");

@@ -78,17 +78,17 @@ impl Classify {
         }
         let outcome = batch::run(
             &sources,
-            |source| hearing::hear(&source.path, &prepared, &model.mel),
-            |source, result| {
-                if let Ok(clip) = result {
+            |_, source| hearing::hear(&source.path, &prepared, &model.mel),
+            |_, source, result| {
+                if let Ok(clip) = &result {
                     batch::warn(source, &clip.warnings);
                     heard += 1;
                     seconds += clip.seconds;
                 }
                 if self.json {
-                    let line = line(source, result, &model.labels);
+                    let line = line(source, &result, &model.labels);
                     writeln!(stdout, "{}", serde_json::to_string(&line)?)?;
-                } else if let Ok(clip) = result {
+                } else if let Ok(clip) = &result {
                     table.add_row(row(source, clip, &model.labels));
                 }
                 Ok(())

@@ -11,7 +11,7 @@ use sori_listener::{ClipSummary, Event, unknown_class};
 use sori_nn::{Backend, Prepared};
 use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
-use sori_quantize::{Onnx, Reference};
+use sori_quantize::{Onnx, Reference, softmax};
 
 use crate::backend::Weights;
 use crate::evaluation::conditions::{self, CLEAN, CONDITIONS, Condition};
@@ -133,21 +133,14 @@ impl Eval {
         };
         let mut excerpts = Vec::new();
         let sources: Vec<_> = clips.iter().map(|clip| clip.source.clone()).collect();
-        let mut n = 0;
         let outcome = batch::run(
             &sources,
-            |source| {
-                let clip = clips.iter().find(|clip| clip.source.path == source.path);
-                let network = network_for(&networks, clip.and_then(|clip| clip.fold))?;
-                network.hear(&source.path, &asked, unknown)
-            },
-            |source, result| {
-                let clip = &clips[n];
-                n += 1;
+            |n, source| network_for(&networks, clips[n].fold)?.hear(&source.path, &asked, unknown),
+            |n, source, result| {
                 let Ok((answers, float, warnings)) = result else {
                     return Ok(());
                 };
-                batch::warn(source, warnings);
+                batch::warn(source, &warnings);
                 if answers[0].best.is_none() {
                     eprintln!(
                         "sori: {} is too short to tell: it is not counted",
@@ -155,11 +148,11 @@ impl Eval {
                     );
                 }
                 excerpts.push(Excerpt {
-                    label: clip.label,
-                    track: clip.track.clone(),
-                    fold: clip.fold,
-                    answers: answers.clone(),
-                    float: float.clone(),
+                    label: clips[n].label,
+                    track: clips[n].track.clone(),
+                    fold: clips[n].fold,
+                    answers,
+                    float,
                 });
                 Ok(())
             },
@@ -291,15 +284,11 @@ impl Eval {
         for folder in &self.not_music {
             let sources = audio::find(std::slice::from_ref(folder))?;
             let mut answers = Vec::new();
-            let turn = |source: &audio::Source| {
-                let n = sources.iter().position(|other| other.path == source.path);
-                &networks[n.unwrap_or(0) % networks.len()]
-            };
             batch::run(
                 &sources,
-                |source| turn(source).hear(&source.path, &[CLEAN], None),
-                |_, result| {
-                    answers.extend(result.iter().flat_map(|(answers, ..)| answers.clone()));
+                |n, source| networks[n % networks.len()].hear(&source.path, &[CLEAN], None),
+                |_, _, result| {
+                    answers.extend(result.into_iter().flat_map(|(answers, ..)| answers));
                     Ok(())
                 },
             )?;
@@ -408,12 +397,9 @@ impl Network<'_> {
         let logits = float.stream_logits(&rows, self.package().classifier().pool_rows)?;
         let mut mean = vec![0.0; logits[0].len()];
         for row in &logits {
-            let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let powers: Vec<f64> = row.iter().map(|x| f64::from(x - top).exp()).collect();
-            let total: f64 = powers.iter().sum::<f64>() * logits.len() as f64;
             mean.iter_mut()
-                .zip(powers)
-                .for_each(|(mean, p)| *mean += p / total);
+                .zip(softmax(row))
+                .for_each(|(mean, p)| *mean += p / logits.len() as f64);
         }
         Ok(largest(&mean, unknown).map(|_| mean))
     }

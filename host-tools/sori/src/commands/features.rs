@@ -64,8 +64,8 @@ impl Features {
         }
         batch::run(
             &sources,
-            |source| self.write_one(mel, source),
-            |source, warnings| {
+            |_, source| self.write_one(mel, source),
+            |_, source, warnings| {
                 batch::warn(source, warnings.as_deref().unwrap_or_default());
                 Ok(())
             },
