@@ -4,7 +4,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 
-HEAD_C = 0.02
+HEAD_C = 0.005
 KEEP = 0.975  # share of the music that must not be called unknown
 
 
@@ -28,25 +28,25 @@ def heard(setup, student, clips, excerpts):
     return {"bank": bank, "labels": clips.labels[known], "folds": clips.folds[known], **found}
 
 
-def classifier(student_regression, outputs, genres, fold, labelled):
-    """(weight, bias) of a linear classifier of pooled outputs, which never saw `fold`.
+def classifier(regression, outputs, labels, fold, tracks):
+    """(weight, bias) of a linear classifier of pooled outputs, which never heard `fold`.
 
     A logistic regression on what the student makes of the teachers' embeddings: linear after
-    linear is linear, so that the network keeps one fully connected layer. `labelled` gives
-    the rows of the split.
+    linear is linear, so that the network keeps one fully connected layer. `tracks` are the
+    rows of the split, which say the excerpts' genres.
     """
-    weight, bias = student_regression
+    weight, bias = regression
     learnt = outputs["folds"] != fold
     bank = outputs["bank"][learnt]
-    head, labels = [bank.reshape(-1, bank.shape[2])], [np.repeat(outputs["labels"][learnt], bank.shape[1])]
-    for row in labelled:
-        if int(row["fold"]) != fold:
-            head.append(outputs[row["file"]].mean(0, keepdims=True))
-            labels.append([genres.index(row["genre"])])
-    head, labels = np.concatenate(head), np.concatenate(labels)
+    excerpts = [row for row in tracks if int(row["fold"]) != fold]
+    head = np.concatenate([bank.reshape(-1, bank.shape[2]), [outputs[row["file"]].mean(0) for row in excerpts]])
+    truth = np.concatenate([np.repeat(outputs["labels"][learnt], bank.shape[1]),
+                            [labels.index(row["genre"]) for row in excerpts]])
+    # All hearings of a clip count as one.
+    counts = np.concatenate([np.full(bank.shape[0] * bank.shape[1], 1 / bank.shape[1]), np.ones(len(excerpts))])
     embedded = head @ weight.T + bias
     mean, scale = embedded.mean(0), embedded.std(0) + 0.05
-    fitted = LogisticRegression(C=HEAD_C, max_iter=500).fit((embedded - mean) / scale, labels)
+    fitted = LogisticRegression(C=HEAD_C, max_iter=500).fit((embedded - mean) / scale, truth, counts)
     direct = fitted.coef_ / scale
     return direct @ weight, fitted.intercept_ + direct @ (bias - mean)
 

@@ -1,8 +1,10 @@
 """MobileNetV2 over log-mel rows (arXiv:1801.04381).
 
-Input `[batch, 1, rows, bands]`, float = int8 feature / 64. Causal, every 3x3 pads two rows
-of the past and none of the future, so that a stream needs no look-ahead; otherwise one of
-each, as the paper does.
+Input `[batch, 1, rows, bands]`, float = int8 feature / 64. Causal, a 3x3 pads two rows of the
+past and none of the future, so that a stream needs no look-ahead; otherwise one of each, as
+the paper does. Where the stride is two it is always one of each: an output of two rows is
+there with the second, the row after them is not waited for, and the last one of an odd
+number still counts.
 """
 
 import torch
@@ -40,7 +42,7 @@ class Pointwise(nn.Conv2d):
 def conv(c_in, c_out, kernel, stride=1, groups=1, activation=True, causal=True):
     layers = []
     if kernel == 3:
-        layers.append(nn.ZeroPad2d((1, 1, 2, 0) if causal else (1, 1, 1, 1)))
+        layers.append(nn.ZeroPad2d((1, 1, 2, 0) if causal and stride == 1 else (1, 1, 1, 1)))
     kind = Pointwise if kernel == 1 else nn.Conv2d
     layers += [kind(c_in, c_out, kernel, stride, groups=groups, bias=False), nn.BatchNorm2d(c_out)]
     if activation:

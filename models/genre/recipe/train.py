@@ -107,10 +107,9 @@ class Target:
 
     def __init__(self, clips, indices):
         self.names = list(TEACHERS)
-        self.words, self.variance = {}, {}
+        self.bases, self.words, self.variance = {}, {}, {}
         for name, words in clips.teachers.items():
-            each = ROOT[name](words).astype(np.float64)
-            seen = each[indices].reshape(-1, each.shape[-1])
+            seen = ROOT[name](words[indices]).reshape(-1, words.shape[-1]).astype(np.float64)
             mean = seen.mean(0)
             # musicnn's are batch-normalised, but not alike in music as ours.
             scale = seen.std(0) + 1e-3 if name == "musicnn" else np.ones(len(mean))
@@ -119,8 +118,14 @@ class Target:
             values, axes = values[::-1][:DIMS], axes[:, ::-1][:, :DIMS]
             # The sign of an axis is the solver's choice.
             axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
-            self.words[name] = ((each - mean) / scale @ axes / np.sqrt(values[0])).astype(np.float32)
+            self.bases[name] = (mean, axes / scale[:, None] / np.sqrt(values[0]))
+            self.words[name] = self.components(name, words)
             self.variance[name] = float(values.sum() / values[0])
+
+    def components(self, name, words):
+        """A teacher's embeddings, […, its dims], in what is regressed, […, DIMS]."""
+        mean, axes = self.bases[name]
+        return ((ROOT[name](words) - mean) @ axes).astype(np.float32)
 
     def judge(self, clips, indices):
         """Adds the genres' log-odds at each window of musicnn's, by logistic regression on
@@ -157,11 +162,9 @@ class Batches:
         ]
         shares = np.array([0.62, 0.3, 0.08]) * [len(kind) > 0 for kind in self.kinds]
         self.shares = shares / shares.sum()
-        # One more output than the spans take: that of a causal network has heard the row of
-        # its number times 32, and none after it.
         per = setup.rows_per_output
-        self.outputs = int(np.ceil(stage.windows * SPAN_S["musicnn"] / setup.hop_s / per)) + 1
-        self.length = (self.outputs - 1) * per + 1
+        self.outputs = int(np.ceil(stage.windows * SPAN_S["musicnn"] / setup.hop_s / per))
+        self.length = self.outputs * per
         self.target = target
         self.spans = {name: [self.weights(name, first) for first in range(WINDOWS_OF_A_CLIP - stage.windows + 1)]
                       for name in target.names}
@@ -174,17 +177,13 @@ class Batches:
         every output has in it, [spans, outputs]."""
         rows, per = SPAN_S[name] / self.setup.hop_s, self.setup.rows_per_output
         start = self.start(first)
-        ends = per * np.arange(self.outputs) + (0 if self.setup.causal else per // 2) + start
+        ends = per * np.arange(1, self.outputs + 1) + start
         spans, weights = [], []
         for span in range(self.target.words[name].shape[1]):
             if span * rows < start - 1 or (span + 1) * rows > start + self.length:
                 continue
             overlap = np.minimum(ends, (span + 1) * rows) - np.maximum(ends - per, span * rows)
             overlap = np.maximum(overlap, 0)
-            if not spans:
-                # The first output has hardly heard anything, and still has its part in the
-                # mean of a short clip.
-                overlap[0] = per
             spans.append(span)
             weights.append(overlap / overlap.sum())
         return spans, np.array(weights, np.float32)
@@ -231,8 +230,8 @@ class Student(nn.Module):
         self.regressors = nn.ModuleDict({name: nn.Linear(setup.head, d) for name, d in dims.items()})
 
     def regression(self):
-        """(weight, bias) from pooled outputs to all that is regressed, [dims, head] and [dims]."""
-        return [torch.cat([getattr(r, part) for r in self.regressors.values()]).detach().numpy()
+        """(weight, bias) from pooled outputs to both teachers' words, [2 · DIMS, head] and [2 · DIMS]."""
+        return [torch.cat([getattr(self.regressors[name], part) for name in TEACHERS]).detach().numpy()
                 for part in ["weight", "bias"]]
 
 

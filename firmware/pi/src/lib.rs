@@ -1,0 +1,5 @@
+//! Sori on a Raspberry Pi: everything of it that needs no hardware to be tested.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod meter;
