@@ -1,0 +1,532 @@
+//! What was heard, in SQLite, in a way that an SD card survives.
+//!
+//! A row is a span of one verdict. Rows wait in memory and are written together, in one
+//! transaction; a database that is locked, full or gone makes them wait longer. One that is
+//! damaged is set aside under another name, never deleted, and a new one begun.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use serde::Serialize;
+
+/// Rows that may wait: two weeks of a new verdict every 12 seconds, 10 MB.
+pub const MOST_WAITING: usize = 100_000;
+
+/// Version of the tables, in `user_version`.
+const SCHEMA: i64 = 1;
+
+/// A stretch of time with one verdict.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Span {
+    /// Milliseconds since 1970, UTC, by the clock at its start.
+    pub started_ms: i64,
+    /// Its length in sound, which no change of the clock touches.
+    pub seconds: f64,
+    /// A label, `silence` or `unknown`.
+    pub verdict: String,
+    /// Mean probability of the verdict; none for silence.
+    pub confidence: Option<f64>,
+    /// Mean level, dBFS.
+    pub level_dbfs: f64,
+}
+
+/// What an operator wants to know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Counters {
+    /// Rows in the database since the start.
+    pub written: u64,
+    /// Rows that wait.
+    pub waiting: u64,
+    /// Rows given up because too many waited.
+    pub dropped: u64,
+    /// Writes that failed and will be tried again.
+    pub failures: u64,
+    /// Databases that were damaged and set aside.
+    pub set_aside: u64,
+}
+
+/// Writes spans.
+#[derive(Debug)]
+pub struct History {
+    path: PathBuf,
+    keep: Duration,
+    connection: Option<Connection>,
+    waiting: VecDeque<Span>,
+    counters: Counters,
+}
+
+/// Why rows wait, in words for the log.
+#[derive(Debug)]
+pub struct Delayed {
+    /// What went wrong.
+    pub why: String,
+    /// What to do about it.
+    pub advice: &'static str,
+}
+
+impl History {
+    /// Of the database at `path`, which is opened with the first write.
+    pub fn new(path: &Path, keep_days: u64) -> Self {
+        Self {
+            path: path.into(),
+            keep: Duration::from_secs(keep_days * 24 * 3600),
+            connection: None,
+            waiting: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes a span; it waits for the next [`write`](Self::write).
+    pub fn push(&mut self, span: Span) {
+        if self.waiting.len() == MOST_WAITING {
+            self.waiting.pop_front();
+            self.counters.dropped += 1;
+        }
+        self.waiting.push_back(span);
+    }
+
+    /// Counters as of now.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            waiting: self.waiting.len() as u64,
+            ..self.counters
+        }
+    }
+
+    /// Writes all that waits, and forgets what is older than it is to be kept.
+    ///
+    /// # Errors
+    /// What went wrong and what to do. Nothing is lost by it: the rows go on waiting.
+    pub fn write(&mut self, now_ms: i64) -> Result<(), Delayed> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        match self.try_write(now_ms) {
+            Ok(()) => {
+                self.counters.written += self.waiting.len() as u64;
+                self.waiting.clear();
+                Ok(())
+            }
+            Err(error) => {
+                self.counters.failures += 1;
+                self.connection = None;
+                if is_damage(&error) {
+                    self.set_aside();
+                }
+                Err(Delayed::new(&error, &self.path))
+            }
+        }
+    }
+
+    fn try_write(&mut self, now_ms: i64) -> rusqlite::Result<()> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(open(&self.path)?),
+        };
+        let transaction = connection.transaction()?;
+        {
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO heard (started_ms, seconds, verdict, confidence, level_dbfs)
+                 VALUES (?, ?, ?, ?, ?)",
+            )?;
+            for span in &self.waiting {
+                insert.execute(params![
+                    span.started_ms,
+                    span.seconds,
+                    span.verdict,
+                    span.confidence,
+                    span.level_dbfs.max(-200.0)
+                ])?;
+            }
+            let oldest = now_ms.saturating_sub(self.keep.as_millis() as i64);
+            transaction.execute("DELETE FROM heard WHERE started_ms < ?", [oldest])?;
+        }
+        transaction.commit()
+    }
+
+    /// Renames a damaged database, with what belongs to it, to the first name that is free.
+    fn set_aside(&mut self) {
+        let with = |suffix: &str| {
+            let mut name = self.path.clone().into_os_string();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        let Some(number) = (1..10_000).find(|n| !with(&format!(".damaged-{n}")).exists()) else {
+            return;
+        };
+        for part in ["", "-wal", "-shm"] {
+            let old = with(part);
+            if old.exists()
+                && std::fs::rename(&old, with(&format!(".damaged-{number}{part}"))).is_err()
+            {
+                return;
+            }
+        }
+        self.counters.set_aside += 1;
+    }
+}
+
+impl Delayed {
+    fn new(error: &rusqlite::Error, path: &Path) -> Self {
+        let advice = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => "the disk is full: make room, the rows wait in memory",
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                "another program holds it: rows wait in memory until it lets go"
+            }
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
+                "check that its folder exists and may be written to: history.path"
+            }
+            _ if is_damage(error) => "it was set aside as .damaged-N and a new one is begun",
+            _ => "the rows wait in memory",
+        };
+        Self {
+            why: format!("{}: {error}", path.display()),
+            advice,
+        }
+    }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    ) || matches!(error, rusqlite::Error::InvalidColumnType(..))
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::from_millis(500))?;
+    // A log that is synced at checkpoints: a power cut costs the last rows, never the file.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS heard (
+             id INTEGER PRIMARY KEY,
+             started_ms INTEGER NOT NULL,
+             seconds REAL NOT NULL,
+             verdict TEXT NOT NULL,
+             confidence REAL,
+             level_dbfs REAL NOT NULL
+         ) STRICT;
+         CREATE INDEX IF NOT EXISTS heard_by_time ON heard (started_ms);",
+    )?;
+    connection.pragma_update(None, "user_version", SCHEMA)?;
+    Ok(connection)
+}
+
+/// Which spans to read.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Query {
+    /// From this time on, milliseconds since 1970.
+    pub from_ms: Option<i64>,
+    /// Before this time.
+    pub until_ms: Option<i64>,
+    /// Of this verdict only.
+    pub verdict: Option<String>,
+    /// At most so many, the latest.
+    pub limit: Option<u32>,
+}
+
+/// Reads spans while another process may write; in the order of time.
+///
+/// # Errors
+/// Those of SQLite; a missing file is one.
+pub fn read(
+    path: &Path,
+    query: &Query,
+    mut on_span: impl FnMut(Span) -> io::Result<()>,
+) -> Result<(), Unreadable> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(Duration::from_secs(2))?;
+    let exists = connection
+        .query_row(
+            "SELECT 1 FROM sqlite_master WHERE name = 'heard'",
+            [],
+            |_| Ok(()),
+        )
+        .optional()?;
+    if exists.is_none() {
+        return Ok(());
+    }
+    let mut select = connection.prepare(
+        "SELECT * FROM (
+             SELECT started_ms, seconds, verdict, confidence, level_dbfs, id FROM heard
+             WHERE started_ms >= ?1 AND started_ms < ?2 AND (?3 IS NULL OR verdict = ?3)
+             ORDER BY started_ms DESC, id DESC LIMIT ?4
+         ) ORDER BY started_ms, id",
+    )?;
+    let mut rows = select.query(params![
+        query.from_ms.unwrap_or(i64::MIN),
+        query.until_ms.unwrap_or(i64::MAX),
+        query.verdict,
+        query.limit.map_or(-1, i64::from)
+    ])?;
+    while let Some(row) = rows.next()? {
+        on_span(Span {
+            started_ms: row.get(0)?,
+            seconds: row.get(1)?,
+            verdict: row.get(2)?,
+            confidence: row.get(3)?,
+            level_dbfs: row.get(4)?,
+        })?;
+    }
+    Ok(())
+}
+
+/// Why a history cannot be read.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// SQLite's reason.
+    Database(rusqlite::Error),
+    /// Nobody takes what was read.
+    Output(io::Error),
+}
+
+impl std::fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Database(error) => write!(f, "the history cannot be read: {error}"),
+            Self::Output(error) => write!(f, "what was read cannot be written: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
+impl From<rusqlite::Error> for Unreadable {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// How spans are written for other programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A header and a line a span.
+    Csv,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Writes the spans of a query.
+///
+/// # Errors
+/// See [`Unreadable`].
+pub fn export(
+    path: &Path,
+    query: &Query,
+    format: Format,
+    out: &mut impl Write,
+) -> Result<(), Unreadable> {
+    if format == Format::Csv {
+        writeln!(out, "started_ms,seconds,verdict,confidence,level_dbfs")?;
+    }
+    read(path, query, |span| match format {
+        Format::Json => {
+            serde_json::to_writer(&mut *out, &span)?;
+            writeln!(out)
+        }
+        Format::Csv => {
+            let confidence = span.confidence.map(|c| format!("{c:.4}"));
+            writeln!(
+                out,
+                "{},{:.3},{},{},{:.1}",
+                span.started_ms,
+                span.seconds,
+                csv_field(&span.verdict),
+                confidence.unwrap_or_default(),
+                span.level_dbfs
+            )
+        }
+    })
+}
+
+/// Labels are the user's: one may have a comma.
+fn csv_field(text: &str) -> String {
+    match text.contains(['"', ',', '\n', '\r']) {
+        true => format!("\"{}\"", text.replace('"', "\"\"")),
+        false => text.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const DAY_MS: i64 = 24 * 3_600_000;
+
+    fn span(started_ms: i64, verdict: &str) -> Span {
+        Span {
+            started_ms,
+            seconds: 12.5,
+            verdict: verdict.into(),
+            confidence: (verdict != "silence").then_some(0.75),
+            level_dbfs: -42.0,
+        }
+    }
+
+    fn all(path: &Path, query: &Query) -> Vec<Span> {
+        let mut spans = Vec::new();
+        let take = |span| {
+            spans.push(span);
+            Ok(())
+        };
+        read(path, query, take).expect("readable");
+        spans
+    }
+
+    #[test]
+    fn what_is_written_is_read_filtered_and_forgotten_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.sqlite");
+        let mut history = History::new(&path, 2);
+        history.write(0).expect("nothing to write is no error");
+        assert!(!path.exists(), "nothing is made for nothing");
+        for (at, verdict) in [(0, "jazz"), (DAY_MS, "rock"), (2 * DAY_MS, "silence")] {
+            history.push(span(at, verdict));
+        }
+        history.write(2 * DAY_MS).expect("written");
+        assert_eq!(history.counters().written, 3);
+        let everything = all(&path, &Query::default());
+        assert_eq!(everything.len(), 3);
+        assert_eq!(everything[2], span(2 * DAY_MS, "silence"));
+        let only = |query| {
+            all(&path, &query)
+                .into_iter()
+                .map(|s| s.verdict)
+                .collect::<Vec<_>>()
+        };
+        let by_verdict = Query {
+            verdict: Some("rock".into()),
+            ..Query::default()
+        };
+        assert_eq!(only(by_verdict), ["rock"]);
+        let by_time = Query {
+            from_ms: Some(1),
+            until_ms: Some(2 * DAY_MS),
+            ..Query::default()
+        };
+        assert_eq!(only(by_time), ["rock"]);
+        let latest = Query {
+            limit: Some(2),
+            ..Query::default()
+        };
+        assert_eq!(only(latest), ["rock", "silence"]);
+        // Two days after the second, the first two are gone with the next write.
+        history.push(span(3 * DAY_MS + 1, "pop"));
+        history.write(3 * DAY_MS + 1).expect("written");
+        assert_eq!(only(Query::default()), ["silence", "pop"]);
+    }
+
+    #[test]
+    fn a_damaged_database_is_set_aside_and_nothing_waiting_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.sqlite");
+        fs::write(
+            &path,
+            "this is no database, it is a poem, and long enough to be one".repeat(99),
+        )
+        .unwrap();
+        let mut history = History::new(&path, 9);
+        history.push(span(1, "jazz"));
+        let delayed = history.write(1).expect_err("damaged");
+        assert!(delayed.advice.contains("damaged-N"), "{delayed:?}");
+        history.push(span(2, "rock"));
+        history.write(2).expect("a new one");
+        assert_eq!(all(&path, &Query::default()).len(), 2);
+        assert!(folder.path().join("history.sqlite.damaged-1").exists());
+        let expected = Counters {
+            written: 2,
+            failures: 1,
+            set_aside: 1,
+            ..Counters::default()
+        };
+        assert_eq!(history.counters(), expected);
+    }
+
+    #[test]
+    fn a_locked_database_delays_and_loses_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.sqlite");
+        let mut history = History::new(&path, 9);
+        history.push(span(1, "jazz"));
+        history.write(1).expect("written");
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        history.push(span(2, "rock"));
+        let delayed = history.write(2).expect_err("locked");
+        assert!(delayed.advice.contains("another program"), "{delayed:?}");
+        assert_eq!(history.counters().waiting, 1);
+        other.execute_batch("COMMIT").unwrap();
+        history.write(3).expect("free again");
+        assert_eq!(all(&path, &Query::default()).len(), 2);
+    }
+
+    #[test]
+    fn a_missing_folder_says_what_to_check_and_heals() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("later/history.sqlite");
+        let mut history = History::new(&path, 9);
+        history.push(span(1, "jazz"));
+        let delayed = history.write(1).expect_err("no folder");
+        assert!(delayed.advice.contains("history.path"), "{delayed:?}");
+        fs::create_dir(folder.path().join("later")).unwrap();
+        history.write(1).expect("now there is one");
+        assert_eq!(history.counters().written, 1);
+    }
+
+    #[test]
+    fn too_many_waiting_drop_the_oldest_and_are_counted() {
+        let mut history = History::new(Path::new("/nowhere/at/all"), 9);
+        for n in 0..MOST_WAITING as i64 + 3 {
+            history.push(span(n, "jazz"));
+        }
+        let counters = history.counters();
+        assert_eq!(
+            (counters.waiting, counters.dropped),
+            (MOST_WAITING as u64, 3)
+        );
+        assert_eq!(history.waiting.front().map(|s| s.started_ms), Some(3));
+    }
+
+    #[test]
+    fn exports_are_lines_of_csv_or_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.sqlite");
+        let mut history = History::new(&path, 9);
+        history.push(span(1, "drum, bass"));
+        history.push(span(2, "silence"));
+        history.write(2).expect("written");
+        let text = |format| {
+            let mut out = Vec::new();
+            export(&path, &Query::default(), format, &mut out).expect("exported");
+            String::from_utf8(out).expect("text")
+        };
+        assert_eq!(
+            text(Format::Csv),
+            "started_ms,seconds,verdict,confidence,level_dbfs\n\
+             1,12.500,\"drum, bass\",0.7500,-42.0\n2,12.500,silence,,-42.0\n"
+        );
+        let json = text(Format::Json);
+        let lines: Vec<serde_json::Value> = json
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect();
+        assert_eq!(lines[0]["verdict"], "drum, bass");
+        assert_eq!(lines[1]["confidence"], serde_json::Value::Null);
+        let missing = read(&folder.path().join("none"), &Query::default(), |_| Ok(()));
+        assert!(missing.is_err());
+    }
+}

@@ -1,0 +1,206 @@
+//! The package that listens: the built-in one or a file. None is used that did not prove
+//! itself by its golden vectors on this processor.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use sori_dsp::FrontEnd;
+use sori_listener::{Listener, Memory, frontend_backend, verify};
+use sori_nn::{Backend, CacheLine, Caches, Network, Prepared};
+use sori_package::write::PackageBytes;
+use sori_package::{MelContract, Package};
+
+/// The genre model that is built in.
+static GENRE: &[u8] = include_bytes!("../../../models/genre/genre.sori");
+
+/// A package that was verified here.
+#[derive(Debug)]
+pub struct Model {
+    bytes: PackageBytes,
+    /// What it calls itself.
+    pub name: String,
+    /// Its classes.
+    pub labels: Vec<String>,
+    /// Values of a feature row.
+    pub bands: usize,
+    /// Feature rows a second.
+    pub rows_per_second: f64,
+    /// Where it is from; none is the built-in one.
+    pub path: Option<PathBuf>,
+}
+
+/// Why a package is not used, in words that say what to do.
+#[derive(Debug)]
+pub struct Unusable {
+    path: Option<PathBuf>,
+    why: String,
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.path {
+            Some(path) => write!(f, "{} cannot be used: {}", path.display(), self.why),
+            None => write!(f, "the built-in package cannot be used: {}", self.why),
+        }
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+impl Model {
+    /// The one at `path`, or the built-in one.
+    ///
+    /// # Errors
+    /// It cannot be read or parsed, does not hear audio, or computes other bits than it
+    /// promises.
+    pub fn load(path: Option<&Path>) -> Result<Self, Unusable> {
+        let unusable = |why: String| Unusable {
+            path: path.map(Path::to_path_buf),
+            why,
+        };
+        let bytes = match path {
+            Some(path) => {
+                let bytes = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+                PackageBytes::copy_from(&bytes)
+            }
+            None => PackageBytes::copy_from(GENRE),
+        };
+        let package = Package::parse(&bytes).map_err(|error| unusable(error.to_string()))?;
+        let mel = package.mel().ok_or_else(|| {
+            unusable("it takes feature rows only: quantize it with --contract FILE.toml".into())
+        })?;
+        let model = Self {
+            name: package.provenance().name.to_string(),
+            labels: package.labels().map(String::from).collect(),
+            bands: mel.bands,
+            rows_per_second: f64::from(mel.sample_rate_hz) / mel.hop_samples as f64,
+            path: path.map(Path::to_path_buf),
+            bytes: PackageBytes::copy_from(&bytes),
+        };
+        model
+            .with(|prepared, memory| verify(prepared, memory, 1).map(|_| ()))
+            .and_then(|verified| verified.map_err(|mismatch| mismatch.to_string()))
+            .map_err(unusable)?;
+        Ok(model)
+    }
+
+    /// Calls `body` with a listener for sound at `rate_hz`.
+    ///
+    /// # Errors
+    /// A rate that cannot be resampled.
+    pub fn listen<T>(
+        &self,
+        rate_hz: u32,
+        body: impl FnOnce(Listener<'_, '_>) -> T,
+    ) -> Result<T, Unusable> {
+        self.with(|prepared, memory| Listener::new(prepared, memory, rate_hz).map(body))
+            .and_then(|result| result.map_err(|error| error.to_string()))
+            .map_err(|why| Unusable {
+                path: self.path.clone(),
+                why,
+            })
+    }
+
+    /// Prepares the weights for this processor and gives the memory that they need.
+    fn with<T>(&self, body: impl FnOnce(Prepared<'_>, Memory<'_>) -> T) -> Result<T, String> {
+        let package = Package::parse(&self.bytes).map_err(|error| error.to_string())?;
+        let mel: MelContract<'_> = package.mel().ok_or("it has no mel contract")?;
+        let backend = Backend::detect();
+        let mut lines = vec![CacheLine([0; 64]); Prepared::lines(&package, backend)];
+        let prepared = Prepared::new(&package, backend, &mut lines)
+            .map_err(|error| error.to_string())?
+            .with_caches(Caches::detect());
+        let words = Network::arena_bytes(&prepared, 1).div_ceil(size_of::<CacheLine>());
+        let mut arena = vec![CacheLine([0; 64]); words];
+        let mut frontend = vec![0; FrontEnd::workspace_len(&mel)];
+        let memory = Memory {
+            frontend: &mut frontend,
+            arena: bytemuck::cast_slice_mut(&mut arena),
+        };
+        Ok(body(prepared, memory))
+    }
+
+    /// What runs it, for the log.
+    pub fn backend() -> String {
+        let network = Backend::detect();
+        format!("{network}, front end {:?}", frontend_backend(network))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Channel;
+    use crate::engine::{Engine, Layout, Said};
+
+    #[test]
+    fn the_built_in_package_proves_itself() {
+        let model = Model::load(None).expect("it was made by this code");
+        assert!(model.labels.iter().any(|label| label == "jazz"));
+        assert_eq!(model.bands, 64);
+    }
+
+    #[test]
+    fn what_is_no_package_says_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.sori");
+        let why = |path: &Path| Model::load(Some(path)).expect_err("unusable").to_string();
+        assert!(why(&path).contains("No such file"), "{}", why(&path));
+        std::fs::write(&path, b"garbage").unwrap();
+        assert!(
+            why(&path).contains("x.sori cannot be used"),
+            "{}",
+            why(&path)
+        );
+        // One bit of the weights is another network.
+        let mut bytes = GENRE.to_vec();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, &bytes).unwrap();
+        why(&path);
+    }
+
+    /// Left is dead, right has a tone and a large offset; the engine is to hear right.
+    #[test]
+    fn the_dead_channel_is_left_and_no_chunking_changes_what_is_said() {
+        let layout = Layout {
+            rate_hz: 48_000,
+            channels: 2,
+        };
+        let frames: Vec<i32> = (0..48_000 * 4)
+            .flat_map(|n| {
+                let tone = (f64::from(n) * 0.05).sin() + (f64::from(n) * 0.0317).sin();
+                [0, 400_000 + (tone * 200_000.0) as i32]
+            })
+            .collect();
+        let model = Model::load(None).unwrap();
+        let said = |chunk: usize| {
+            let mut said = Vec::new();
+            model
+                .listen(layout.rate_hz, |listener| {
+                    let mut engine =
+                        Engine::new(listener, model.labels.clone(), layout, Channel::Auto);
+                    let mut on_said = |event: Said<'_>| match event {
+                        Said::Row(features, level) => said.push(format!("{features:?} {level}")),
+                        Said::Decision(decision) => said.push(format!("{decision:?}")),
+                        Said::Channels(readings, channel) => {
+                            assert!(readings[0].is_zero() && readings[1].is_live());
+                            said.push(format!("channel {channel}"));
+                        }
+                        Said::Span(span) => said.push(format!("{span:?}")),
+                    };
+                    for part in frames.chunks(2 * chunk) {
+                        engine.push(part, 0, &mut on_said);
+                    }
+                    engine.finish(&mut on_said);
+                })
+                .expect("48 kHz");
+            said
+        };
+        let whole = said(48_000 * 4);
+        assert!(whole.iter().any(|line| line == "channel 1"), "{whole:?}");
+        assert!(whole.last().is_some_and(|line| line.starts_with("Span")));
+        assert_eq!(said(1024), whole);
+        assert_eq!(said(37), whole);
+    }
+}
