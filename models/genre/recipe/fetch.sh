@@ -58,7 +58,7 @@ for voice in en-us en-gb en-us+f3 en-gb+m7 de es fr pt-br pl tr nl+f2 cs hu+m3 k
         target=$folder/espeak.$voice.$part.wav
         [ -e "$target" ] && continue
         espeak-ng -v "$voice" -s $((120 + number * 37 % 90)) -p $((20 + number * 13 % 60)) -w "$out/partial.wav" \
-            "${text:$((number * 400)):500}"
+            "${text:$((number * 400 % 20000)):500}"
         ffmpeg -nostdin -v error -y -i "$out/partial.wav" -ac 1 -ar 16000 -sample_fmt s16 "$target"
     done
 done

@@ -157,7 +157,7 @@ impl Eval {
                 Ok(())
             },
         );
-        let not_music = self.not_music(&networks)?;
+        let (not_music, other_outcome) = self.not_music(&networks)?;
         let counted = excerpts.iter().filter(|e| e.answers[0].best.is_some());
         let failed = clips.len() - counted.count();
         let name = models[0].package.provenance().name.to_string();
@@ -180,7 +180,7 @@ impl Eval {
         if let Some(path) = &self.report {
             output::write_atomically(path, evaluation.html().as_bytes())?;
         }
-        outcome
+        outcome.and(other_outcome)
     }
 
     /// One network, or one a fold where the paths say `{fold}`.
@@ -267,9 +267,11 @@ impl Eval {
         Ok(clips)
     }
 
-    /// Answers to what is no music, every network in turn.
-    fn not_music(&self, networks: &[Network<'_>]) -> Result<Vec<NotMusic>> {
+    /// Answers to what is no music, every network in turn; and whether all of it could be
+    /// heard.
+    fn not_music(&self, networks: &[Network<'_>]) -> Result<(Vec<NotMusic>, Result<()>)> {
         let mut sets = Vec::new();
+        let mut outcome = Ok(());
         if self.conditions {
             let made = conditions::not_music(networks[0].mel.sample_rate_hz, 10);
             for (name, clips) in made {
@@ -284,21 +286,22 @@ impl Eval {
         for folder in &self.not_music {
             let sources = audio::find(std::slice::from_ref(folder))?;
             let mut answers = Vec::new();
-            batch::run(
+            let heard = batch::run(
                 &sources,
                 |n, source| networks[n % networks.len()].hear(&source.path, &[CLEAN], None),
                 |_, _, result| {
                     answers.extend(result.into_iter().flat_map(|(answers, ..)| answers));
                     Ok(())
                 },
-            )?;
+            );
+            outcome = outcome.and(heard);
             let name = folder.file_name().unwrap_or(folder.as_os_str());
             sets.push(NotMusic {
                 name: name.to_string_lossy().into_owned(),
                 answers,
             });
         }
-        Ok(sets)
+        Ok((sets, outcome))
     }
 }
 
