@@ -46,12 +46,6 @@ pub fn frontend_backend(network: sori_nn::Backend) -> sori_dsp::Backend {
     }
 }
 
-/// The class with the largest probability; the first of equals.
-pub fn largest(probabilities_q15: &[u16]) -> Option<(usize, u16)> {
-    let classes = probabilities_q15.iter().copied().enumerate().rev();
-    classes.max_by_key(|&(_, p)| p)
-}
-
 /// The label of a class for what is none of the others: speech, noise, a passing train.
 /// It is never named. Where it has half of the probability or more, the verdict is
 /// [`Verdict::Unknown`].
@@ -63,16 +57,20 @@ pub fn unknown_class(package: &sori_package::Package<'_>) -> Option<u8> {
     u8::try_from(position).ok()
 }
 
-/// The most probable class that can be named, and whether it is more probable that none can.
+/// The most probable class that can be named, and its probability; the first of equals.
+/// `unknown` is the class that cannot be.
+pub fn best(probabilities_q15: &[u16], unknown: Option<u8>) -> Option<(u8, u16)> {
+    let classes = (0..=u8::MAX).zip(probabilities_q15.iter().copied());
+    let nameable = classes.filter(|&(class, _)| Some(class) != unknown);
+    nameable.fold(None, |best, (class, p)| match best {
+        Some((_, most)) if most >= p => best,
+        _ => Some((class, p)),
+    })
+}
+
+/// The best class, and whether it is more probable that none can be named.
 fn nameable(probabilities_q15: &[u16], unknown: Option<u8>) -> Option<(u8, u16, bool)> {
-    let mut classes: Probabilities = probabilities_q15.iter().copied().collect();
-    let mut refused = false;
-    if let Some(unknown) = unknown
-        && let Some(p) = classes.get_mut(usize::from(unknown))
-    {
-        refused = *p >= 1 << 14;
-        *p = 0;
-    }
-    let (best, p) = largest(&classes)?;
-    Some((best as u8, p, refused))
+    let (class, p) = best(probabilities_q15, unknown)?;
+    let of_none = unknown.and_then(|unknown| probabilities_q15.get(usize::from(unknown)));
+    Some((class, p, of_none.is_some_and(|&p| p >= 1 << 14)))
 }

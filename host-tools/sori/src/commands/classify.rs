@@ -140,7 +140,7 @@ fn line<'a>(source: &audio::Source, result: &'a Result<Heard>, labels: &[&'a str
     }
 }
 
-/// Clip, verdict, a bar and the probability of the best label, the two after it, length.
+/// Clip, verdict, a bar and its probability, the two most probable others, length.
 fn row(source: &audio::Source, heard: &Heard, labels: &[&str]) -> [String; 6] {
     let clip = &heard.clip;
     let mut ranked: Vec<(&str, f64)> = labels
@@ -150,17 +150,15 @@ fn row(source: &audio::Source, heard: &Heard, labels: &[&str]) -> [String; 6] {
         .collect();
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
     let percent = |(label, p): &(&str, f64)| format!("{label} {:.0} %", 100.0 * p);
-    let (bar, confidence) = match ranked.first() {
+    let verdict = hearing::name(clip.verdict, labels);
+    let said = ranked.iter().find(|(label, _)| *label == verdict);
+    let (bar, confidence) = match said.or(ranked.first()) {
         Some((_, p)) => (output::bar(*p, 10), format!("{:.0} %", 100.0 * p)),
         None => (String::new(), "too short".into()),
     };
-    let verdict = hearing::name(clip.verdict, labels);
     // An unknown says what it comes closest to.
-    let after = match clip.best.map(|best| labels[usize::from(best)]) {
-        Some(best) if best == verdict => 1,
-        _ => 0,
-    };
-    let then: Vec<String> = ranked.iter().skip(after).take(2).map(percent).collect();
+    let others = ranked.iter().filter(|(label, _)| *label != verdict);
+    let then: Vec<String> = others.take(2).map(percent).collect();
     [
         source.relative.display().to_string(),
         verdict.into(),

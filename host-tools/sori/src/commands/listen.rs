@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use serde::Serialize;
-use sori_listener::{Decision, Event, Listener, Verdict};
+use sori_listener::{Decision, Event, Listener, Verdict, unknown_class};
 use sori_nn::Backend;
 
 use crate::backend::Weights;
@@ -50,7 +50,7 @@ impl Listen {
         let mut weights = Weights::new(&model.package, backend);
         let prepared = weights.prepare(&model.package, backend)?;
         let mut workspace = Workspace::new(&prepared, &model.mel);
-        let mut display = Display::new(self.json, model.labels);
+        let mut display = Display::new(self.json, model.labels, unknown_class(&model.package));
 
         #[cfg(feature = "microphone")]
         if let Some(microphone) = &self.microphone {
@@ -113,6 +113,8 @@ struct Line<'a> {
 /// elsewhere, or JSON.
 struct Display<'l> {
     labels: Vec<&'l str>,
+    /// The class that is never named.
+    unknown: Option<u8>,
     form: Form,
     latest: Decision,
     shown: Option<Verdict>,
@@ -130,7 +132,7 @@ enum Form {
 const ROWS_PER_REFRESH: u32 = 6;
 
 impl<'l> Display<'l> {
-    fn new(json: bool, labels: Vec<&'l str>) -> Self {
+    fn new(json: bool, labels: Vec<&'l str>, unknown: Option<u8>) -> Self {
         let form = match json {
             true => Form::Json,
             false if io::stdout().is_terminal() => Form::Live,
@@ -138,6 +140,7 @@ impl<'l> Display<'l> {
         };
         Self {
             labels,
+            unknown,
             form,
             latest: sori_listener::NOTHING_HEARD,
             shown: None,
@@ -205,10 +208,10 @@ impl<'l> Display<'l> {
         Ok(())
     }
 
-    /// The most probable label and its probability.
+    /// The most probable label that can be named, and its probability.
     fn best(&self) -> Option<(&'l str, f64)> {
-        let (best, p) = sori_listener::largest(&self.latest.probabilities_q15)?;
-        Some((self.labels.get(best)?, hearing::fraction(p)))
+        let (best, p) = sori_listener::best(&self.latest.probabilities_q15, self.unknown)?;
+        Some((self.labels.get(usize::from(best))?, hearing::fraction(p)))
     }
 
     fn line(&self) -> Line<'l> {
