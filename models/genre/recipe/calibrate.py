@@ -74,7 +74,7 @@ def calibrate(genres, answers):
         said = np.stack([clip(l, np.exp(log_temperature), -100.0)[:genres] for _, l in answers])
         return -np.log(said[np.arange(len(truth)), truth] + 1e-9).mean()
 
-    temperature = float(np.exp(minimize_scalar(loss, bounds=(-2, 2), method="bounded").x))
+    temperature = float(np.exp(minimize_scalar(loss, bounds=(-1, 1), method="bounded").x))
 
     def kept(offset):
         return np.mean([clip(l, temperature, offset)[genres] < 0.5 for _, l in answers])
