@@ -75,7 +75,7 @@ impl Model {
             bands: mel.bands,
             rows_per_second: f64::from(mel.sample_rate_hz) / mel.hop_samples as f64,
             path: path.map(Path::to_path_buf),
-            bytes: PackageBytes::copy_from(&bytes),
+            bytes,
         };
         model
             .with(|prepared, memory| verify(prepared, memory, 1).map(|_| ()))

