@@ -4,6 +4,8 @@
 
 use std::f64::consts::TAU;
 
+use serde::Serialize;
+
 /// Full scale of 24 bits.
 pub const FULL_SCALE: f64 = 8_388_608.0;
 
@@ -14,7 +16,7 @@ const CLIPPED: i32 = 8_378_955;
 const HARMONICS: usize = 5;
 
 /// A second of one channel, measured.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Reading {
     /// Without the offset, dBFS; minus infinity for a constant.
     pub rms_dbfs: f64,
