@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use tokio::sync::broadcast;
@@ -20,6 +21,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// News that a slow reader may be behind: 16 seconds of feature rows.
 const MOST_NEWS: usize = 1024;
+
+/// Who does not read for so long is not waited for.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 /// A decision, for people.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -81,8 +85,6 @@ pub enum State {
     Starting,
     /// Sound comes in.
     Listening,
-    /// Sound comes in and is thrown away, as asked.
-    Muted,
     /// There is none, or it went away: tried again all the time.
     NoMicrophone,
     /// The input file is over.
@@ -194,6 +196,8 @@ pub struct Status {
     pub temperature_c: Option<f64>,
     /// Lights, button, display: what could not be used and why.
     pub hardware_problems: Vec<String>,
+    /// Sound is thrown away, as asked.
+    pub muted: bool,
     /// Why the configuration was not taken anew.
     pub configuration_problem: Option<String>,
 }
@@ -245,6 +249,14 @@ impl Board {
         let _ = self.news.send(news);
     }
 
+    /// Waits until nobody is far behind the news, within reason. For sound that can wait.
+    pub fn wait_for_readers(&self) {
+        let deadline = Instant::now() + LONGEST_WAIT;
+        while self.news.len() > MOST_NEWS / 2 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// The latest of everything.
     pub fn status(&self) -> Status {
         self.lock().clone()
@@ -274,6 +286,7 @@ impl Board {
     /// Mutes or unmutes; says so if that is new.
     pub fn set_muted(&self, muted: bool) {
         if self.muted.swap(muted, Ordering::Relaxed) != muted {
+            self.update(|status| status.muted = muted);
             self.publish(News::Muted(muted));
         }
     }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -165,8 +166,9 @@ pub struct Model {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct History {
-    /// The database.
-    pub path: PathBuf,
+    /// The database; without it `history.sqlite` in the service's state directory, or else
+    /// in the user's.
+    pub path: Option<PathBuf>,
     /// Days to keep.
     pub keep_days: Bounded<1, 36_500>,
     /// Seconds between writes, which spare the SD card.
@@ -176,7 +178,7 @@ pub struct History {
 impl Default for History {
     fn default() -> Self {
         Self {
-            path: "/var/lib/sori-pi/history.sqlite".into(),
+            path: None,
             keep_days: Bounded::new(365),
             write_every_s: Bounded::new(30),
         }
@@ -307,7 +309,68 @@ impl fmt::Display for Wrong {
 
 impl std::error::Error for Wrong {}
 
+/// Where the service's configuration is.
+const USUAL: &str = "/etc/sori-pi/sori-pi.toml";
+
+/// Where the service's history is.
+const STATE: &str = "/var/lib/sori-pi";
+
+impl History {
+    const FILE: &str = "history.sqlite";
+
+    /// Where the database is written.
+    pub fn path(&self) -> PathBuf {
+        match &self.path {
+            Some(path) => path.clone(),
+            None => state_directory()
+                .unwrap_or_else(users_state)
+                .join(Self::FILE),
+        }
+    }
+
+    /// Where it is read: the service's, if this user has none.
+    pub fn path_to_read(&self) -> PathBuf {
+        let own = self.path();
+        let service = Path::new(STATE).join(Self::FILE);
+        match self.path.is_none() && !own.exists() && service.exists() {
+            true => service,
+            false => own,
+        }
+    }
+}
+
+/// What systemd says.
+fn state_directory() -> Option<PathBuf> {
+    // More than one are separated by colons.
+    let all = std::env::var("STATE_DIRECTORY").ok()?;
+    all.split(':').next().map(PathBuf::from)
+}
+
+/// By the XDG base directory specification.
+fn users_state() -> PathBuf {
+    let of = |variable: &str| std::env::var_os(variable).filter(|value| !value.is_empty());
+    let state = of("XDG_STATE_HOME").map(PathBuf::from);
+    let home = || of("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    let none = || std::env::temp_dir();
+    state.or_else(home).unwrap_or_else(none).join("sori-pi")
+}
+
 impl Config {
+    /// Reads the file, or the usual one if there is one, and the environment.
+    ///
+    /// # Errors
+    /// A named file that cannot be read; what [`read`](Self::read) refuses.
+    pub fn load(path: Option<&Path>) -> Result<Self, Wrong> {
+        let named = path.unwrap_or(Path::new(USUAL));
+        let text = match std::fs::read_to_string(named) {
+            Err(error) if path.is_none() && error.kind() == ErrorKind::NotFound => String::new(),
+            read => read.map_err(|error| Wrong(format!("{}: {error}", named.display())))?,
+        };
+        let environment = std::env::vars_os()
+            .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+        Self::read(&text, named, environment)
+    }
+
     /// Reads the text of `path`, then what the environment overrides.
     ///
     /// # Errors

@@ -5,6 +5,8 @@
 //!    └────► a meter a channel ─► readings, once a second
 //! ```
 
+use std::collections::BTreeMap;
+
 use sori_listener::{Decision, Event, Listener, Verdict};
 
 use crate::config::Channel;
@@ -140,6 +142,13 @@ impl<'p, 'a> Engine<'p, 'a> {
         self.spans = Spans::default();
     }
 
+    /// Somebody says that what is heard is right.
+    pub fn confirm(&mut self) {
+        if let Some(open) = &mut self.spans.open {
+            open.span.confirmed = true;
+        }
+    }
+
     /// The latest decision.
     pub fn decision(&self) -> &Decision {
         self.listener.decision()
@@ -157,7 +166,6 @@ pub fn name(verdict: Verdict, labels: &[String]) -> &str {
 
 /// How probable the verdict was: that of the class, or of none of them.
 pub fn confidence(decision: &Decision) -> Option<f64> {
-    let fraction = |p: u16| f64::from(p) / f64::from(1 << 15);
     match decision.verdict {
         Verdict::Silence => None,
         Verdict::Label(label) => {
@@ -169,6 +177,18 @@ pub fn confidence(decision: &Decision) -> Option<f64> {
             best.map(|&p| 1.0 - fraction(p))
         }
     }
+}
+
+/// Each label's probability.
+pub fn probabilities(decision: &Decision, labels: &[String]) -> BTreeMap<String, f64> {
+    let known = labels.iter().zip(&decision.probabilities_q15);
+    known
+        .map(|(label, &p)| (label.clone(), fraction(p)))
+        .collect()
+}
+
+fn fraction(q15: u16) -> f64 {
+    f64::from(q15) / f64::from(1 << 15)
 }
 
 /// Gathers decisions into spans.
@@ -209,6 +229,7 @@ impl Spans {
                 verdict: name(decision.verdict, labels).into(),
                 confidence: None,
                 level_dbfs: 0.0,
+                confirmed: false,
             },
             confidence: 0.0,
             level: 0.0,

@@ -2,15 +2,16 @@
 //!
 //! A row is a span of one verdict. Rows wait in memory and are written together, in one
 //! transaction; a database that is locked, full or gone makes them wait longer. One that is
-//! damaged is set aside under another name, never deleted, and a new one begun.
+//! damaged is set aside under another name, never deleted, and a new one begun. What still
+//! waits at the end is left beside the database, for the next start.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io::{self, BufRead as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Rows that may wait: two weeks of a new verdict every 12 seconds, 10 MB.
 pub const MOST_WAITING: usize = 100_000;
@@ -19,7 +20,7 @@ pub const MOST_WAITING: usize = 100_000;
 const SCHEMA: i64 = 1;
 
 /// A stretch of time with one verdict.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Span {
     /// Milliseconds since 1970, UTC, by the clock at its start.
     pub started_ms: i64,
@@ -31,6 +32,8 @@ pub struct Span {
     pub confidence: Option<f64>,
     /// Mean level, dBFS.
     pub level_dbfs: f64,
+    /// Somebody said that it is right.
+    pub confirmed: bool,
 }
 
 /// What an operator wants to know of it.
@@ -55,6 +58,8 @@ pub struct History {
     keep: Duration,
     connection: Option<Connection>,
     waiting: VecDeque<Span>,
+    /// What an earlier process left is among what waits.
+    took_up: bool,
     counters: Counters,
 }
 
@@ -75,6 +80,7 @@ impl History {
             keep: Duration::from_secs(keep_days * 24 * 3600),
             connection: None,
             waiting: VecDeque::new(),
+            took_up: false,
             counters: Counters::default(),
         }
     }
@@ -96,32 +102,109 @@ impl History {
         }
     }
 
-    /// Writes all that waits, and forgets what is older than it is to be kept.
+    /// Writes all that waits.
     ///
     /// # Errors
     /// What went wrong and what to do. Nothing is lost by it: the rows go on waiting.
-    pub fn write(&mut self, now_ms: i64) -> Result<(), Delayed> {
+    pub fn write(&mut self) -> Result<(), Delayed> {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        match self.try_write(now_ms) {
-            Ok(()) => {
-                self.counters.written += self.waiting.len() as u64;
-                self.waiting.clear();
-                Ok(())
+        let written = self.try_write();
+        self.noted(written)?;
+        self.counters.written += self.waiting.len() as u64;
+        self.waiting.clear();
+        if std::mem::take(&mut self.took_up) {
+            // Only now: after a power cut in between, twice is better than never.
+            let _ = std::fs::remove_file(self.left());
+        }
+        Ok(())
+    }
+
+    /// Deletes what is older than it is to be kept. Not for a clock that may be wrong: one
+    /// that jumps ahead makes everything old.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write)'s.
+    pub fn forget(&mut self, now_ms: i64) -> Result<(), Delayed> {
+        let oldest = now_ms.saturating_sub(self.keep.as_millis() as i64);
+        let forgotten = self.connection().and_then(|connection| {
+            connection.execute("DELETE FROM heard WHERE started_ms < ?", [oldest])
+        });
+        self.noted(forgotten.map(|_| ()))
+    }
+
+    /// Leaves what waits beside the database, where [`take_up`](Self::take_up) finds it.
+    ///
+    /// # Errors
+    /// Those of the file system; then the rows are lost with this process.
+    pub fn leave(&mut self) -> io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let mut lines = Vec::new();
+        for span in &self.waiting {
+            serde_json::to_writer(&mut lines, span)?;
+            lines.push(b'\n');
+        }
+        // What was taken up from there waits too, and is not to stand there twice.
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(self.took_up)
+            .append(!self.took_up)
+            .open(self.left())?;
+        file.write_all(&lines)?;
+        file.sync_all()?;
+        self.waiting.clear();
+        Ok(())
+    }
+
+    /// Takes up what an earlier process left, and returns how many rows those are.
+    ///
+    /// # Errors
+    /// Those of the file system. A line that a power cut made no row of is skipped.
+    pub fn take_up(&mut self) -> io::Result<usize> {
+        let file = match std::fs::File::open(self.left()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            opened => opened?,
+        };
+        let mut rows = 0;
+        for line in io::BufReader::new(file).split(b'\n') {
+            if let Ok(span) = serde_json::from_slice(&line?) {
+                self.push(span);
+                rows += 1;
             }
-            Err(error) => {
-                self.counters.failures += 1;
-                self.connection = None;
-                if is_damage(&error) {
-                    self.set_aside();
-                }
-                Err(Delayed::new(&error, &self.path))
-            }
+        }
+        self.took_up = true;
+        Ok(rows)
+    }
+
+    fn left(&self) -> PathBuf {
+        with_suffix(&self.path, ".waiting")
+    }
+
+    fn connection(&mut self) -> rusqlite::Result<&mut Connection> {
+        match &mut self.connection {
+            Some(connection) => Ok(connection),
+            none => Ok(none.insert(open(&self.path)?)),
         }
     }
 
-    fn try_write(&mut self, now_ms: i64) -> rusqlite::Result<()> {
+    /// Counts a failure, and makes ready for the next attempt.
+    fn noted(&mut self, result: rusqlite::Result<()>) -> Result<(), Delayed> {
+        result.map_err(|error| {
+            self.counters.failures += 1;
+            self.connection = None;
+            if is_damage(&error) {
+                self.set_aside();
+            }
+            Delayed::new(&error, &self.path)
+        })
+    }
+
+    fn try_write(&mut self) -> rusqlite::Result<()> {
+        let waiting = &self.waiting;
         let connection = match &mut self.connection {
             Some(connection) => connection,
             none => none.insert(open(&self.path)?),
@@ -129,31 +212,26 @@ impl History {
         let transaction = connection.transaction()?;
         {
             let mut insert = transaction.prepare_cached(
-                "INSERT INTO heard (started_ms, seconds, verdict, confidence, level_dbfs)
-                 VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO heard (started_ms, seconds, verdict, confidence, level_dbfs, confirmed)
+                 VALUES (?, ?, ?, ?, ?, ?)",
             )?;
-            for span in &self.waiting {
+            for span in waiting {
                 insert.execute(params![
                     span.started_ms,
                     span.seconds,
                     span.verdict,
                     span.confidence,
-                    span.level_dbfs.max(-200.0)
+                    span.level_dbfs.max(-200.0),
+                    span.confirmed
                 ])?;
             }
-            let oldest = now_ms.saturating_sub(self.keep.as_millis() as i64);
-            transaction.execute("DELETE FROM heard WHERE started_ms < ?", [oldest])?;
         }
         transaction.commit()
     }
 
     /// Renames a damaged database, with what belongs to it, to the first name that is free.
     fn set_aside(&mut self) {
-        let with = |suffix: &str| {
-            let mut name = self.path.clone().into_os_string();
-            name.push(suffix);
-            PathBuf::from(name)
-        };
+        let with = |suffix: &str| with_suffix(&self.path, suffix);
         let Some(number) = (1..10_000).find(|n| !with(&format!(".damaged-{n}")).exists()) else {
             return;
         };
@@ -166,6 +244,12 @@ impl History {
             }
         }
         self.counters.set_aside += 1;
+    }
+}
+
+impl std::fmt::Display for Delayed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}; {}", self.why, self.advice)
     }
 }
 
@@ -189,6 +273,12 @@ impl Delayed {
     }
 }
 
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(suffix);
+    name.into()
+}
+
 fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
@@ -209,7 +299,8 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
              seconds REAL NOT NULL,
              verdict TEXT NOT NULL,
              confidence REAL,
-             level_dbfs REAL NOT NULL
+             level_dbfs REAL NOT NULL,
+             confirmed INTEGER NOT NULL
          ) STRICT;
          CREATE INDEX IF NOT EXISTS heard_by_time ON heard (started_ms);",
     )?;
@@ -254,7 +345,7 @@ pub fn read(
     }
     let mut select = connection.prepare(
         "SELECT * FROM (
-             SELECT started_ms, seconds, verdict, confidence, level_dbfs, id FROM heard
+             SELECT started_ms, seconds, verdict, confidence, level_dbfs, confirmed, id FROM heard
              WHERE started_ms >= ?1 AND started_ms < ?2 AND (?3 IS NULL OR verdict = ?3)
              ORDER BY started_ms DESC, id DESC LIMIT ?4
          ) ORDER BY started_ms, id",
@@ -272,6 +363,7 @@ pub fn read(
             verdict: row.get(2)?,
             confidence: row.get(3)?,
             level_dbfs: row.get(4)?,
+            confirmed: row.get(5)?,
         })?;
     }
     Ok(())
@@ -329,7 +421,10 @@ pub fn export(
     out: &mut impl Write,
 ) -> Result<(), Unreadable> {
     if format == Format::Csv {
-        writeln!(out, "started_ms,seconds,verdict,confidence,level_dbfs")?;
+        writeln!(
+            out,
+            "started_ms,seconds,verdict,confidence,level_dbfs,confirmed"
+        )?;
     }
     read(path, query, |span| match format {
         Format::Json => {
@@ -340,12 +435,13 @@ pub fn export(
             let confidence = span.confidence.map(|c| format!("{c:.4}"));
             writeln!(
                 out,
-                "{},{:.3},{},{},{:.1}",
+                "{},{:.3},{},{},{:.1},{}",
                 span.started_ms,
                 span.seconds,
                 csv_field(&span.verdict),
                 confidence.unwrap_or_default(),
-                span.level_dbfs
+                span.level_dbfs,
+                span.confirmed
             )
         }
     })
@@ -374,6 +470,7 @@ mod tests {
             verdict: verdict.into(),
             confidence: (verdict != "silence").then_some(0.75),
             level_dbfs: -42.0,
+            confirmed: false,
         }
     }
 
@@ -392,12 +489,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("history.sqlite");
         let mut history = History::new(&path, 2);
-        history.write(0).expect("nothing to write is no error");
+        history.write().expect("nothing to write is no error");
         assert!(!path.exists(), "nothing is made for nothing");
         for (at, verdict) in [(0, "jazz"), (DAY_MS, "rock"), (2 * DAY_MS, "silence")] {
             history.push(span(at, verdict));
         }
-        history.write(2 * DAY_MS).expect("written");
+        history.write().expect("written");
         assert_eq!(history.counters().written, 3);
         let everything = all(&path, &Query::default());
         assert_eq!(everything.len(), 3);
@@ -424,9 +521,10 @@ mod tests {
             ..Query::default()
         };
         assert_eq!(only(latest), ["rock", "silence"]);
-        // Two days after the second, the first two are gone with the next write.
+        // Two days after the second, the first two can be forgotten.
         history.push(span(3 * DAY_MS + 1, "pop"));
-        history.write(3 * DAY_MS + 1).expect("written");
+        history.write().expect("written");
+        history.forget(3 * DAY_MS + 1).expect("deleted");
         assert_eq!(only(Query::default()), ["silence", "pop"]);
     }
 
@@ -441,10 +539,10 @@ mod tests {
         .unwrap();
         let mut history = History::new(&path, 9);
         history.push(span(1, "jazz"));
-        let delayed = history.write(1).expect_err("damaged");
+        let delayed = history.write().expect_err("damaged");
         assert!(delayed.advice.contains("damaged-N"), "{delayed:?}");
         history.push(span(2, "rock"));
-        history.write(2).expect("a new one");
+        history.write().expect("a new one");
         assert_eq!(all(&path, &Query::default()).len(), 2);
         assert!(folder.path().join("history.sqlite.damaged-1").exists());
         let expected = Counters {
@@ -462,15 +560,15 @@ mod tests {
         let path = folder.path().join("history.sqlite");
         let mut history = History::new(&path, 9);
         history.push(span(1, "jazz"));
-        history.write(1).expect("written");
+        history.write().expect("written");
         let other = Connection::open(&path).unwrap();
         other.execute_batch("BEGIN EXCLUSIVE").unwrap();
         history.push(span(2, "rock"));
-        let delayed = history.write(2).expect_err("locked");
+        let delayed = history.write().expect_err("locked");
         assert!(delayed.advice.contains("another program"), "{delayed:?}");
         assert_eq!(history.counters().waiting, 1);
         other.execute_batch("COMMIT").unwrap();
-        history.write(3).expect("free again");
+        history.write().expect("free again");
         assert_eq!(all(&path, &Query::default()).len(), 2);
     }
 
@@ -480,10 +578,10 @@ mod tests {
         let path = folder.path().join("later/history.sqlite");
         let mut history = History::new(&path, 9);
         history.push(span(1, "jazz"));
-        let delayed = history.write(1).expect_err("no folder");
+        let delayed = history.write().expect_err("no folder");
         assert!(delayed.advice.contains("history.path"), "{delayed:?}");
         fs::create_dir(folder.path().join("later")).unwrap();
-        history.write(1).expect("now there is one");
+        history.write().expect("now there is one");
         assert_eq!(history.counters().written, 1);
     }
 
@@ -508,7 +606,7 @@ mod tests {
         let mut history = History::new(&path, 9);
         history.push(span(1, "drum, bass"));
         history.push(span(2, "silence"));
-        history.write(2).expect("written");
+        history.write().expect("written");
         let text = |format| {
             let mut out = Vec::new();
             export(&path, &Query::default(), format, &mut out).expect("exported");
@@ -516,8 +614,8 @@ mod tests {
         };
         assert_eq!(
             text(Format::Csv),
-            "started_ms,seconds,verdict,confidence,level_dbfs\n\
-             1,12.500,\"drum, bass\",0.7500,-42.0\n2,12.500,silence,,-42.0\n"
+            "started_ms,seconds,verdict,confidence,level_dbfs,confirmed\n\
+             1,12.500,\"drum, bass\",0.7500,-42.0,false\n2,12.500,silence,,-42.0,false\n"
         );
         let json = text(Format::Json);
         let lines: Vec<serde_json::Value> = json
@@ -528,5 +626,35 @@ mod tests {
         assert_eq!(lines[1]["confidence"], serde_json::Value::Null);
         let missing = read(&folder.path().join("none"), &Query::default(), |_| Ok(()));
         assert!(missing.is_err());
+    }
+
+    #[test]
+    fn what_cannot_be_written_waits_for_the_next_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.sqlite");
+        // No database can be where a folder is.
+        fs::create_dir(&path).unwrap();
+        for n in 0..2 {
+            let mut history = History::new(&path, 9);
+            assert_eq!(history.take_up().expect("readable"), 2 * n);
+            history.push(span(10 * n as i64, "jazz"));
+            history.push(span(10 * n as i64 + 1, "rock"));
+            history.write().expect_err("a folder");
+            history.leave().expect("left");
+        }
+        fs::remove_dir(&path).unwrap();
+        // A power cut in the middle of a line costs that line.
+        let left = folder.path().join("history.sqlite.waiting");
+        let mut file = fs::OpenOptions::new().append(true).open(&left).unwrap();
+        file.write_all(b"{\"started_ms\":12,\"sec").unwrap();
+        let mut history = History::new(&path, 9);
+        assert_eq!(history.take_up().expect("readable"), 4);
+        history.write().expect("written");
+        assert!(!left.exists());
+        let started: Vec<_> = all(&path, &Query::default())
+            .iter()
+            .map(|s| s.started_ms)
+            .collect();
+        assert_eq!(started, [0, 1, 10, 11]);
     }
 }

@@ -10,6 +10,8 @@ use sori_nn::{Backend, CacheLine, Caches, Network, Prepared};
 use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
 
+use crate::board::Recognizer;
+
 /// The genre model that is built in.
 static GENRE: &[u8] = include_bytes!("../../../models/genre/genre.sori");
 
@@ -84,6 +86,19 @@ impl Model {
         Ok(model)
     }
 
+    /// What there is to say of it.
+    pub fn describe(&self) -> Recognizer {
+        Recognizer {
+            name: self.name.clone(),
+            path: self.path.as_ref().map(|path| path.display().to_string()),
+            labels: self.labels.clone(),
+            bands: self.bands,
+            rows_per_second: self.rows_per_second,
+            backend: Self::backend(),
+            ..Recognizer::default()
+        }
+    }
+
     /// Calls `body` with a listener for sound at `rate_hz`.
     ///
     /// # Errors
@@ -120,8 +135,8 @@ impl Model {
         Ok(body(prepared, memory))
     }
 
-    /// What runs it, for the log.
-    pub fn backend() -> String {
+    /// What runs it.
+    fn backend() -> String {
         let network = Backend::detect();
         format!("{network}, front end {:?}", frontend_backend(network))
     }
