@@ -103,6 +103,34 @@ impl<'de> Deserialize<'de> for Channel {
     }
 }
 
+/// What MQTT topics begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic(String);
+
+impl Topic {
+    /// Without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Topic {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let topic = String::deserialize(deserializer)?;
+        let is_wrong = |c: char| c.is_control() || c.is_whitespace() || c == '+' || c == '#';
+        if topic.split('/').any(str::is_empty)
+            || topic.contains(is_wrong)
+            || topic.starts_with('$')
+            || topic.len() > 128
+        {
+            return Err(serde::de::Error::custom(format_args!(
+                "{topic:?} cannot begin a topic: use words with / between them, sori/kitchen say, without spaces, + and #"
+            )));
+        }
+        Ok(Self(topic))
+    }
+}
+
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -219,10 +247,10 @@ pub struct Mqtt {
     pub password: Option<String>,
     /// What all topics begin with.
     #[serde(default = "Mqtt::topic")]
-    pub topic: String,
+    pub topic: Topic,
     /// Where Home Assistant looks for new devices.
     #[serde(default = "Mqtt::discovery")]
-    pub discovery: String,
+    pub discovery: Topic,
 }
 
 impl Mqtt {
@@ -230,12 +258,12 @@ impl Mqtt {
         Bounded::new(1883)
     }
 
-    fn topic() -> String {
-        "sori".into()
+    fn topic() -> Topic {
+        Topic("sori".into())
     }
 
-    fn discovery() -> String {
-        "homeassistant".into()
+    fn discovery() -> Topic {
+        Topic("homeassistant".into())
     }
 }
 
@@ -427,6 +455,12 @@ impl Config {
                     .into(),
             );
         }
+        if let Some(mqtt) = &self.mqtt
+            && mqtt.password.is_some()
+            && mqtt.username.is_none()
+        {
+            return wrong("[mqtt] password needs a username beside it".into());
+        }
         let mut used = BTreeMap::new();
         let lights = self.gpio.lights.iter();
         let pins = lights
@@ -521,6 +555,14 @@ mod tests {
             (
                 "[mqtt]\nhost = \"b\"\nport = 70000\n",
                 vec!["line 3", "port", "65535"],
+            ),
+            (
+                "[mqtt]\nhost = \"b\"\ntopic = \"sori/#\"\n",
+                vec!["line 3", "topic", "sori/kitchen"],
+            ),
+            (
+                "[mqtt]\nhost = \"b\"\npassword = \"secret\"\n",
+                vec!["password", "username"],
             ),
             (
                 "[page]\nlisten = \"0.0.0.0:80\"\n",
