@@ -9,8 +9,8 @@
 //! a one      110   833 ns   417 ns   800 ns, 450 ns
 //! ```
 //!
-//! A Pi divides its clock and may be a little slower, which these times have room for. A
-//! transfer of 96 bytes or more goes by DMA, without gaps between bytes; every frame is
+//! A Pi divides its core clock and may be a little slower, which these times have room for;
+//! a core clock that changes with the load is another matter, see `sori-pi.toml`. A transfer of 96 bytes or more goes by DMA, without gaps between bytes; every frame is
 //! longer than that.
 
 use std::path::PathBuf;
