@@ -286,7 +286,10 @@ impl Report {
         let overloaded = self.clips.iter().filter_map(|line| line.heard.as_ref());
         let overloaded = overloaded.filter(|heard| heard.clipped > 0).count();
         if overloaded > 0 {
-            writeln!(out, "{overloaded} clips overloaded the microphone: play more quietly")?;
+            writeln!(
+                out,
+                "{overloaded} clips overloaded the microphone: play more quietly"
+            )?;
         }
         if !self.is_complete() {
             writeln!(

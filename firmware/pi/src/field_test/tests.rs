@@ -208,7 +208,9 @@ fn the_report_is_text_and_json_with_accuracy_and_confusion() {
     assert_eq!(row.values().filter_map(|n| n.as_u64()).sum::<u64>(), 2);
     assert!(!text.contains("overloaded"), "{text}");
     // Far too loud: found all the same, and told.
-    let recording = test.record(&test.through(1.0, 0.0, 8.0, 1e-5), 60.0).unwrap();
+    let recording = test
+        .record(&test.through(1.0, 0.0, 8.0, 1e-5), 60.0)
+        .unwrap();
     let loud = judge(&model, &test.manifest, &recording, None).unwrap();
     let mut text = Vec::new();
     loud.write_text(&mut text).unwrap();

@@ -2,7 +2,8 @@
 //!
 //! The pin is polled. Edges could be had as interrupts, but a press bounces for 20 ms, which
 //! is dozens of wake-ups at the wrong time, and embedded-hal has no blocking trait for them.
-//! A read of the register is nothing beside the wake-up; see `what_polling_costs`.
+//! A read of the register is nothing beside the wake-up, and 100 of those a second took 0.12 %
+//! of a core of an x86-64 server: `cargo test -p sori-pi what_polling_costs -- --ignored`.
 
 use std::time::Duration;
 

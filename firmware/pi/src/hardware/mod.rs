@@ -150,6 +150,8 @@ struct Hardware<P: Parts> {
 
 impl<P: Parts> Hardware<P> {
     fn new(parts: P, config: &Config, board: Arc<Board>) -> Self {
+        // Those of an earlier configuration.
+        board.update(|status| status.hardware_problems.clear());
         let refused = |pin| pins::is_refused(config, pin);
         let button = config.gpio.button.map(|pin| pin.number());
         let button = button.filter(|&pin| !refused(pin)).map(|number| {

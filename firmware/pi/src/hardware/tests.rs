@@ -251,12 +251,15 @@ fn a_still_picture_is_not_sent_again() {
 #[test]
 fn a_stop_is_heeded_at_once_and_nothing_configured_needs_no_thread() {
     let (board, _commands) = Board::new();
+    let earlier = vec!["of an earlier configuration".to_string()];
+    board.update(|status| status.hardware_problems = earlier);
     run_with(
         Bench::default(),
         &Config::default(),
         board.clone(),
         &AtomicBool::new(false),
     );
+    assert_eq!(board.status().hardware_problems, [""; 0]);
     let bench = Bench::default();
     bench.world(|world| world.has_display = true);
     let stop = Arc::new(AtomicBool::new(false));
