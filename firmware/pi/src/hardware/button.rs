@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-/// How often to look: three looks fall into [`STEADY`].
+/// How often to look: three looks fall into what counts as steady.
 pub const POLL: Duration = Duration::from_millis(10);
 
 /// A level that held so long is no bounce: contacts come to rest within 20 ms.
