@@ -4,7 +4,7 @@
 //! the listening up: who is too slow for the news loses the oldest of it, and is told.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -208,6 +208,7 @@ pub struct Board {
     started: Instant,
     status: Mutex<Status>,
     muted: AtomicBool,
+    level_q8: AtomicI32,
     news: broadcast::Sender<News>,
     commands: mpsc::Sender<Command>,
 }
@@ -220,6 +221,7 @@ impl Board {
             started: Instant::now(),
             status: Mutex::default(),
             muted: AtomicBool::new(false),
+            level_q8: AtomicI32::new(sori_dsp::Row::SILENT),
             news: broadcast::Sender::new(MOST_NEWS),
             commands,
         });
@@ -289,6 +291,17 @@ impl Board {
             self.update(|status| status.muted = muted);
             self.publish(News::Muted(muted));
         }
+    }
+
+    /// Says the level of the latest row, 1/256 dBFS.
+    pub fn set_level_q8(&self, level_dbfs_q8: i32) {
+        self.level_q8.store(level_dbfs_q8, Ordering::Relaxed);
+    }
+
+    /// Level of the latest row, dBFS, for bars that follow it. It comes 60 times a second:
+    /// as news it would wake everyone that often.
+    pub fn level_dbfs(&self) -> f64 {
+        f64::from(self.level_q8.load(Ordering::Relaxed)) / 256.0
     }
 
     /// Seconds since the start.

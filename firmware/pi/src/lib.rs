@@ -4,6 +4,8 @@
 pub mod board;
 pub mod config;
 pub mod engine;
+pub mod field_test;
+pub mod hardware;
 pub mod history;
 pub mod latency;
 pub mod meter;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use sori_dsp::FrontEnd;
-use sori_listener::{Listener, Memory, frontend_backend, verify};
+use sori_listener::{ClipSummary, Listener, Memory, frontend_backend, verify};
 use sori_nn::{Backend, CacheLine, Caches, Network, Prepared};
 use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
@@ -114,6 +114,12 @@ impl Model {
                 path: self.path.clone(),
                 why,
             })
+    }
+
+    /// Gathers what a listener says of a whole clip.
+    pub fn summary(&self) -> ClipSummary {
+        let package = Package::parse(&self.bytes).expect("it was parsed when it was loaded");
+        ClipSummary::new(&package)
     }
 
     /// Prepares the weights for this processor and gives the memory that they need.
