@@ -7,3 +7,4 @@ pub mod engine;
 pub mod history;
 pub mod meter;
 pub mod model;
+pub mod page;

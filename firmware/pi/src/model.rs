@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use sori_dsp::FrontEnd;
-use sori_listener::{Listener, Memory, frontend_backend, verify};
+use sori_listener::{ClipSummary, Listener, Memory, frontend_backend, verify};
 use sori_nn::{Backend, CacheLine, Caches, Network, Prepared};
 use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
@@ -99,6 +99,12 @@ impl Model {
                 path: self.path.clone(),
                 why,
             })
+    }
+
+    /// What gathers a listener's events over a clip that has an end.
+    pub fn clip_summary(&self) -> ClipSummary {
+        let package = Package::parse(&self.bytes).expect("it was parsed when it was loaded");
+        ClipSummary::new(&package)
     }
 
     /// Prepares the weights for this processor and gives the memory that they need.
