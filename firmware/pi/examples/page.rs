@@ -283,22 +283,23 @@ fn fill(path: &Path) -> anyhow::Result<()> {
     let now = now_ms();
     let minute = |n: i64| now - (2 * 24 * 60 - n) * 60_000;
     for n in 0..2 * 24 * 60 {
-        let hour = (n / 60) % 24;
-        let block = n / 23;
-        let verdict = match (hour, block % 9) {
-            (0..=6, _) => "silence",
-            (_, 0 | 5) => "silence",
-            (7..=9, 1 | 2) => "classical",
-            (7..=9, _) => "jazz",
-            (_, 1) => "pop",
-            (_, 2) => "rock",
-            (12..=15, 3) => "hiphop",
-            (_, 3) => "unknown",
-            (_, 4) => "blues",
-            (_, 6) => "disco",
-            (18..=23, _) => "jazz",
-            (_, 7) => "country",
-            (_, _) => "reggae",
+        let hour = minute(n) / 3_600_000 % 24;
+        // Pieces of 7 to 31 minutes, by chance and the same each time.
+        let piece = (n / 7) * 2_654_435_761 % 4_294_967_296 / 7_919;
+        let verdict = match (hour, piece % 8) {
+            (0..=5, _) | (_, 0) => "silence",
+            (6..=9, 1..=4) => "classical",
+            (6..=9, 5 | 6) => "unknown",
+            (6..=9, _) => "pop",
+            (10..=13, 1..=3) => "pop",
+            (10..=13, 4 | 5) => "rock",
+            (10..=13, 6) => "disco",
+            (14..=17, 1 | 2) => "reggae",
+            (14..=17, 3..=5) => "hiphop",
+            (14..=17, 6) => "unknown",
+            (14..=17, _) => "country",
+            (_, 1 | 2) => "blues",
+            (_, _) => "jazz",
         };
         history.push(Span {
             started_ms: minute(n),

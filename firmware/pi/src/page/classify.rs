@@ -98,8 +98,11 @@ pub(super) async fn classify(
         hear(&model, Upload::new(receiver), most_seconds)
     });
     let all = async {
-        upload(body, sender, limits).await?;
-        hearing.await.unwrap_or_else(|_| {
+        let uploaded = upload(body, sender, limits).await;
+        // Also where the upload failed: then this ends at once, and leaves room for the next.
+        let heard = hearing.await;
+        uploaded?;
+        heard.unwrap_or_else(|_| {
             // hound panics on nothing that is known; should it, the file is to blame.
             Err(unprocessable("the file is damaged: export it again"))
         })

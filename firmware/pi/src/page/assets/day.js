@@ -1,7 +1,7 @@
 // A day of verdicts, midnight to midnight where the reader is.
 
 import { paint } from "./colour.js";
-import { $, api, day as dayName, duration, el, percent, time } from "./util.js";
+import { $, api, day as dayName, duration, el, hour as hourName, percent, time } from "./util.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 1440;
@@ -107,7 +107,7 @@ function draw() {
   const hours = [0, 3, 6, 9, 12, 15, 18, 21, 24].map((hour) => {
     const at = new Date(from);
     at.setHours(hour);
-    const mark = el("span", { className: hour % 6 ? "half" : "" }, hour === 24 ? time(until) : time(at));
+    const mark = el("span", { className: hour % 6 ? "half" : "" }, hourName(hour === 24 ? until : at));
     mark.style.left = `${(100 * x(at)) / WIDTH}%`;
     return mark;
   });

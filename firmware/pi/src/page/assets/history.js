@@ -1,11 +1,11 @@
 // What was heard, filtered, and as files.
 
 import { paint } from "./colour.js";
-import { $, api, count, duration, el, level, moment, percent } from "./util.js";
+import { $, api, count, day, duration, el, level, percent, second } from "./util.js";
 
 const PAGE = 100;
 
-let shown = [];
+let shown = null;
 
 export function setLabels(labels) {
   const select = $("filter-verdict");
@@ -13,6 +13,8 @@ export function setLabels(labels) {
   const all = [...new Set([...labels, "unknown", "silence"])];
   select.replaceChildren(el("option", { value: "" }, "anything"), ...all.map((label) => el("option", { value: label }, label)));
   select.value = chosen;
+  // They may have other colours now.
+  if (shown) draw();
 }
 
 export function start() {
@@ -23,7 +25,7 @@ export function start() {
   };
   form.onreset = () => setTimeout(load);
   form.onchange = links;
-  $("older").onclick = () => load(shown[0]?.started_ms);
+  $("older").onclick = () => load(shown?.[0]?.started_ms);
   load();
 }
 
@@ -49,8 +51,8 @@ async function load(until) {
   pairs.set("limit", PAGE);
   try {
     const { spans } = await api(`/api/history?${pairs}`);
-    shown = until === undefined ? spans : [...spans, ...shown];
-    $("older").hidden = spans.length < PAGE;
+    shown = until === undefined ? spans : [...spans, ...(shown ?? [])];
+    $("older-row").hidden = spans.length < PAGE;
     $("history-note").textContent = shown.length ? `The latest ${count(shown.length, "row")}.` : "";
     draw();
   } catch (error) {
@@ -59,17 +61,25 @@ async function load(until) {
 }
 
 function draw() {
-  const rows = shown.toReversed().map((span) =>
-    el(
-      "tr",
-      {},
-      el("td", {}, moment(span.started_ms)),
-      el("td", {}, paint(el("span", { className: "swatch" }), span.verdict), span.verdict),
-      el("td", { className: "number" }, duration(span.seconds)),
-      el("td", { className: "number" }, percent(span.confidence)),
-      el("td", { className: "number wide" }, level(span.level_dbfs)),
-    ),
-  );
+  let before = null;
+  const rows = shown.toReversed().flatMap((span) => {
+    const date = day(span.started_ms);
+    const group = date === before ? [] : [el("tr", { className: "group" }, el("th", { scope: "colgroup", colSpan: 5 }, date))];
+    before = date;
+    return [...group, row(span)];
+  });
   const nothing = el("tr", {}, el("td", { className: "nothing", colSpan: 5 }, "Nothing was heard that fits."));
   $("rows").replaceChildren(...(rows.length ? rows : [nothing]));
+}
+
+function row(span) {
+  return el(
+    "tr",
+    {},
+    el("td", {}, second(span.started_ms)),
+    el("td", {}, paint(el("span", { className: "swatch" }), span.verdict), span.verdict),
+    el("td", { className: "number" }, duration(span.seconds)),
+    el("td", { className: "number" }, percent(span.confidence)),
+    el("td", { className: "number wide" }, level(span.level_dbfs)),
+  );
 }

@@ -73,7 +73,7 @@ export function hear(heard) {
     const p = heard.probabilities[label] ?? 0;
     bar.style.transform = `scaleX(${p})`;
     value.textContent = percent(p);
-    item.classList.toggle("most", p > 0 && p === most);
+    item.classList.toggle("most", p > 0 && p === most && verdict !== "silence");
   }
   $("bars").hidden = false;
   const lasts = since === null ? null : Date.now() - since;

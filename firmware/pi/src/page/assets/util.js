@@ -67,16 +67,12 @@ export function duration(seconds) {
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 const date = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
-const both = new Intl.DateTimeFormat(undefined, {
-  day: "numeric",
-  month: "short",
-  hour: "2-digit",
-  minute: "2-digit",
-  second: "2-digit",
-});
+const exact = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const hours = new Intl.DateTimeFormat(undefined, { hour: "numeric" });
 export const time = (ms) => clock.format(ms);
 export const day = (ms) => date.format(ms);
-export const moment = (ms) => both.format(ms);
+export const second = (ms) => exact.format(ms);
+export const hour = (ms) => hours.format(ms);
 
 export const count = (n, one, many = `${one}s`) =>
   `${n.toLocaleString()} ${n === 1 ? one : many}`;
