@@ -11,5 +11,6 @@ pub mod latency;
 pub mod meter;
 pub mod model;
 pub mod outputs;
+pub mod page;
 pub mod service;
 pub mod thermal;

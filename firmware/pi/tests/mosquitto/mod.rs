@@ -1,5 +1,8 @@
 //! A Mosquitto of one's own, on a free port of loopback, and somebody who listens to it.
 
+#![allow(dead_code, reason = "not every test that uses it needs everything")]
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -206,6 +209,12 @@ impl Watcher {
         let messages = self.messages.lock().expect("no panic");
         let of_topic = messages.iter().filter(|(of, _)| of == topic);
         of_topic.map(|(_, payload)| payload.clone()).collect()
+    }
+
+    /// On which something came.
+    pub(crate) fn topics(&self) -> BTreeSet<String> {
+        let messages = self.messages.lock().expect("no panic");
+        messages.iter().map(|(topic, _)| topic.clone()).collect()
     }
 
     pub(crate) fn latest(&self, topic: &str) -> Option<Vec<u8>> {
