@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod board;
+pub mod capture;
 pub mod config;
 pub mod engine;
 pub mod history;
