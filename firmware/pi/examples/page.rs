@@ -203,6 +203,7 @@ fn listen(board: &Board, model: &Model) {
                     verdict: verdict.into(),
                     confidence: (verdict != "silence").then_some(0.8),
                     level_dbfs: -41.0,
+                    confirmed: false,
                 })));
                 span_ms = now_ms();
             }
@@ -307,6 +308,7 @@ fn fill(path: &Path) -> anyhow::Result<()> {
             verdict: verdict.into(),
             confidence: (verdict != "silence").then_some(0.55 + 0.4 * (n as f64).sin().abs()),
             level_dbfs: if verdict == "silence" { -78.0 } else { -44.0 },
+            confirmed: false,
         });
     }
     history

@@ -85,6 +85,8 @@ pub enum State {
     Starting,
     /// Sound comes in.
     Listening,
+    /// Sound comes in and is thrown away, as asked.
+    Muted,
     /// There is none, or it went away: tried again all the time.
     NoMicrophone,
     /// The input file is over.
@@ -196,8 +198,6 @@ pub struct Status {
     pub temperature_c: Option<f64>,
     /// Lights, button, display: what could not be used and why.
     pub hardware_problems: Vec<String>,
-    /// Sound is thrown away, as asked.
-    pub muted: bool,
     /// Why the configuration was not taken anew.
     pub configuration_problem: Option<String>,
 }
@@ -261,7 +261,11 @@ impl Board {
 
     /// The latest of everything.
     pub fn status(&self) -> Status {
-        self.lock().clone()
+        let mut status = self.lock().clone();
+        if self.is_muted() && status.capture.state == State::Listening {
+            status.capture.state = State::Muted;
+        }
+        status
     }
 
     /// Changes what is known.
@@ -288,7 +292,6 @@ impl Board {
     /// Mutes or unmutes; says so if that is new.
     pub fn set_muted(&self, muted: bool) {
         if self.muted.swap(muted, Ordering::Relaxed) != muted {
-            self.update(|status| status.muted = muted);
             self.publish(News::Muted(muted));
         }
     }

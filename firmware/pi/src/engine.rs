@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use sori_listener::{Decision, Event, Listener, Verdict};
+use sori_listener::{Decision, Event, Listener, UNKNOWN_LABEL, Verdict, best};
 
 use crate::config::Channel;
 use crate::history::Span;
@@ -164,17 +164,15 @@ pub fn name(verdict: Verdict, labels: &[String]) -> &str {
     }
 }
 
-/// How probable the verdict was: that of the class, or of none of them.
-pub fn confidence(decision: &Decision) -> Option<f64> {
-    match decision.verdict {
+/// How probable the verdict was: that of the class, or of none that can be named.
+pub fn confidence(verdict: Verdict, q15: &[u16], labels: &[String]) -> Option<f64> {
+    match verdict {
         Verdict::Silence => None,
-        Verdict::Label(label) => {
-            let p = decision.probabilities_q15.get(usize::from(label));
-            p.map(|&p| fraction(p))
-        }
+        Verdict::Label(label) => q15.get(usize::from(label)).map(|&p| fraction(p)),
         Verdict::Unknown => {
-            let best = decision.probabilities_q15.iter().max();
-            best.map(|&p| 1.0 - fraction(p))
+            let unknown = labels.iter().position(|label| label == UNKNOWN_LABEL);
+            let unknown = unknown.and_then(|unknown| u8::try_from(unknown).ok());
+            best(q15, unknown).map(|(_, p)| 1.0 - fraction(p))
         }
     }
 }
@@ -236,7 +234,8 @@ impl Spans {
             decisions: 0,
         });
         open.span.seconds += seconds;
-        open.confidence += confidence(decision).unwrap_or(0.0);
+        let of_one = confidence(decision.verdict, &decision.probabilities_q15, labels);
+        open.confidence += of_one.unwrap_or(0.0);
         open.level += f64::from(decision.level_dbfs_q8) / 256.0;
         open.decisions += 1;
         ended

@@ -2,15 +2,21 @@
 #![forbid(unsafe_code)]
 
 pub mod board;
+pub mod capture;
 pub mod config;
 pub mod engine;
 pub mod field_test;
 pub mod hardware;
 pub mod history;
+pub mod keeping;
 pub mod latency;
+pub mod listening;
 pub mod meter;
 pub mod model;
+pub mod network;
 pub mod outputs;
+pub mod package_file;
 pub mod page;
+pub mod run;
 pub mod service;
 pub mod thermal;

@@ -1,2 +1,12 @@
-//! The command.
-fn main() {}
+//! The `sori-pi` command.
+#![forbid(unsafe_code)]
+
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    commands::Cli::parse().run()
+}

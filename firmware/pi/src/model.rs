@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use sori_dsp::FrontEnd;
-use sori_listener::{ClipSummary, Listener, Memory, frontend_backend, verify};
+use sori_listener::{ClipSummary, Listener, Memory, verify};
 use sori_nn::{Backend, CacheLine, Caches, Network, Prepared};
 use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
@@ -142,9 +142,8 @@ impl Model {
     }
 
     /// What runs it.
-    fn backend() -> String {
-        let network = Backend::detect();
-        format!("{network}, front end {:?}", frontend_backend(network))
+    pub fn backend() -> String {
+        Backend::detect().to_string()
     }
 }
 

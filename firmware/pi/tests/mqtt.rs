@@ -89,6 +89,7 @@ fn span(number: i64) -> News {
         verdict: "jazz".into(),
         confidence: Some(0.5),
         level_dbfs: -40.0,
+        confirmed: false,
     }))
 }
 

@@ -277,6 +277,7 @@ mod tests {
             verdict: "rock".into(),
             confidence: None,
             level_dbfs: f64::NAN,
+            confirmed: false,
         })));
         board.publish(News::Confirmed(heard(-40.0)));
         board.publish(News::Muted(true));

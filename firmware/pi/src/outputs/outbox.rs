@@ -185,6 +185,7 @@ mod tests {
             verdict: "jazz".into(),
             confidence: None,
             level_dbfs: -40.0,
+            confirmed: false,
         })
     }
 

@@ -253,12 +253,7 @@ fn classified(
     spec: WavSpec,
     frames: &Frames,
 ) -> Classified {
-    let confidence = engine::confidence(&Decision {
-        verdict: clip.verdict,
-        probabilities_q15: clip.probabilities_q15.clone(),
-        level_dbfs_q8: clip.peak_dbfs_q8,
-        time_ms: 0,
-    });
+    let confidence = engine::confidence(clip.verdict, &clip.probabilities_q15, &model.labels);
     let probabilities = clip.probabilities_q15.iter();
     let probabilities = probabilities.map(|&p| f64::from(p) / f64::from(1 << 15));
     let mut warnings = Vec::new();
@@ -295,7 +290,7 @@ fn second(decision: &Decision, labels: &[String]) -> Second {
     Second {
         time_s: decision.time_ms as f64 / 1000.0,
         verdict: engine::name(decision.verdict, labels).into(),
-        confidence: engine::confidence(decision),
+        confidence: engine::confidence(decision.verdict, &decision.probabilities_q15, labels),
         level_dbfs: f64::from(decision.level_dbfs_q8) / 256.0,
     }
 }

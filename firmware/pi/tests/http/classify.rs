@@ -16,7 +16,7 @@ fn a_file_is_heard_as_the_microphone_is() {
         .samples::<i32>()
         .map(|sample| sample.unwrap() << 8)
         .collect();
-    let mut summary = model.clip_summary();
+    let mut summary = model.summary();
     let mut on_event = |event: sori_listener::Event<'_>| summary.observe(&event);
     model
         .listen(16_000, |mut listener| {

@@ -159,6 +159,7 @@ impl Server {
                 verdict: ["jazz", "rock"][n as usize % 2].into(),
                 confidence: Some(0.5),
                 level_dbfs: -40.0,
+                confirmed: false,
             });
         }
         history.write(1_000 * spans).unwrap();

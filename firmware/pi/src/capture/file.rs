@@ -1,0 +1,453 @@
+//! A WAV file, or one that comes on standard input, in place of a microphone.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use hound::SampleFormat;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tracing::warn;
+
+use super::sample::Format;
+use super::{Kind, RATES_HZ, Source, Trouble};
+use crate::engine::Layout;
+
+/// What comes before the samples: no more of it is read in search of them.
+const LONGEST_HEAD: usize = 16 << 20;
+
+/// A writer that does not know the length yet writes one near the end of 31 or 32 bits.
+const UNKNOWN_LENGTH: u32 = 0x7fff_0000;
+
+/// A header that claims more is damaged, and would ask for gigabytes.
+const MOST_CHANNELS: u16 = 64;
+
+/// How fast a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speed {
+    /// As it sounds.
+    Real,
+    /// As fast as it is listened to; no frame is lost.
+    Full,
+}
+
+/// A WAV file.
+#[derive(Debug)]
+pub struct Wav {
+    /// None is standard input.
+    path: Option<PathBuf>,
+    speed: Speed,
+    input: Option<File>,
+    /// Bytes that were read and not used yet.
+    bytes: Vec<u8>,
+    open: Option<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    format: Format,
+    layout: Layout,
+    /// Bytes of samples that the file says are still in `bytes` or to be read.
+    left: Option<u64>,
+    started: Instant,
+    frames: u64,
+}
+
+impl Wav {
+    /// The file at that path; `-` is standard input.
+    pub fn new(path: &Path, speed: Speed) -> Self {
+        Self {
+            path: (path != Path::new("-")).then(|| path.into()),
+            speed,
+            input: None,
+            bytes: Vec::new(),
+            open: None,
+        }
+    }
+
+    fn unusable(&self, why: impl std::fmt::Display) -> Trouble {
+        Trouble::new(
+            Kind::Unusable,
+            format!(
+                "{} cannot be listened to: {why}. A WAV of 16, 24 or 32 bits or of floats can; ffmpeg -i INPUT -c:a pcm_s24le OUTPUT.wav makes one",
+                self.name()
+            ),
+        )
+    }
+
+    fn failed(&self, error: &io::Error) -> Trouble {
+        let text = format!("cannot read {}: {error}", self.name());
+        Trouble::new(Kind::Unusable, text)
+    }
+
+    /// Reads once, if there is something within a quarter of a second. None is the end.
+    fn fill(&mut self, most: usize) -> Result<Option<usize>, Trouble> {
+        let Some(input) = &mut self.input else {
+            return Ok(None);
+        };
+        let wait = Timespec {
+            tv_sec: 0,
+            tv_nsec: 250_000_000,
+        };
+        let mut ready = [PollFd::from_borrowed_fd(input.as_fd(), PollFlags::IN)];
+        match poll(&mut ready, Some(&wait)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => return Ok(Some(0)),
+            Ok(_) => {}
+            Err(error) => return Err(self.failed(&error.into())),
+        }
+        let before = self.bytes.len();
+        self.bytes.resize(before + most, 0);
+        let read = input.read(&mut self.bytes[before..]);
+        self.bytes.truncate(before + *read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => Ok(None),
+            Ok(read) => Ok(Some(read)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Some(0)),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    fn input(&self) -> Result<File, Trouble> {
+        let opened = match &self.path {
+            Some(path) => File::open(path),
+            // Without the buffer of `Stdin`, in which `poll` would not see what waits.
+            None => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+        };
+        opened.map_err(|error| {
+            let text = format!("cannot open {}: {error}: check the path", self.name());
+            Trouble::new(Kind::Unusable, text)
+        })
+    }
+
+    /// Once the head is there: it goes, and what it says stays.
+    fn parse(&mut self) -> Result<Option<Open>, Trouble> {
+        let Some(head) = head(&self.bytes).map_err(|why| self.unusable(why))? else {
+            return Ok(None);
+        };
+        let (format, layout) = understood(head.format).map_err(|why| self.unusable(why))?;
+        let (begin, length) = (head.begin, head.length);
+        self.bytes.drain(..begin);
+        Ok(Some(Open {
+            format,
+            layout,
+            left: (length != 0 && length < UNKNOWN_LENGTH).then_some(length.into()),
+            started: Instant::now(),
+            frames: 0,
+        }))
+    }
+}
+
+/// What comes before the samples.
+struct Head<'b> {
+    /// The chunk that describes them, with its name and length.
+    format: &'b [u8],
+    /// Where they begin.
+    begin: usize,
+    /// Their bytes, as far as the writer knew.
+    length: u32,
+}
+
+/// Finds the samples; none if there are too few bytes to say. hound would do it, but not
+/// before a file is whole, and not with a length that nobody knew.
+fn head(bytes: &[u8]) -> Result<Option<Head<'_>>, &'static str> {
+    let tag = &bytes[..bytes.len().min(4)];
+    let kind = bytes.get(8..12).unwrap_or(b"WAVE");
+    if !b"RIFF".starts_with(tag) || kind != b"WAVE" {
+        return Err("it is no WAV file");
+    }
+    let (mut at, mut format) = (12, None);
+    while let Some((&name, rest)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk::<4>) {
+        let Some((&length, _)) = rest.split_first_chunk::<4>() else {
+            break;
+        };
+        let (begin, length) = (at + 8, u32::from_le_bytes(length));
+        match &name {
+            b"data" => {
+                let format = format.ok_or("nothing describes its samples")?;
+                return Ok(Some(Head {
+                    format,
+                    begin,
+                    length,
+                }));
+            }
+            b"fmt " => format = bytes.get(at..begin.saturating_add(length as usize)),
+            _ => {}
+        }
+        // Chunks begin at even places.
+        at = begin
+            .saturating_add(length as usize)
+            .saturating_add(length as usize % 2);
+    }
+    Ok(None)
+}
+
+fn understood(format: &[u8]) -> Result<(Format, Layout), String> {
+    let file = [&b"RIFF\0\0\0\0WAVE"[..], format, b"data\0\0\0\0"].concat();
+    let reader = hound::WavReader::new(&file[..]).map_err(|error| error.to_string())?;
+    let spec = reader.spec();
+    // After the name, the length, and 12 bytes of other things: the bytes of a frame.
+    let frame = format
+        .get(20..22)
+        .map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
+    let bytes = frame / spec.channels.max(1);
+    let format = match (spec.sample_format, spec.bits_per_sample, bytes) {
+        (SampleFormat::Int, 8, 1) => Format::U8,
+        (SampleFormat::Int, 16, 2) => Format::S16,
+        (SampleFormat::Int, 24, 3) => Format::S24,
+        (SampleFormat::Int, 24, 4) => Format::S24In32,
+        (SampleFormat::Int, 32, 4) => Format::S32,
+        (SampleFormat::Float, 32, 4) => Format::F32,
+        (_, bits, bytes) => return Err(format!("its samples have {bits} bits in {bytes} bytes")),
+    };
+    if !RATES_HZ.contains(&spec.sample_rate) {
+        return Err(format!(
+            "it has {} Hz, and {} to {} can be used",
+            spec.sample_rate,
+            RATES_HZ.start(),
+            RATES_HZ.end()
+        ));
+    }
+    if spec.channels > MOST_CHANNELS {
+        return Err(format!(
+            "it has {} channels, and {MOST_CHANNELS} can be used",
+            spec.channels
+        ));
+    }
+    let layout = Layout {
+        rate_hz: spec.sample_rate,
+        channels: spec.channels.into(),
+    };
+    Ok((format, layout))
+}
+
+impl Source for Wav {
+    fn name(&self) -> String {
+        match &self.path {
+            Some(path) => path.display().to_string(),
+            None => "standard input".into(),
+        }
+    }
+
+    fn open(&mut self) -> Result<Layout, Trouble> {
+        if self.input.is_none() {
+            self.input = Some(self.input()?);
+        }
+        let open = loop {
+            if let Some(open) = self.parse()? {
+                break open;
+            }
+            if self.bytes.len() > LONGEST_HEAD {
+                return Err(self.unusable("no samples begin in its first 16 MB"));
+            }
+            match self.fill(64 << 10)? {
+                None if self.bytes.is_empty() => return Err(self.unusable("it is empty")),
+                None => return Err(self.unusable("it ends before its samples begin")),
+                Some(0) => {
+                    // What came so far is kept for the next try.
+                    let text = format!("nothing comes from {} yet", self.name());
+                    return Err(Trouble::new(Kind::Quiet, text));
+                }
+                Some(_) => {}
+            }
+        };
+        let layout = open.layout;
+        self.open = Some(open);
+        Ok(layout)
+    }
+
+    fn read(&mut self, into: &mut Vec<i32>) -> Result<(), Trouble> {
+        let Some(mut open) = self.open.take() else {
+            return Err(Trouble::new(
+                Kind::Ended,
+                format!("{} is over", self.name()),
+            ));
+        };
+        let frame = open.format.bytes() * open.layout.channels;
+        let blocks_per_second = match self.speed {
+            Speed::Real => 50,
+            Speed::Full => 10,
+        };
+        let most = (open.layout.rate_hz / blocks_per_second).max(1) as usize * frame;
+        let most = open.left.map_or(most, |left| most.min(left as usize));
+        let mut over = most == 0;
+        while self.bytes.len() < most && !over {
+            match self.fill(most - self.bytes.len())? {
+                None => over = true,
+                Some(0) => break,
+                Some(_) => {}
+            }
+        }
+        let frames = self.bytes.len().min(most) / frame;
+        if over && frames == 0 {
+            if let Some(left @ 1..) = open.left.map(|left| left / frame as u64) {
+                warn!("{} ends {left} frames early: it was cut off", self.name());
+            }
+            return Err(Trouble::new(
+                Kind::Ended,
+                format!("{} is over", self.name()),
+            ));
+        }
+        let used = frames * frame;
+        open.format.decode(&self.bytes[..used], into);
+        self.bytes.drain(..used);
+        open.left = open.left.map(|left| left.saturating_sub(used as u64));
+        open.frames += frames as u64;
+        if self.speed == Speed::Real {
+            let sounds = open.frames * 1_000_000 / u64::from(open.layout.rate_hz);
+            let due = open.started + Duration::from_micros(sounds);
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        self.open = Some(open);
+        Ok(())
+    }
+
+    fn can_wait(&self) -> bool {
+        self.speed == Speed::Full
+    }
+
+    fn wakes_up(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    fn written(
+        spec: hound::WavSpec,
+        write: impl Fn(&mut hound::WavWriter<&mut Cursor<Vec<u8>>>),
+    ) -> Vec<u8> {
+        let mut file = Cursor::new(Vec::new());
+        let mut writer = hound::WavWriter::new(&mut file, spec).expect("a WAV in memory");
+        write(&mut writer);
+        writer.finalize().expect("a WAV in memory");
+        file.into_inner()
+    }
+
+    fn spec(bits: u16, format: SampleFormat, channels: u16, rate_hz: u32) -> hound::WavSpec {
+        hound::WavSpec {
+            channels,
+            sample_rate: rate_hz,
+            bits_per_sample: bits,
+            sample_format: format,
+        }
+    }
+
+    fn listen(bytes: &[u8], speed: Speed) -> (Result<Layout, Trouble>, Vec<i32>, Kind) {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), bytes).expect("a temporary file");
+        let mut wav = Wav::new(file.path(), speed);
+        let layout = wav.open();
+        let mut samples = Vec::new();
+        loop {
+            if let Err(trouble) = wav.read(&mut samples) {
+                return (layout, samples, trouble.kind);
+            }
+        }
+    }
+
+    #[test]
+    fn every_width_any_rate_and_any_channels_give_24_bits() {
+        for (bits, format, channels, rate_hz) in [
+            (8, SampleFormat::Int, 1, 8000),
+            (16, SampleFormat::Int, 2, 44_100),
+            (24, SampleFormat::Int, 3, 48_000),
+            (32, SampleFormat::Int, 1, 192_000),
+            (32, SampleFormat::Float, 2, 11_025),
+        ] {
+            let count = 3000 * i32::from(channels);
+            let bytes = written(spec(bits, format, channels, rate_hz), |writer| {
+                for n in 0..count {
+                    let n = n % 100 - 50;
+                    match format {
+                        SampleFormat::Int => writer.write_sample(n << (bits - 8)),
+                        SampleFormat::Float => writer.write_sample(n as f32 / 128.0),
+                    }
+                    .expect("a WAV in memory");
+                }
+            });
+            let expected: Vec<i32> = (0..count).map(|n| (n % 100 - 50) << 16).collect();
+            let layout = Layout {
+                rate_hz,
+                channels: channels.into(),
+            };
+            let heard = listen(&bytes, Speed::Full);
+            assert_eq!(heard, (Ok(layout), expected, Kind::Ended), "{bits} bits");
+        }
+    }
+
+    #[test]
+    fn a_file_at_real_speed_takes_its_time() {
+        let bytes = written(spec(16, SampleFormat::Int, 1, 8000), |writer| {
+            for n in 0..1600 {
+                writer.write_sample(n as i16).expect("a WAV in memory");
+            }
+        });
+        let started = Instant::now();
+        assert_eq!(listen(&bytes, Speed::Real).1.len(), 1600);
+        assert!(started.elapsed() >= Duration::from_millis(199));
+    }
+
+    #[test]
+    fn what_was_cut_off_or_has_no_known_length_is_heard_to_its_end() {
+        let whole = written(spec(16, SampleFormat::Int, 2, 16_000), |writer| {
+            for n in 0..4000 {
+                writer.write_sample(n as i16).expect("a WAV in memory");
+            }
+        });
+        // In the middle of a frame.
+        let (_, samples, kind) = listen(&whole[..whole.len() - 1001], Speed::Full);
+        assert_eq!((samples.len(), kind), (4000 - 502, Kind::Ended));
+        let length = whole.len() - 8000 - 4;
+        for unknown in [0, u32::MAX, 0x7fff_f000] {
+            let mut piped = whole.clone();
+            piped[length..length + 4].copy_from_slice(&u32::to_le_bytes(unknown));
+            assert_eq!(listen(&piped, Speed::Full).1.len(), 4000, "{unknown:#x}");
+        }
+        // Chunks before and after the samples are none.
+        let mut tagged = whole.clone();
+        tagged.extend(b"LIST\x04\0\0\0abcd");
+        assert_eq!(listen(&tagged, Speed::Full).1.len(), 4000);
+        let mut pictured = whole[..12].to_vec();
+        pictured.extend(b"JUNK");
+        pictured.extend(200_000u32.to_le_bytes());
+        pictured.resize(pictured.len() + 200_000, 0);
+        pictured.extend(&whole[12..]);
+        assert_eq!(listen(&pictured, Speed::Full).1.len(), 4000);
+    }
+
+    #[test]
+    fn what_is_no_wav_is_refused_with_what_would_do() {
+        let many = written(spec(16, SampleFormat::Int, 65, 8000), |_| {});
+        let odd = written(spec(16, SampleFormat::Int, 1, 4000), |_| {});
+        let whole = written(spec(16, SampleFormat::Int, 1, 8000), |_| {});
+        for (bytes, part) in [
+            (&b""[..], "it is empty"),
+            (b"ID3\x04 an mp3 of some length and more", "no WAV"),
+            (b"RIFF\x10\0\0\0AVI LIST", "no WAV"),
+            (b"RIFF\x10\0\0\0WAVEdata\0\0\0\0", "describes"),
+            (&odd, "4000 Hz"),
+            (&many, "65 channels"),
+            (&whole[..30], "ends before"),
+        ] {
+            let trouble = listen(bytes, Speed::Full).0.expect_err(part);
+            assert_eq!(trouble.kind, Kind::Unusable);
+            for part in [part, "ffmpeg -i"] {
+                assert!(trouble.text.contains(part), "{part} is not in: {trouble}");
+            }
+        }
+        let trouble = Wav::new(Path::new("/nowhere.wav"), Speed::Real)
+            .open()
+            .expect_err("no file");
+        assert!(trouble.text.contains("/nowhere.wav"), "{trouble}");
+        let trouble = Wav::new(Path::new("/"), Speed::Real)
+            .open()
+            .expect_err("a folder");
+        assert_eq!(trouble.kind, Kind::Unusable, "{trouble}");
+    }
+}
