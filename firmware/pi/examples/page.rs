@@ -256,6 +256,7 @@ fn sound(n: u32) -> i32 {
     let note = |semitones: f64| 110.0 * (semitones / 12.0).exp2();
     let tone = |hz: f64, overtones: u32| -> f64 {
         (1..=overtones)
+            .take_while(|&k| hz * f64::from(k) < 7_000.0)
             .map(|k| (TAU * hz * f64::from(k) * t).sin() / f64::from(k * k))
             .sum()
     };
@@ -263,19 +264,18 @@ fn sound(n: u32) -> i32 {
     let melody = [
         24.0, 27.0, 31.0, 34.0, 33.0, 31.0, 29.0, 26.0, 22.0, 24.0, 36.0,
     ][(beat * 2.0) as usize % 11];
-    let chord = [12.0, 16.0, 19.0, 22.0].map(|at| tone(note(at + bass * 0.0), 6));
+    let chord = [12.0, 16.0, 19.0, 22.0].map(|at| tone(note(at), 6));
     let noise = {
         let x = n.wrapping_mul(2_654_435_761);
         let x = (x ^ (x >> 15)).wrapping_mul(2_246_822_519);
         f64::from((x ^ (x >> 13)) >> 8) / f64::from(1 << 23) - 1.0
     };
-    let vibrato = 1.0 + 0.004 * (TAU * 5.5 * t).sin();
     let music = 0.9 * tone(note(bass), 8) * (-3.0 * within).exp()
         + 0.12 * chord.iter().sum::<f64>() * (-5.0 * ((beat + 0.5).fract())).exp()
-        + 0.35 * tone(note(melody) * vibrato, 10) * (-1.6 * (beat * 2.0).fract()).exp()
-        + 0.25 * noise * (-14.0 * within).exp();
+        + 0.35 * tone(note(melody), 12) * (-1.6 * (beat * 2.0).fract()).exp()
+        + 0.12 * noise * (-18.0 * within).exp();
     let amplitude = if silent { 0.0 } else { 0.02 };
-    ((amplitude * music + 0.00004 * noise) * FULL_SCALE) as i32
+    ((amplitude * music + 0.00001 * noise) * FULL_SCALE) as i32
 }
 
 /// Two days: quiet nights, music by day, in stretches of at most a minute.
@@ -285,8 +285,8 @@ fn fill(path: &Path) -> anyhow::Result<()> {
     let minute = |n: i64| now - (2 * 24 * 60 - n) * 60_000;
     for n in 0..2 * 24 * 60 {
         let hour = minute(n) / 3_600_000 % 24;
-        // Pieces of 7 to 31 minutes, by chance and the same each time.
-        let piece = (n / 7) * 2_654_435_761 % 4_294_967_296 / 7_919;
+        // Pieces of 17 minutes, by chance and the same each time.
+        let piece = (n / 17) * 2_654_435_761 % 4_294_967_296 / 7_919;
         let verdict = match (hour, piece % 8) {
             (0..=5, _) | (_, 0) => "silence",
             (6..=9, 1..=4) => "classical",

@@ -48,9 +48,9 @@ fn a_flood_of_requests_is_refused_and_harmless() {
 #[test]
 fn a_request_that_never_ends_is_ended() {
     let limits = Limits {
-        head: Duration::from_millis(300),
-        answer: Duration::from_millis(300),
-        clip_stall: Duration::from_millis(300),
+        head: Duration::from_secs(1),
+        answer: Duration::from_secs(1),
+        clip_stall: Duration::from_secs(1),
         ..Limits::default()
     };
     let server = Server::with_limits(limits);
@@ -86,7 +86,7 @@ fn a_request_that_never_ends_is_ended() {
 fn connections_that_do_nothing_make_room_in_time() {
     let limits = Limits {
         connections: 4,
-        head: Duration::from_millis(500),
+        head: Duration::from_secs(1),
         ..Limits::default()
     };
     let server = Server::with_limits(limits);

@@ -351,7 +351,26 @@ async function shot(page, name) {
   if (process.env.SHOTS) await page.screenshot({ path: `${process.env.SHOTS}/${name}.png`, fullPage: true });
 }
 
-let server = await serve(await freePort());
+/** Of the top of the page, when the spectrogram is full. */
+async function shots() {
+  for (const [name, options] of [
+    ["desktop-light", { ...DESKTOP, viewport: { width: 1280, height: 1040 } }],
+    ["phone-dark", { ...PHONE, viewport: { width: 375, height: 1010 } }],
+  ]) {
+    const { page, close } = await open(server.url, options);
+    const says = (words) =>
+      page.waitForFunction(
+        (words) => document.getElementById("verdict").parentElement.textContent.includes(words),
+        words,
+        { timeout: 120_000 },
+      );
+    for (const words of ["unknown", "jazz", "for 8 s"]) await says(words);
+    await page.screenshot({ path: `${process.env.SHOTS}/${name}.png` });
+    await close();
+  }
+}
+
+const server = await serve(await freePort());
 let failed = 0;
 const only = process.argv[2];
 for (const [name, test] of Object.entries(tests)) {
@@ -367,6 +386,7 @@ for (const [name, test] of Object.entries(tests)) {
     console.log(`FAIL  ${name}\n      ${error.stack}`);
   }
 }
+if (process.env.SHOTS) await shots();
 await browser.close();
 await server.stop();
 process.exitCode = failed ? 1 : 0;

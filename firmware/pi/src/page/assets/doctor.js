@@ -34,7 +34,7 @@ function finding({ severity, what, why, type }) {
   const item = el(
     "li",
     { className: kind(severity) },
-    el("p", { className: "severity" }, String(severity)),
+    el("p", { className: "severity" }, kind(severity) === "ok" ? "good" : String(severity)),
     el("p", { className: "what" }, String(what)),
     why ? el("p", { className: "why" }, String(why)) : null,
   );
@@ -43,7 +43,7 @@ function finding({ severity, what, why, type }) {
 }
 
 function line(text) {
-  const code = el("code", { tabIndex: 0 }, text);
+  const code = el("code", {}, text);
   const row = el("div", { className: "type" }, code);
   // Browsers let pages copy over HTTPS or on localhost only.
   if (navigator.clipboard) {

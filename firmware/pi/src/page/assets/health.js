@@ -1,6 +1,6 @@
 // How microphone, processor and everything else are doing, in words.
 
-import { $, count, duration, el, percent } from "./util.js";
+import { $, count, duration, el, percent, sentence } from "./util.js";
 
 const STATES = {
   starting: "Opening the microphone",
@@ -73,7 +73,10 @@ function problems(status) {
   $("problems").hidden = said.length === 0;
   if (said.join("\n") === recent.join("\n")) return;
   recent = said;
-  $("problem-list").replaceChildren(...said.map((text) => el("li", {}, text.charAt(0).toUpperCase() + text.slice(1))));
+  $("problem-list").replaceChildren(...said.map((text) => el("li", {}, sentence(text))));
+  if (status.capture.problem) {
+    $("problem-list").firstChild.append(" ", el("a", { href: "#doctor-section" }, "Ask the microphone doctor"));
+  }
 }
 
 function ofSound({ channels, capture, muted }) {
