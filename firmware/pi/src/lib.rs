@@ -7,4 +7,5 @@ pub mod config;
 pub mod engine;
 pub mod history;
 pub mod meter;
+pub mod mic;
 pub mod model;

@@ -155,8 +155,8 @@ pub fn ring(limit: Option<Duration>) -> (Producer, Consumer) {
 }
 
 /// The halves of a queue borrow it, and they go to threads that no scope holds together: it
-/// has to live for ever. It holds pointers only, 300 bytes, and a new one is made when the
-/// configuration is read again. The sound itself is freed.
+/// has to live for ever. It holds pointers only, 272 bytes, and new ones are made when the
+/// configuration is read again, no more often. The sound itself is freed.
 fn queue() -> &'static mut Queue<Box<Block>, PLACES> {
     Box::leak(Box::default())
 }
@@ -167,6 +167,7 @@ pub struct Producer {
     empties: spsc::Consumer<'static, Box<Block>>,
     /// What has no room in the queue, oldest first.
     waiting: VecDeque<Box<Block>>,
+    #[expect(clippy::vec_box, reason = "they are handed on in their boxes")]
     spare: Vec<Box<Block>>,
     /// The length of what was dropped here before the next block.
     missing: Option<Duration>,
