@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sori_pi::board::Board;
-use sori_pi::capture::{self, Next, Settings};
+use sori_pi::capture::{self, Kind, Next, Settings};
 use sori_pi::meter::{Meter, Reading};
 
 use shim::{DEVICE, Microphone, RATE_HZ};
@@ -220,6 +220,29 @@ fn alsa_gives_32_bits_of_both_channels_at_48_khz() {
     // Told to stop, it has heard everything but the first 300 ms.
     let said = capturing.ends();
     assert_eq!(said.frames, said.heard + 14_400, "{said:?}");
+}
+
+#[test]
+fn what_a_device_offers_is_told_and_a_name_that_is_none_is_absent() {
+    // Part of every ALSA: it takes everything.
+    let offers = capture::alsa::offers("null").expect("a device");
+    assert!(
+        offers.starts_with("S32_LE, ") && offers.contains("S16_LE"),
+        "{offers}"
+    );
+    for name in [
+        "nosuchthing",
+        "hw:CARD=nosuchthing,DEV=0",
+        "hw:7",
+        "",
+        "a\0b",
+    ] {
+        let mut source = capture::microphone(name).expect("built with ALSA");
+        let trouble = source.open().expect_err(name);
+        assert_eq!(trouble.kind, Kind::Absent, "{name:?}: {trouble}");
+        assert!(trouble.text.contains("sori-pi mic list"), "{trouble}");
+        assert!(source.read(&mut Vec::new()).is_err());
+    }
 }
 
 #[test]

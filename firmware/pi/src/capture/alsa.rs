@@ -125,12 +125,11 @@ impl Microphone {
                 };
                 (Kind::Busy, text)
             }
-            errno::ENOENT if self.open.is_none() => (
-                Kind::Absent,
-                format!("there is no {name}: `sori-pi mic list` has what there is"),
-            ),
             errno::ENODEV | errno::ENXIO | errno::ENOENT => (
-                Kind::Gone,
+                match self.open {
+                    Some(_) => Kind::Gone,
+                    None => Kind::Absent,
+                },
                 format!(
                     "{name} is not there: check its plug or wires; `sori-pi mic list` has what is"
                 ),
