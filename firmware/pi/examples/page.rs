@@ -312,6 +312,6 @@ fn fill(path: &Path) -> anyhow::Result<()> {
         });
     }
     history
-        .write(now)
-        .map_err(|delayed| anyhow::anyhow!("{}: {}", delayed.why, delayed.advice))
+        .write()
+        .map_err(|delayed| anyhow::anyhow!("{delayed}"))
 }

@@ -1,15 +1,16 @@
 //! What the command line offers, and what its exit code says.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use sori_pi::config::{Config, Wrong};
 use sori_pi::history::{self, Format, Query};
+use sori_pi::mic::Terminal;
 use sori_pi::model::{Model, Unusable};
 use sori_pi::run::{self, Options};
-use sori_pi::{capture, field_test, hardware};
+use sori_pi::{capture, field_test, hardware, mic};
 
 /// Listens to a microphone and tells what music it hears.
 #[derive(Debug, Parser)]
@@ -30,6 +31,9 @@ pub(crate) struct Cli {
 enum Command {
     /// Listens, and serves what it hears
     Run(Run),
+    /// What microphones there are, whether they work, and why not
+    #[command(subcommand)]
+    Mic(Mic),
     /// Writes the history as CSV or JSON lines
     Export(Export),
     /// Measures the accuracy through this microphone, in this room
@@ -56,6 +60,31 @@ struct Run {
     /// JSON lines on stdout, with what each decision and each span says
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Mic {
+    /// What can record, and which of it "auto" takes
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// A level meter, and then a verdict in words
+    Test {
+        /// ALSA's name [default: the configuration's]
+        #[arg(long)]
+        device: Option<String>,
+        /// For how long
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        seconds: u32,
+    },
+    /// Finds out why there is no sound, and says what to type
+    Doctor {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -122,6 +151,7 @@ impl Cli {
         log();
         let result = match self.command {
             Command::Run(run) => run.run(self.config),
+            Command::Mic(mic) => mic.run(self.config),
             Command::Export(export) => export.run(self.config),
             Command::FieldTest(test) => test.run(self.config),
             Command::Completions { shell } => {
@@ -200,6 +230,36 @@ fn check(path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     }
     writeln!(out, "This configuration can be used.")?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Mic {
+    fn run(self, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
+        let configured = Config::load(config.as_deref())?.microphone.device;
+        let terminal = Terminal::of_stdout();
+        let root = Path::new("/");
+        let mut out = io::stdout().lock();
+        let outcome = match self {
+            Self::List { json } => mic::list(root, json, &mut out)?,
+            Self::Test { device, seconds } => {
+                let mut source = capture::microphone(&device.unwrap_or(configured))?;
+                mic::test(&mut *source, seconds, terminal, &mut out)?
+            }
+            Self::Doctor { json } => {
+                // Without ALSA the rest can still be looked at.
+                let mut source = capture::microphone(&configured).ok();
+                let source = source.as_deref_mut();
+                mic::doctor(
+                    root,
+                    &configured,
+                    source.map(|s| s as _),
+                    json,
+                    terminal,
+                    &mut out,
+                )?
+            }
+        };
+        Ok(ExitCode::from(outcome.exit_code()))
+    }
 }
 
 impl Export {

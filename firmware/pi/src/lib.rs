@@ -12,6 +12,7 @@ pub mod keeping;
 pub mod latency;
 pub mod listening;
 pub mod meter;
+pub mod mic;
 pub mod model;
 pub mod network;
 pub mod outputs;

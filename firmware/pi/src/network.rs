@@ -1,14 +1,17 @@
 //! The thread of page and MQTT: one, asynchronous, for all connections.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
 use crate::board::Board;
 use crate::config::{self, Config};
+use crate::mic::{Listened, Severity, doctor, judge};
 use crate::model::Model;
 use crate::outputs::mqtt::Identity;
 use crate::outputs::{metrics, mqtt};
@@ -42,13 +45,14 @@ impl Network {
             .max_blocking_threads(4)
             .build()?;
         let bound = runtime.block_on(Bound::bind(&config.page))?;
-        let counted = board.clone();
+        let device = config.microphone.device.clone();
+        let (counted, looked_at) = (board.clone(), board.clone());
         let shared = Shared {
             board,
             history: config.history.path(),
             model,
             card: page::BUILT_IN_CARD.into(),
-            doctor: Arc::new(|| serde_json::json!([])),
+            doctor: Arc::new(move || findings(&device, &looked_at)),
             metrics: Some(Arc::new(move || metrics::text(&counted))),
         };
         Ok(Self {
@@ -82,4 +86,28 @@ impl Network {
         // A query that hangs on the disk is not waited for.
         runtime.shutdown_background();
     }
+}
+
+/// What is wrong with the microphone, without opening it a second time.
+fn findings(device: &str, board: &Board) -> Value {
+    let mut findings = doctor::examine(Path::new("/"), device, None).findings;
+    if let Some(channels) = board.status().channels {
+        findings.extend(judge(&Listened {
+            seconds: vec![channels.readings],
+            ..Listened::default()
+        }));
+    }
+    let findings = findings.into_iter().map(|finding| {
+        json!({
+            "severity": match finding.severity {
+                Severity::Ok => "ok",
+                Severity::Note => "note",
+                Severity::Problem => "error",
+            },
+            "what": finding.what,
+            "why": finding.why,
+            "type": finding.fix,
+        })
+    });
+    findings.collect()
 }

@@ -47,7 +47,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=12, help="clips made of each labelled excerpt")
     parser.add_argument("--others", type=float, default=0.85, help="share of 5000 clips of what has no label")
     parser.add_argument("--pretrain", type=int, default=6000, help="steps on what is in no fold")
-    parser.add_argument("--steps", type=int, default=3000, help="steps of each fold's network, and of the last")
+    parser.add_argument("--steps", type=int, default=2600, help="steps of each fold's network, and of the last")
     parser.add_argument("--rate", type=float, default=6e-3)
     parser.add_argument("--batch", type=int, default=32, help="sequences of 3 s a step")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once, a thread each")

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ::alsa::pcm::{Access, Format as AlsaFormat, HwParams, PCM};
 use ::alsa::{Direction, ValueOr};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::cards::{self, Recorder};
 use super::sample::Format;
@@ -125,12 +125,11 @@ impl Microphone {
                 };
                 (Kind::Busy, text)
             }
-            errno::ENOENT if self.open.is_none() => (
-                Kind::Absent,
-                format!("there is no {name}: `sori-pi mic list` has what there is"),
-            ),
             errno::ENODEV | errno::ENXIO | errno::ENOENT => (
-                Kind::Gone,
+                match self.open {
+                    Some(_) => Kind::Gone,
+                    None => Kind::Absent,
+                },
                 format!(
                     "{name} is not there: check its plug or wires; `sori-pi mic list` has what is"
                 ),
@@ -295,7 +294,9 @@ impl Open {
 fn open(name: &str) -> Result<PCM, ::alsa::Error> {
     // No device has a zero in its name.
     let name = CString::new(name).map_err(|_| ::alsa::Error::new("snd_pcm_open", errno::ENOENT))?;
-    PCM::open(&name, Direction::Capture, true)
+    // alsa-lib writes to standard error, each time that a device is looked for.
+    let said = ::alsa::Output::local_error_handler()?;
+    PCM::open(&name, Direction::Capture, true).inspect_err(|_| debug!("{}", said.borrow()))
 }
 
 enum Disagreement {

@@ -1,5 +1,6 @@
 //! The thread that captures.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -27,6 +28,9 @@ const TELL_EVERY: Duration = Duration::from_millis(250);
 
 /// The same trouble is logged no more often.
 const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// Different troubles that are remembered for that.
+const MOST_SAID: usize = 16;
 
 /// Overruns in a row without any sound: such a device is opened anew.
 const MOST_IN_A_ROW: u32 = 8;
@@ -298,33 +302,81 @@ fn settle(block: &mut Block, settling: &mut u64) {
 /// Says what is wrong once, not each time that it is found again.
 #[derive(Debug, Default)]
 struct Log {
-    /// What was said last, when, and how often it came since.
-    last: Option<(Trouble, Instant, u64)>,
+    /// What was said, when, and how often it came since.
+    said: VecDeque<(Trouble, Instant, u64)>,
     /// Somebody reading the log believes that there is no sound.
     bad: bool,
 }
 
 impl Log {
     fn warn(&mut self, trouble: &Trouble) {
-        if let Some((last, at, since)) = &mut self.last
-            && last == trouble
-            && at.elapsed() < LOG_EVERY
-        {
-            *since += 1;
-            return;
+        if let Some(text) = self.news(trouble, Instant::now()) {
+            warn!("{text}");
         }
-        match self.last.take() {
-            Some((last, _, since)) if since > 0 => {
-                warn!("{trouble} (before that {since} more times: {last})");
+    }
+
+    fn news(&mut self, trouble: &Trouble, now: Instant) -> Option<String> {
+        let before = self.said.iter().position(|(said, ..)| said == trouble);
+        let since = match before.and_then(|n| self.said.remove(n)) {
+            Some((_, at, since)) if now - at < LOG_EVERY => {
+                self.said.push_back((trouble.clone(), at, since + 1));
+                return None;
             }
-            _ => warn!("{trouble}"),
+            Some((_, _, since)) => since,
+            None => 0,
+        };
+        if self.said.len() >= MOST_SAID {
+            self.said.pop_front();
         }
-        self.bad = !matches!(trouble.kind, Kind::Overrun | Kind::Suspended);
-        self.last = Some((trouble.clone(), Instant::now(), 0));
+        self.said.push_back((trouble.clone(), now, 0));
+        if !matches!(trouble.kind, Kind::Overrun | Kind::Suspended) {
+            self.bad = true;
+        }
+        Some(match since {
+            0 => trouble.to_string(),
+            _ => format!("{trouble} ({since} more times since that was said last)"),
+        })
     }
 
     /// Whether it is news that the source is open.
     fn is_back(&mut self) -> bool {
         std::mem::take(&mut self.bad)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn troubles_that_take_turns_are_said_once_a_minute() {
+        let mut log = Log::default();
+        let started = Instant::now();
+        let troubles = [Kind::Overrun, Kind::Gone].map(|kind| Trouble::new(kind, "so it is"));
+        let mut said = Vec::new();
+        for n in 0..1300 {
+            let now = started + n * Duration::from_millis(100);
+            said.extend(log.news(&troubles[n as usize % 2], now));
+        }
+        let again = "so it is (299 more times since that was said last)";
+        let twice = |text: &'static str| [text, text];
+        assert_eq!(
+            said,
+            [twice("so it is"), twice(again), twice(again)].concat()
+        );
+        // That the device is back is said as often as that it was gone.
+        assert!(log.is_back() && !log.is_back());
+        log.news(&troubles[1], started + Duration::from_secs(131));
+        assert!(!log.is_back());
+    }
+
+    #[test]
+    fn no_more_troubles_are_remembered_than_there_is_reason_for() {
+        let mut log = Log::default();
+        for n in 0..1000 {
+            let trouble = Trouble::new(Kind::Other, n.to_string());
+            assert!(log.news(&trouble, Instant::now()).is_some());
+        }
+        assert_eq!(log.said.len(), MOST_SAID);
     }
 }
