@@ -69,7 +69,7 @@ fn the_history_is_read_filtered_and_exported() {
     assert!(spans("?verdict=no%20such").is_empty());
     let csv = server.get("/api/history.csv?verdict=jazz").text();
     assert_eq!(csv.lines().count(), 1 + 2500);
-    assert_eq!(csv.lines().nth(1), Some("0,1.000,jazz,0.5000,-40.0"));
+    assert_eq!(csv.lines().nth(1), Some("0,1.000,jazz,0.5000,-40.0,false"));
     let json = server.get("/api/history.json");
     assert!(json.headers["content-disposition"].contains("sori-history.jsonl"));
     assert_eq!(json.text().lines().count(), 5000);
