@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use crate::steps::{Step, Steps};
-use crate::{bench, endurance, firmware, recipe, tools};
+use crate::{bench, dist, endurance, firmware, recipe, tools};
 
 /// The crates that run on bare metal.
 const NO_STD: [&str; 4] = ["sori-package", "sori-dsp", "sori-nn", "sori-listener"];
@@ -22,8 +22,9 @@ pub(crate) const PI_CORES: [&str; 3] = ["cortex-a53", "cortex-a72", "cortex-a76"
 pub(crate) fn all() -> anyhow::Result<()> {
     tools::require_toolchain()?;
     if cfg!(target_os = "linux") {
-        // For `sori listen --microphone`, which is behind a feature.
+        // For `sori listen --microphone` and sori-pi's, which are behind features.
         tools::require_library("alsa", "libasound2-dev")?;
+        tools::require_mosquitto()?;
     }
     let mut steps = Steps::default();
     steps.run(&Step::new("formatting", "cargo fmt --all -- --check"))?;
@@ -50,7 +51,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
         bench::IN_CI,
     ))?;
     steps.summary();
-    println!("{}\n{}", bench::HOLDS, endurance::HOLDS);
+    println!("{}\n{}\n{}", bench::HOLDS, dist::HOLDS, endurance::HOLDS);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What takes longer than a commit should: hours of input, an interpreter that sees
+//! What takes longer than a commit should: hours and days of input, an interpreter that sees
 //! undefined behaviour, and fuzzing.
 
 use anyhow::bail;
@@ -13,6 +13,7 @@ const FUZZ_SECONDS: u32 = 600;
 pub(crate) const HOLDS: &str = "\
    not run here; cargo xtask endurance (about 45 minutes) holds:
      an hour of noise through the listener, a row at a time against in batches
+     a day of sound through sori-pi: memory, open files, every decision and row
      Miri over parts of sori-package and small networks behind a listener
      each fuzz target of tests/fuzz for 10 minutes";
 
@@ -29,7 +30,14 @@ fn soak(steps: &mut Steps) -> anyhow::Result<()> {
     steps.run(&Step::new(
         "an hour of noise through the listener",
         "cargo test --release -p sori-conformance --test soak -- --ignored --nocapture",
-    ))
+    ))?;
+    steps.run(
+        &Step::new(
+            "a day of sound through sori-pi",
+            "cargo test --release -p sori-pi --test soak -- --nocapture",
+        )
+        .with(&[("SORI_SOAK_HOURS", "24")]),
+    )
 }
 
 /// Interpreted code is some thousand times slower: few random cases, small networks.

@@ -2,12 +2,14 @@
 //!
 //! | Command | Runs | Needs |
 //! |---|---|---|
-//! | `ci` | formatting, clippy, tests, the recipe on tones, documentation, bare-metal builds, then `qemu` | `libasound2-dev`, `python3-venv`, what `qemu` needs |
+//! | `ci` | formatting, clippy, tests, the recipe on tones, documentation, bare-metal builds, then `qemu` | `libasound2-dev`, `mosquitto`, `python3-venv`, what `qemu` needs |
 //! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3 and M4 | `qemu-user`, `qemu-system-arm` |
 //! | `firmware` | only the latter | `qemu-system-arm` |
 //! | `bench` | counts instructions and compares with the accepted counts | `qemu-user`, `valgrind`, a C compiler |
+//! | `dist` | builds what is copied to a Raspberry Pi | `gcc-aarch64-linux-gnu`, `libasound2-dev:arm64`, `qemu-user` |
+//! | `pi` | that binary on the real alsa-lib under QEMU, its page in Chromium | what `dist` needs, `mosquitto`, `npm`, `chromium` |
 //! | `golden` | writes `tests/golden` again after a wanted change of bits | |
-//! | `endurance` | an hour of noise, Miri, fuzzing | nightly with Miri, `cargo-fuzz` |
+//! | `endurance` | an hour of noise, a day of sound, Miri, fuzzing | nightly with Miri, `cargo-fuzz` |
 //!
 //! Each step prints its title and time; a failing one prints the command that
 //! repeats it alone. Nothing is skipped: what cannot run fails and says why.
@@ -15,6 +17,7 @@
 
 mod bench;
 mod ci;
+mod dist;
 mod endurance;
 mod firmware;
 mod recipe;
@@ -37,11 +40,13 @@ Commands:
                --json     print JSON
                --mca      instead: cycles per MAC of the hottest loop by llvm-mca
                KEY…       only counts whose keys start so, cortex-a53/a/ say
+  dist       build sori-pi for a Raspberry Pi, and put together what is copied there
+  pi         what ci leaves out of sori-pi: that binary under QEMU, the page in Chromium
   golden     write tests/golden again, after a change that is meant to move bits
              or a new models/genre/genre.sori
-  endurance  what takes longer: an hour of noise, Miri, fuzzing (about 45 minutes)
+  endurance  what takes longer: an hour of noise, a day of sound, Miri, fuzzing (about 45 minutes)
 
-As root on Debian, ci, qemu, firmware and bench install the packages they miss;
+As root on Debian, ci, qemu, firmware, bench, dist and pi install the packages they miss;
 elsewhere they say which.";
 
 fn main() -> ExitCode {
@@ -59,6 +64,8 @@ fn main() -> ExitCode {
         "qemu" => ci::qemu(),
         "firmware" => ci::firmware(),
         "bench" => bench::run(&arguments),
+        "dist" => dist::run(),
+        "pi" => dist::check(),
         "golden" => ci::golden(),
         "endurance" => endurance::run(),
         _ => {

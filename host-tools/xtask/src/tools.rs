@@ -1,5 +1,6 @@
 //! Finds the programs that checks need, and installs them where it may.
 
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, bail};
@@ -39,11 +40,44 @@ pub(crate) fn require(program: &str, debian_package: &str) -> anyhow::Result<()>
     install_unless(|| exists(program), program, debian_package)
 }
 
+/// The broker of sori-pi's tests, which has no `--version` and is where only root looks.
+pub(crate) fn require_mosquitto() -> anyhow::Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = || {
+        let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+        folders
+            .map(|folder| folder.join("mosquitto"))
+            .any(|file| file.exists())
+    };
+    install_unless(is_there, "mosquitto", "mosquitto")
+}
+
 /// The same for a C library that pkg-config knows as `library`.
 pub(crate) fn require_library(library: &str, debian_package: &str) -> anyhow::Result<()> {
     require("pkg-config", "pkg-config")?;
     let is_there = || succeeds("pkg-config", &["--exists", library]);
     install_unless(is_there, library, debian_package)
+}
+
+/// The same for another architecture of Debian's, whose libraries live in `folder`.
+pub(crate) fn require_foreign_library(
+    architecture: &str,
+    folder: &str,
+    library: &str,
+    debian_package: &str,
+) -> anyhow::Result<()> {
+    let description = format!("{folder}/pkgconfig/{library}.pc");
+    let is_there = || Path::new(&description).exists();
+    if !is_there() && exists("dpkg") {
+        // Only root may; what cannot be installed then says so.
+        let _ = Command::new("dpkg")
+            .args(["--add-architecture", architecture])
+            .stderr(Stdio::null())
+            .status();
+    }
+    require("pkg-config", "pkg-config")?;
+    let package = format!("{debian_package}:{architecture}");
+    install_unless(is_there, &description, &package)
 }
 
 /// Python 3 that can make environments, which Debian packs apart.

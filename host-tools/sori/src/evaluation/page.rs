@@ -69,8 +69,8 @@ impl Evaluation<'_> {
         }
         writeln!(
             out,
-            "expected calibration error {:.3}",
-            self.calibration.ece
+            "expected calibration error {:.3}; {:.3} would be chance in so few clips",
+            self.calibration.ece, self.calibration.by_chance
         )?;
         if let Some(float) = &self.float {
             writeln!(
@@ -146,7 +146,10 @@ impl Evaluation<'_> {
             (
                 "calibration error",
                 format!("{:.3}", self.calibration.ece),
-                "expected, over ten bins".into(),
+                format!(
+                    "expected, over ten bins; {:.3} would be chance in so few clips",
+                    self.calibration.by_chance
+                ),
             ),
         ];
         if let Some(float) = &self.float {

@@ -1,5 +1,7 @@
 //! What can be said of a few hundred answers, and how surely.
 
+use std::f64::consts::FRAC_2_PI;
+
 use serde::Serialize;
 
 /// A share, with the interval that holds the true one 95 times of 100.
@@ -76,6 +78,8 @@ pub(crate) struct Bin {
 pub(crate) struct Calibration {
     /// Expected calibration error over the bins.
     pub(crate) ece: f64,
+    /// What probabilities that are exactly right would have in so few answers.
+    pub(crate) by_chance: f64,
     /// Of equal width.
     pub(crate) bins: Vec<Bin>,
 }
@@ -86,9 +90,12 @@ impl Calibration {
     /// Of pairs of a probability and whether the answer was right.
     pub(crate) fn of(answers: impl IntoIterator<Item = (f64, bool)>) -> Self {
         let mut bins = vec![Bin::default(); Self::BINS];
+        let mut variances = [0.0; Self::BINS];
         for (confidence, right) in answers {
             let at = (confidence * Self::BINS as f64) as usize;
-            let bin = &mut bins[at.min(Self::BINS - 1)];
+            let at = at.min(Self::BINS - 1);
+            variances[at] += confidence * (1.0 - confidence);
+            let bin = &mut bins[at];
             bin.n += 1;
             bin.confidence += confidence;
             bin.accuracy += f64::from(u8::from(right));
@@ -100,7 +107,14 @@ impl Calibration {
             bin.confidence /= bin.n as f64;
             bin.accuracy /= bin.n as f64;
         }
-        Self { ece, bins }
+        // The gap of a bin is nearly normal, whose mean magnitude is √(2/π) deviations.
+        let deviations: f64 = variances.iter().map(|v: &f64| v.sqrt()).sum();
+        let by_chance = deviations * FRAC_2_PI.sqrt() / total.max(1) as f64;
+        Self {
+            ece,
+            by_chance,
+            bins,
+        }
     }
 }
 
@@ -175,6 +189,8 @@ mod tests {
         let boasting = [(1.0, true), (1.0, false), (0.25, false), (0.25, true)];
         let found = Calibration::of(boasting);
         near(found.ece, 0.375);
+        // Two of probability 1 have no deviation, two of a quarter √(2 · 3/16).
+        near(found.by_chance, (0.375 * FRAC_2_PI).sqrt() / 4.0);
         assert_eq!(found.bins[9].n, 2);
         near(Calibration::of([]).ece, 0.0);
     }
