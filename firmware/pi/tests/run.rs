@@ -7,6 +7,7 @@ mod shim;
 mod sori;
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -114,9 +115,6 @@ fn mosquitto_topic(watcher: &Watcher, end: &str) -> String {
 
 #[test]
 fn a_microphone_that_fails_comes_back() {
-    if is_foreign() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let jazz = microphone("jazz.flac");
     jazz.fail("ebusy");
@@ -160,9 +158,6 @@ fn a_microphone_that_fails_comes_back() {
 
 #[test]
 fn a_disk_that_is_full_a_lock_and_damage_lose_no_row() {
-    if is_foreign() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("disk");
     fs::create_dir(&path).unwrap();
@@ -285,9 +280,6 @@ fn post(sori: &Sori, path: &str, body: &str) {
 
 #[tokio::test]
 async fn a_broker_that_was_away_gets_every_span() {
-    if is_foreign() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let mut broker = Broker::start();
     let watcher = Watcher::start(broker.port, "watcher").await;
@@ -323,9 +315,6 @@ async fn a_broker_that_was_away_gets_every_span() {
 
 #[test]
 fn a_package_is_taken_when_it_proves_itself_and_refused_when_it_does_not() {
-    if is_foreign() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let jazz = microphone("jazz.flac");
     let package = folder.path().join("new.sori");
@@ -353,9 +342,6 @@ fn a_package_is_taken_when_it_proves_itself_and_refused_when_it_does_not() {
 
 #[test]
 fn a_new_configuration_is_taken_and_a_wrong_one_is_not() {
-    if is_foreign() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let jazz = microphone("jazz.flac");
     let mut sori = listening(folder.path(), &jazz, "");
@@ -394,9 +380,6 @@ fn a_new_configuration_is_taken_and_a_wrong_one_is_not() {
 
 #[test]
 fn a_clock_that_jumps_costs_no_row_and_no_decision() {
-    if is_foreign() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let jazz = microphone("jazz.flac");
     let library = system_shim(folder.path());
@@ -435,9 +418,6 @@ fn a_clock_that_jumps_costs_no_row_and_no_decision() {
 
 #[test]
 fn told_to_stop_at_any_moment_it_stops_and_the_history_is_whole() {
-    if is_foreign() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let jazz = microphone("jazz.flac");
     let mut decided = 0;
@@ -452,11 +432,8 @@ fn told_to_stop_at_any_moment_it_stops_and_the_history_is_whole() {
         let status = sori.wait();
         let took = asked.elapsed();
         // Before it listens to signals, it ends by the signal itself.
-        assert!(
-            status.success() || sori.log().is_empty(),
-            "{round}: {status} {}",
-            sori.log()
-        );
+        let by_itself = status.success() || status.signal() == Some(15);
+        assert!(by_itself, "{round}: {status} {}", sori.log());
         assert!(took < BACK, "{round}: {took:?}");
         decided += sori
             .rest()

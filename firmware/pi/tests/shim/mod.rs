@@ -119,7 +119,7 @@ fn build(folder: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/alsa.c");
     let library = folder.join("shim.so");
     // For a binary of another processor, its compiler.
-    let compiler = std::env::var("SORI_PI_CC").unwrap_or_else(|_| "cc".into());
+    let compiler = std::env::var("SHIM_CC").unwrap_or_else(|_| "cc".into());
     let built = Command::new(compiler)
         .args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
         .arg(&library)

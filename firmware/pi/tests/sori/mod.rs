@@ -27,7 +27,7 @@ fn program() -> Command {
     command
 }
 
-/// Whether it runs on an emulated processor, where no library can stand before another.
+/// Whether it runs on an emulated processor, which is slow.
 pub(crate) fn is_foreign() -> bool {
     std::env::var_os("SORI_PI").is_some()
 }
@@ -207,7 +207,7 @@ impl Drop for Sori {
 /// Writes `sori-pi.toml`.
 pub(crate) fn configure(folder: &Path, port: u16, more: &str) {
     let text = format!(
-        "[page]\nlisten = \"127.0.0.1:{port}\"\n[history]\npath = {:?}\nwrite_every_s = 1\n{more}\n",
+        "[page]\nlisten = \"127.0.0.1:{port}\"\n[history]\npath = {:?}\nwrite_every_s = 1\n[service]\nnice = 0\n{more}\n",
         folder.join("history.sqlite")
     );
     fs::write(folder.join("sori-pi.toml"), text).expect("written");
@@ -217,7 +217,8 @@ pub(crate) fn configure(folder: &Path, port: u16, more: &str) {
 pub(crate) fn system_shim(folder: &Path) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sori/system.c");
     let library = folder.join("system.so");
-    let built = Command::new("cc")
+    let compiler = std::env::var("SHIM_CC").unwrap_or_else(|_| "cc".into());
+    let built = Command::new(compiler)
         .args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
         .arg(&library)
         .arg(&source)
