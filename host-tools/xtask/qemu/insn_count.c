@@ -1,10 +1,11 @@
-/* Counts the instructions that a program executes between two marks, as a QEMU plugin.
+/* Counts the instructions that a program executes, and those between two marks, as a QEMU plugin.
  *
  *   cc -O2 -shared -fPIC insn_count.c -o insn_count.so
  *   qemu-aarch64 -plugin ./insn_count.so -d plugin PROGRAM
  *
  * A write(2) of the program to file descriptor 1001 starts the count, one to 1002 ends it;
- * the writes fail, harmlessly. `insns: N` is printed at exit, or nothing without both marks.
+ * the writes fail, harmlessly. At exit `insns: N` is printed if there were both marks, and
+ * `total: N` of all threads from start to end.
  *
  * The declarations are the few that this needs of QEMU's qemu-plugin.h, which Debian does
  * not package before QEMU 9. */
@@ -42,14 +43,15 @@ __attribute__((constructor)) static void choose_version(void)
 
 enum { WRITE_ON_AARCH64 = 64, FD_START = 1001, FD_STOP = 1002 };
 
-static uint64_t executed;
+static uint64_t executed; /* by all threads */
+static uint64_t before;   /* the first mark */
 static uint64_t counted;
 static int has_started, has_stopped;
 
 static void on_execute(unsigned vcpu, void *instructions)
 {
     (void)vcpu;
-    executed += (uintptr_t)instructions;
+    __atomic_fetch_add(&executed, (uintptr_t)instructions, __ATOMIC_RELAXED);
 }
 
 static void on_translate(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
@@ -66,11 +68,11 @@ static void on_syscall(qemu_plugin_id_t id, unsigned vcpu, int64_t number, uint6
     (void)id; (void)vcpu; (void)a2; (void)a3; (void)a4; (void)a5; (void)a6; (void)a7; (void)a8;
     if (number != WRITE_ON_AARCH64) return;
     if (fd == FD_START) {
-        executed = 0;
+        before = executed;
         has_started = 1;
     }
     if (fd == FD_STOP && has_started) {
-        counted = executed;
+        counted = executed - before;
         has_stopped = 1;
     }
 }
@@ -79,8 +81,11 @@ static void on_exit(qemu_plugin_id_t id, void *unused)
 {
     char line[64];
     (void)id; (void)unused;
-    if (!has_stopped) return;
-    snprintf(line, sizeof line, "insns: %" PRIu64 "\n", counted);
+    if (has_stopped) {
+        snprintf(line, sizeof line, "insns: %" PRIu64 "\n", counted);
+        qemu_plugin_outs(line);
+    }
+    snprintf(line, sizeof line, "total: %" PRIu64 "\n", executed);
     qemu_plugin_outs(line);
 }
 

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use crate::steps::{Step, Steps};
 use crate::tools;
@@ -96,6 +97,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
         )
         .with(&environment),
     )?;
+    cost()?;
     steps.run(&Step::new(
         "the page's example",
         "cargo build -p sori-pi --example page",
@@ -105,6 +107,71 @@ pub(crate) fn check() -> anyhow::Result<()> {
     steps.run(&Step::new("the page in Chromium", "npm test").within(page))?;
     steps.summary();
     Ok(())
+}
+
+/// Three hundredths of a Pi 4's core at 1.5 GHz, an instruction a cycle.
+const MOST_INSTRUCTIONS_A_SECOND: u64 = 45_000_000;
+
+/// Instructions for a second of sound from a stereo device, all threads, as on a Pi 4.
+fn cost() -> anyhow::Result<()> {
+    println!("\n── what a second of sound costs");
+    let folder = Path::new("target/dist/cost");
+    fs::create_dir_all(folder)?;
+    let plugin = folder.join("insn_count.so");
+    let mut compiler = Command::new("cc");
+    compiler.args([
+        "-O2",
+        "-shared",
+        "-fPIC",
+        "host-tools/xtask/qemu/insn_count.c",
+        "-o",
+    ]);
+    tools::captured(compiler.arg(&plugin))?;
+    let total = |seconds: u32| -> anyhow::Result<u64> {
+        let sound = folder.join(format!("{seconds}.wav"));
+        fs::write(&sound, noise(seconds))?;
+        let mut sori = Command::new("qemu-aarch64");
+        sori.args(["-cpu", "cortex-a72", "-d", "plugin", "-plugin"])
+            .arg(&plugin)
+            .args([BINARY, "run", "--input"])
+            .arg(&sound)
+            .env("SORI_PI_HISTORY_PATH", folder.join("history.sqlite"))
+            .env("SORI_PI_PAGE_LISTEN", "127.0.0.1:0");
+        let output = tools::captured(&mut sori)?;
+        let log = String::from_utf8_lossy(&output.stderr);
+        let total = log.lines().find_map(|line| line.strip_prefix("total: "));
+        Ok(total.context("QEMU counted nothing")?.trim().parse()?)
+    };
+    // The start is in both.
+    let a_second = (total(20)? - total(10)?) / 10;
+    println!("   {:.1} million instructions", a_second as f64 / 1e6);
+    ensure!(
+        a_second <= MOST_INSTRUCTIONS_A_SECOND,
+        "more than {MOST_INSTRUCTIONS_A_SECOND} instructions: three hundredths of a Pi 4's core"
+    );
+    Ok(())
+}
+
+/// A WAV file as an I2S microphone would record it: 48 kHz, two channels, 32 bits.
+fn noise(seconds: u32) -> Vec<u8> {
+    let frames = 48_000 * seconds;
+    let mut wav = Vec::new();
+    wav.extend(b"RIFF");
+    wav.extend((36 + 8 * frames).to_le_bytes());
+    wav.extend(b"WAVEfmt ");
+    wav.extend(16_u32.to_le_bytes());
+    wav.extend([1, 0, 2, 0]);
+    wav.extend(48_000_u32.to_le_bytes());
+    wav.extend((8 * 48_000_u32).to_le_bytes());
+    wav.extend([8, 0, 32, 0]);
+    wav.extend(b"data");
+    wav.extend((8 * frames).to_le_bytes());
+    let mut state = 1_u32;
+    for _ in 0..2 * frames {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        wav.extend((state as i32 >> 6).to_le_bytes());
+    }
+    wav
 }
 
 /// For the end of `ci`.
