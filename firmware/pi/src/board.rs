@@ -141,6 +141,17 @@ pub struct Recognizer {
     pub problem: Option<String>,
 }
 
+impl Recognizer {
+    /// Another package listens from here on; what was counted stays.
+    pub fn becomes(&mut self, next: Self) {
+        *self = Self {
+            swapped: self.swapped,
+            refused: self.refused,
+            ..next
+        };
+    }
+}
+
 /// How long recognition takes.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Latency {

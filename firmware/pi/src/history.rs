@@ -128,7 +128,7 @@ impl History {
     /// As [`write`](Self::write)'s.
     pub fn forget(&mut self, now_ms: i64) -> Result<(), Delayed> {
         let oldest = now_ms.saturating_sub(self.keep.as_millis() as i64);
-        let forgotten = self.connection().and_then(|connection| {
+        let forgotten = opened(&mut self.connection, &self.path).and_then(|connection| {
             connection.execute("DELETE FROM heard WHERE started_ms < ?", [oldest])
         });
         self.noted(forgotten.map(|_| ()))
@@ -184,13 +184,6 @@ impl History {
         with_suffix(&self.path, ".waiting")
     }
 
-    fn connection(&mut self) -> rusqlite::Result<&mut Connection> {
-        match &mut self.connection {
-            Some(connection) => Ok(connection),
-            none => Ok(none.insert(open(&self.path)?)),
-        }
-    }
-
     /// Counts a failure, and makes ready for the next attempt.
     fn noted(&mut self, result: rusqlite::Result<()>) -> Result<(), Delayed> {
         result.map_err(|error| {
@@ -204,18 +197,13 @@ impl History {
     }
 
     fn try_write(&mut self) -> rusqlite::Result<()> {
-        let waiting = &self.waiting;
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(open(&self.path)?),
-        };
-        let transaction = connection.transaction()?;
+        let transaction = opened(&mut self.connection, &self.path)?.transaction()?;
         {
             let mut insert = transaction.prepare_cached(
                 "INSERT INTO heard (started_ms, seconds, verdict, confidence, level_dbfs, confirmed)
                  VALUES (?, ?, ?, ?, ?, ?)",
             )?;
-            for span in waiting {
+            for span in &self.waiting {
                 insert.execute(params![
                     span.started_ms,
                     span.seconds,
@@ -284,6 +272,17 @@ fn is_damage(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
     ) || matches!(error, rusqlite::Error::InvalidColumnType(..))
+}
+
+/// The connection that there is, or a new one.
+fn opened<'c>(
+    connection: &'c mut Option<Connection>,
+    path: &Path,
+) -> rusqlite::Result<&'c mut Connection> {
+    match connection {
+        Some(connection) => Ok(connection),
+        none => Ok(none.insert(open(path)?)),
+    }
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {

@@ -103,18 +103,16 @@ impl Listening {
     fn take(&mut self, model: Arc<Model>) {
         tracing::info!(package = model.name, "a new package listens from here on");
         self.board.update(|status| {
-            let swapped = status.recognizer.swapped + 1;
-            let refused = status.recognizer.refused;
-            status.recognizer = model.describe();
-            (status.recognizer.swapped, status.recognizer.refused) = (swapped, refused);
+            status.recognizer.becomes(model.describe());
+            status.recognizer.swapped += 1;
         });
         self.model = model;
     }
 
     /// Does what people asked for.
-    fn obey(&mut self, mut engine: Option<&mut Engine<'_, '_>>) {
-        let commands = self.commands.clone();
-        let commands = commands.lock().unwrap_or_else(PoisonError::into_inner);
+    fn obey(&self, mut engine: Option<&mut Engine<'_, '_>>) {
+        let commands = self.commands.lock();
+        let commands = commands.unwrap_or_else(PoisonError::into_inner);
         while let Ok(command) = commands.try_recv() {
             match command {
                 Command::Mute(muted) => self.board.set_muted(muted),
@@ -160,7 +158,11 @@ impl Listening {
             if block.layout != layout {
                 break End::Layout(block);
             }
-            let tell = &mut |said: Said<'_>| self.tell(model, said, block.time_ms);
+            let mut a_second_is_over = false;
+            let tell = &mut |said: Said<'_>| {
+                a_second_is_over |= matches!(said, Said::Channels(..));
+                self.tell(model, said, block.time_ms);
+            };
             // What came before a gap is no context for what follows.
             let was_muted = std::mem::replace(&mut muted, self.board.is_muted());
             if block.missing > Some(MOST_MISSING) || muted && !was_muted {
@@ -171,8 +173,11 @@ impl Listening {
                 engine.push(&block.frames, block.time_ms, tell);
                 let took_s = started.elapsed().as_secs_f64();
                 latency.record(took_s, block.duration().as_secs_f64());
-                self.board
-                    .update(|status| status.latency = latency.latency());
+            }
+            if a_second_is_over {
+                // The quantiles are searched for: not at every block.
+                let latency = latency.latency();
+                self.board.update(|status| status.latency = latency);
             }
             sound.recycle(block);
             if self.waits {

@@ -155,12 +155,10 @@ impl Session<'_> {
             Err(unusable) => return Err(unusable.into()),
         };
         self.board.update(|status| {
-            let refused = status.recognizer.refused + u64::from(problem.is_some());
-            let swapped = status.recognizer.swapped;
-            status.recognizer = model.describe();
-            status.recognizer.refused = refused;
-            status.recognizer.swapped = swapped;
-            status.recognizer.problem = problem;
+            let recognizer = &mut status.recognizer;
+            recognizer.becomes(model.describe());
+            recognizer.refused += u64::from(problem.is_some());
+            recognizer.problem = problem;
         });
         Ok(Arc::new(model))
     }

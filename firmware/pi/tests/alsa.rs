@@ -2,6 +2,7 @@
 //!
 //! The program that captures is this one, started again with the shim before alsa-lib.
 
+mod preload;
 mod shim;
 
 use std::io::{BufRead as _, BufReader, Read as _};

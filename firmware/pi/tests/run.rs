@@ -3,13 +3,13 @@
 //! Decisions are to be back within two seconds of a cause's end.
 
 mod mosquitto;
+mod preload;
 mod shim;
 mod sori;
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mosquitto::{Broker, Watcher, free_port};
@@ -17,7 +17,7 @@ use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::Value;
 use shim::Microphone;
-use sori::{Sori, configure, is_foreign, music, system_shim};
+use sori::{Sori, configure, is_foreign, music};
 use sori_pi::history::{self, Query, Span};
 
 /// Within two seconds, and two more for a machine that is busy with other tests.
@@ -159,7 +159,7 @@ fn a_disk_that_is_full_a_lock_and_damage_lose_no_row() {
     let path = folder.path().join("disk");
     fs::create_dir(&path).unwrap();
     let jazz = microphone("jazz.flac");
-    let library = system_shim(folder.path());
+    let library = preload::library("sori/system.c", folder.path());
     let more = MIC;
     let port = free_port();
     configure(folder.path(), port, more);
@@ -170,12 +170,7 @@ fn a_disk_that_is_full_a_lock_and_damage_lose_no_row() {
         Sori::start(folder.path(), port, more, |command| {
             fs::write(folder.path().join("sori-pi.toml"), &text).unwrap();
             jazz.prepare(command);
-            let shims = format!(
-                "{}:{}",
-                command_env(command, "LD_PRELOAD"),
-                library.display()
-            );
-            command.env("LD_PRELOAD", shims).env("SORI_FULL", &path);
+            preload::add(command, &library).env("SORI_FULL", &path);
         })
     };
     let mut sori = start();
@@ -254,12 +249,6 @@ fn a_disk_that_is_full_a_lock_and_damage_lose_no_row() {
     assert!(!path.join("history.sqlite.waiting").exists());
     assert!(spans(&history).len() > before);
     sori.stop();
-}
-
-fn command_env(command: &Command, name: &str) -> String {
-    let value = command.get_envs().find(|(key, _)| *key == name);
-    let value = value.and_then(|(_, value)| value).expect("it was set");
-    value.to_string_lossy().into_owned()
 }
 
 fn post(sori: &Sori, path: &str, body: &str) {
@@ -379,17 +368,12 @@ fn a_new_configuration_is_taken_and_a_wrong_one_is_not() {
 fn a_clock_that_jumps_costs_no_row_and_no_decision() {
     let folder = tempfile::tempdir().unwrap();
     let jazz = microphone("jazz.flac");
-    let library = system_shim(folder.path());
+    let library = preload::library("sori/system.c", folder.path());
     let clock = folder.path().join("clock");
     fs::write(&clock, "0").unwrap();
     let mut sori = Sori::start(folder.path(), free_port(), MIC, |command| {
         jazz.prepare(command);
-        let shims = format!(
-            "{}:{}",
-            command_env(command, "LD_PRELOAD"),
-            library.display()
-        );
-        command.env("LD_PRELOAD", shims).env("SORI_CLOCK", &clock);
+        preload::add(command, &library).env("SORI_CLOCK", &clock);
     });
     sori.decision();
     // Ten years ahead, and twenty back.

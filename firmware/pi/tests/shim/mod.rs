@@ -8,11 +8,13 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::preload;
 
 /// ALSA's name of the microphone.
 pub(crate) const DEVICE: &str = "mic";
@@ -32,7 +34,7 @@ impl Microphone {
     /// One that hears what `frame` says, both channels in 32 bits, again and again.
     pub(crate) fn new(mut frame: impl FnMut(u64) -> [i32; 2] + Send + 'static) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let library = build(folder.path());
+        let library = preload::library("shim/alsa.c", folder.path());
         let fifo = folder.path().join("mic.raw");
         let made = Command::new("mkfifo").arg(&fifo).status();
         assert!(made.expect("mkfifo is there").success());
@@ -74,9 +76,8 @@ impl Microphone {
     pub(crate) fn prepare<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         let configuration = self.folder.path().join("mic.conf");
         let configuration = format!("/usr/share/alsa/alsa.conf:{}", configuration.display());
-        command
+        preload::add(command, &self.library)
             .env("ALSA_CONFIG_PATH", configuration)
-            .env("LD_PRELOAD", &self.library)
             .env("SORI_SHIM", self.told())
             .env("SORI_SHIM_LOG", self.folder.path().join("faults.log"))
     }
@@ -113,19 +114,4 @@ impl Drop for Microphone {
         // The writer may be waiting where nobody reads any more: nobody waits for it, either.
         self.stop.store(true, Ordering::Relaxed);
     }
-}
-
-fn build(folder: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/alsa.c");
-    let library = folder.join("shim.so");
-    // For a binary of another processor, its compiler.
-    let compiler = std::env::var("SHIM_CC").unwrap_or_else(|_| "cc".into());
-    let built = Command::new(compiler)
-        .args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
-        .arg(&library)
-        .arg(&source)
-        .arg("-ldl")
-        .status();
-    assert!(built.expect("cc is there").success());
-    library
 }

@@ -213,21 +213,6 @@ pub(crate) fn configure(folder: &Path, port: u16, more: &str) {
     fs::write(folder.join("sori-pi.toml"), text).expect("written");
 }
 
-/// The library of `system.c`: a full disk, a wrong clock.
-pub(crate) fn system_shim(folder: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sori/system.c");
-    let library = folder.join("system.so");
-    let compiler = std::env::var("SHIM_CC").unwrap_or_else(|_| "cc".into());
-    let built = Command::new(compiler)
-        .args(["-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o"])
-        .arg(&library)
-        .arg(&source)
-        .arg("-ldl")
-        .status();
-    assert!(built.expect("cc is there").success());
-    library
-}
-
 /// A demo clip at 48 kHz in 32 bits, over and over: a sample by its number.
 pub(crate) fn music(name: &str) -> impl Fn(u64) -> i32 + Send + use<> {
     use symphonia::core::audio::SampleBuffer;
