@@ -11,6 +11,11 @@ pub enum Error {
         /// `i32` values given.
         found: usize,
     },
+    /// A transform of a length that there is none for.
+    FftLength {
+        /// The points asked for.
+        found: usize,
+    },
     /// The table of taps is shorter than [`crate::Resampler::table_len`].
     TableTooSmall {
         /// `i32` values needed.
@@ -37,9 +42,12 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::WorkspaceTooSmall { needed, found } => write!(
+            Self::WorkspaceTooSmall { needed, found } => {
+                write!(f, "the workspace needs {needed} words and has {found}")
+            }
+            Self::FftLength { found } => write!(
                 f,
-                "the front end needs {needed} words of workspace and was given {found}"
+                "there is no FFT of {found} points: there are of 256, 512, 1024 and 2048"
             ),
             Self::TableTooSmall { needed, found } => write!(
                 f,

@@ -256,21 +256,17 @@ pub(crate) fn split_ends(spectrum: &mut [Complex]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reference;
+    use crate::{RealFft, reference};
 
-    /// SNR in dB over all bins, block scaling as the front end does it.
+    /// SNR in dB over all bins.
     fn snr_db(samples: &[i32]) -> f64 {
-        let fft = Fft::new(samples.len());
-        let largest = samples.iter().fold(0, |or, &x| or | (x ^ (x >> 31)));
-        let shift = 30 - (32 - largest.leading_zeros());
-        let mut spectrum = vec![[0; 2]; samples.len() / 2 + 1];
-        fft.load(samples.iter().map(|&x| x << shift), &mut spectrum);
-        fft.transform(&mut spectrum);
-
+        let mut workspace = vec![[0; 2]; samples.len() / 2 + 1];
+        let mut fft = RealFft::new(samples.len(), &mut workspace).expect("a possible length");
+        let spectrum = fft.transform(samples);
         let exact: Vec<_> = samples.iter().map(|&x| [f64::from(x), 0.0]).collect();
-        let scale = 2f64.powi(fft.output_exponent() - shift as i32);
+        let scale = 2f64.powi(spectrum.exponent);
         let (mut signal, mut noise) = (0.0, 0.0);
-        for (bin, exact) in spectrum.iter().zip(reference::fft(&exact)) {
+        for (bin, exact) in spectrum.bins.iter().zip(reference::fft(&exact)) {
             for part in 0..2 {
                 signal += exact[part].powi(2);
                 noise += (exact[part] - f64::from(bin[part]) * scale).powi(2);

@@ -197,7 +197,7 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
         let block = Block {
             samples: self.frame,
             shift: block_shift,
-            window_q31: self.contract.window_q31,
+            window_q31: Some(self.contract.window_q31),
         };
         self.backend
             .transform(self.fft, &block, &mut self.scratch, self.spectrum);

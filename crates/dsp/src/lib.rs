@@ -15,7 +15,8 @@
 //!
 //! FFT, powers, mel bands and the resampler's sums have a [`Backend`] for AVX2 and one for
 //! NEON, with the bits of the scalar code. [`FrontEnd`] and [`Resampler`] take the fastest
-//! that there is, which with feature `std` the processor itself is asked for.
+//! that there is, which with feature `std` the processor itself is asked for. [`RealFft`] is
+//! the front end's transform by itself.
 //!
 //! # What it will not do
 //! Read files, allocate, or touch a floating-point number on the device.
@@ -34,6 +35,7 @@ mod error;
 mod fft;
 mod frontend;
 mod log2;
+mod real_fft;
 #[cfg(feature = "design")]
 pub mod reference;
 mod resample;
@@ -43,6 +45,7 @@ pub use arch::Backend;
 pub use dc::DcBlocker;
 pub use error::Error;
 pub use frontend::{FrontEnd, Row};
+pub use real_fft::{RealFft, Spectrum};
 pub use resample::Resampler;
 
 /// log2 of a full-scale sample.

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `sori-mcu` | proves its package by the golden vectors, then listens to a clip |
 //! | `conformance` | runs `sori-conformance`, the suite of every target |
-//! | `fft-instructions` | counts one FFT and fails above its limit |
+//! | `frontend-instructions` | counts an FFT and a frame, measures their accuracy, and fails above its limits |
 //!
 //! They run on Arm's MPS2 boards, in QEMU (`cargo xtask qemu`), and print by semihosting:
 //!

@@ -28,7 +28,7 @@ pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
             steps.run(&Step::new(&title, &command).within(DIRECTORY))?;
         }
         // Building is not part of the time-out.
-        for program in ["sori-mcu", "fft-instructions", "conformance"] {
+        for program in ["sori-mcu", "frontend-instructions", "conformance"] {
             let features = match program {
                 "conformance" => " --features conformance",
                 _ => "",

@@ -223,13 +223,15 @@ impl Scratch {
 }
 
 /// One frame before the window.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Block<'a> {
     /// At most the FFT's points; what is missing is zero.
     pub(crate) samples: &'a [i32],
     /// Brings the largest sample to just below 2^31.
     pub(crate) shift: u32,
-    /// The window's first half and its middle: [`MelContract::window_q31`].
-    pub(crate) window_q31: &'a [i32],
+    /// The window's first half and its middle, [`MelContract::window_q31`], over as many
+    /// samples as there are; none leaves them, halved, as they are.
+    pub(crate) window_q31: Option<&'a [i32]>,
 }
 
 #[cfg(test)]
@@ -247,7 +249,7 @@ mod tests {
         spectrum
     }
 
-    fn agree(points: usize, samples: &[i32], shift: u32, window_q31: &[i32]) {
+    fn agree(points: usize, samples: &[i32], shift: u32, window_q31: Option<&[i32]>) {
         let block = Block {
             samples,
             shift,
@@ -286,7 +288,8 @@ mod tests {
             let window = vec![i32::MAX; points / 2 + 1];
             for signal in signals {
                 let samples: Vec<_> = (0..points).map(signal).collect();
-                agree(points, &samples, 0, &window);
+                agree(points, &samples, 0, Some(&window));
+                agree(points, &samples, 0, None);
             }
         }
     }
@@ -310,7 +313,8 @@ mod tests {
             };
             let window: Vec<_> = (0..=half_window).map(|_| random() & i32::MAX).collect();
             let samples: Vec<_> = (0..2 * half_window).map(|_| random() >> shift).collect();
-            agree(points, &samples, shift, &window);
+            agree(points, &samples, shift, Some(&window));
+            agree(points, &samples, shift, None);
         }
 
         /// Powers up to the largest that [`POWER_SHIFT`](crate::POWER_SHIFT) leaves.

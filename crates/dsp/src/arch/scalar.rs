@@ -13,14 +13,15 @@ pub(super) fn magnitudes(values: &[i32]) -> i32 {
 
 #[inline(always)]
 pub(super) fn transform(fft: Fft, block: &Block<'_>, _: &mut Scratch, spectrum: &mut [Complex]) {
-    let window = block.window_q31;
-    let (rise, fall) = (window.iter(), window[1..window.len() - 1].iter().rev());
-    let samples = block
-        .samples
-        .iter()
-        .zip(rise.chain(fall))
-        .map(|(&x, &w)| mul_high(x << block.shift, w));
-    fft.load(samples, spectrum);
+    let samples = block.samples.iter().map(|&x| x << block.shift);
+    match block.window_q31 {
+        Some(window) => {
+            let (rise, fall) = (window.iter(), window[1..window.len() - 1].iter().rev());
+            let windowed = samples.zip(rise.chain(fall));
+            fft.load(windowed.map(|(x, &w)| mul_high(x, w)), spectrum);
+        }
+        None => fft.load(samples.map(|x| x >> 1), spectrum),
+    }
     fft.transform(spectrum);
 }
 

@@ -77,15 +77,23 @@ impl Block<'_> {
     /// The samples under the window, then zeros.
     #[inline(always)]
     pub(super) fn windowed(&self, to: &mut [i32]) {
-        let half = self.window_q31.len() - 1;
+        let Some(window_q31) = self.window_q31 else {
+            let (to, rest) = to.split_at_mut(self.samples.len());
+            rest.fill(0);
+            for (to, x) in to.iter_mut().zip(self.samples) {
+                *to = (x << self.shift) >> 1;
+            }
+            return;
+        };
+        let half = window_q31.len() - 1;
         let (rising, falling) = self.samples.split_at(half);
         let (to_rising, to_falling) = to.split_at_mut(half);
         let (to_falling, rest) = to_falling.split_at_mut(falling.len());
         rest.fill(0);
-        for ((to, x), w) in to_rising.iter_mut().zip(rising).zip(self.window_q31) {
+        for ((to, x), w) in to_rising.iter_mut().zip(rising).zip(window_q31) {
             *to = mul_high(x << self.shift, *w);
         }
-        let window = self.window_q31[1..].iter().rev();
+        let window = window_q31[1..].iter().rev();
         for ((to, x), w) in to_falling.iter_mut().zip(falling).zip(window) {
             *to = mul_high(x << self.shift, *w);
         }
