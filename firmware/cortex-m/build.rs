@@ -9,9 +9,17 @@ const RATE_HZ: u32 = 16_000;
 fn main() {
     let out = env::var("OUT_DIR").expect("cargo sets it");
     let out = Path::new(&out);
-    fs::copy("memory.x", out.join("memory.x")).expect("memory.x lies beside build.rs");
+    let target = env::var("TARGET").expect("cargo sets it");
+    let board = match target.starts_with("thumbv8m") {
+        true => "an505",
+        false => "an385",
+    };
+    let memory = format!("{board}.x");
+    fs::copy(&memory, out.join("memory.x")).expect("each board's map lies beside build.rs");
+    println!("cargo:rustc-cfg=board=\"{board}\"");
+    println!("cargo:rustc-check-cfg=cfg(board, values(\"an385\", \"an505\"))");
     println!("cargo:rustc-link-search={}", out.display());
-    println!("cargo:rerun-if-changed=memory.x");
+    println!("cargo:rerun-if-changed={memory}");
     println!("cargo:rerun-if-changed={CLIP}");
     fs::write(out.join("clip.i16"), samples()).expect("OUT_DIR can be written");
 }

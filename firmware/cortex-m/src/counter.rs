@@ -3,17 +3,18 @@ use cortex_m::peripheral::SYST;
 use cortex_m::peripheral::syst::SystClkSource;
 
 /// Executed instructions, where QEMU runs with `-icount shift=0`: an instruction then
-/// takes 1 ns of virtual time, and SysTick of the MPS2 boards counts at 25 MHz.
+/// takes 1 ns of virtual time, and SysTick of the MPS2 boards counts at 25 MHz, or with the
+/// AN505 image at 20 MHz.
 ///
-/// Exact to one tick of 40 instructions; on hardware it would be 1/25 µs.
+/// Exact to one tick of 40 or 50 instructions.
 #[derive(Debug)]
 pub struct Counter {
     last: u32,
 }
 
 impl Counter {
-    const INSTRUCTIONS_PER_TICK: u64 = 40;
-    /// SysTick's 24 bits: at most 671 million instructions between two calls.
+    const INSTRUCTIONS_PER_TICK: u64 = if cfg!(board = "an505") { 50 } else { 40 };
+    /// SysTick's 24 bits: between two calls there may be 671 million instructions.
     const MASK: u32 = 0xff_ffff;
 
     /// Starts the timer.

@@ -7,11 +7,12 @@
 //! | `conformance` | runs `sori-conformance`, the suite of every target |
 //! | `frontend-instructions` | counts an FFT and a frame, measures their accuracy, and fails above its limits |
 //!
-//! They run on Arm's MPS2 boards, in QEMU (`cargo xtask qemu`), and print by semihosting:
+//! They run on Arm's MPS2 boards, in QEMU (`cargo xtask firmware`, on the Cortex-M7 too), and print by semihosting:
 //!
 //! ```text
 //! cargo run --release --target thumbv7m-none-eabi         # Cortex-M3
 //! cargo run --release --target thumbv7em-none-eabihf      # Cortex-M4
+//! cargo run --release --target thumbv8m.main-none-eabihf  # Cortex-M33
 //! ```
 //!
 //! To port the listener, replace [`Counter`] by the board's clock, the clip in `main.rs`

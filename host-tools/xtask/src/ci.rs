@@ -4,17 +4,12 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
+use crate::boards::{BOARDS, Board};
 use crate::steps::{Step, Steps};
 use crate::{bench, dist, endurance, firmware, recipe, tools};
 
 /// The crates that run on bare metal.
 const NO_STD: [&str; 4] = ["sori-package", "sori-dsp", "sori-nn", "sori-listener"];
-
-/// ARMv7-M, and ARMv7E-M with a hard-float ABI, which is the M7's too.
-pub(crate) const BARE_METAL: [(&str, &str); 2] = [
-    ("thumbv7m-none-eabi", "Cortex-M3"),
-    ("thumbv7em-none-eabihf", "Cortex-M4"),
-];
 
 /// Zero 2 W and Pi 3, Pi 4, Pi 5: the last has the dot product instructions.
 pub(crate) const PI_CORES: [&str; 3] = ["cortex-a53", "cortex-a72", "cortex-a76"];
@@ -87,7 +82,7 @@ pub(crate) fn golden() -> anyhow::Result<()> {
 
 /// Each crate alone, so that another one's features cannot hide what it needs.
 fn bare_metal(steps: &mut Steps) -> anyhow::Result<()> {
-    for (target, _) in BARE_METAL {
+    for target in Board::targets() {
         for package in NO_STD {
             steps.run(&Step::new(
                 &format!("{package} alone on {target}"),
@@ -106,7 +101,7 @@ fn no_alloc_features() -> anyhow::Result<()> {
             // Macros run on the build machine and may use what they like.
             .args(["tree", "-e", "normal,features,no-proc-macro"])
             .args(["--prefix", "none", "-p", package])
-            .args(["--target", BARE_METAL[0].0])
+            .args(["--target", BOARDS[0].target])
             .output()
             .context("cargo tree did not start")?;
         let tree = String::from_utf8_lossy(&output.stdout);

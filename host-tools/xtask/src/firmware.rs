@@ -1,17 +1,19 @@
-//! The firmware on QEMU's Cortex-M3 and M4 boards, against the host's golden answer.
+//! The firmware on QEMU's Cortex-M boards, against the host's golden answer.
 
 use anyhow::{Context as _, ensure};
 
-use crate::ci::BARE_METAL;
+use crate::boards::{BOARDS, Board, DIRECTORY};
 use crate::steps::{Step, Steps};
 use crate::tools;
 
-const DIRECTORY: &str = "firmware/cortex-m";
-/// A hard fault's way out, a wait that never ends: what a stuck program looks like.
-const TIMEOUT_S: u32 = 300;
+/// Programs, and the features that each is built with.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("sori-mcu", ""),
+    ("frontend-instructions", ""),
+    ("conformance", " --features conformance"),
+];
 
-/// Builds, checks and runs each program on both boards; `cargo run` starts QEMU as
-/// `firmware/cortex-m/.cargo/config.toml` says.
+/// Builds, checks and runs each program on every board.
 pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
     tools::require("qemu-system-arm", "qemu-system-arm")?;
     tools::require("timeout", "coreutils")?;
@@ -19,27 +21,26 @@ pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
         .context("tests/golden/listening.txt: cargo xtask golden")?;
     steps
         .run(&Step::new("formatting of the firmware", "cargo fmt -- --check").within(DIRECTORY))?;
-    let mut heard = Vec::new();
-    for (target, core) in BARE_METAL {
+    for target in Board::targets() {
         for features in ["", " --features conformance --bin conformance"] {
             let command =
                 format!("cargo clippy --release --target {target}{features} -- -D warnings");
-            let title = format!("clippy of the firmware for {core}{features}");
+            let title = format!("clippy of the firmware for {target}{features}");
             steps.run(&Step::new(&title, &command).within(DIRECTORY))?;
         }
-        // Building is not part of the time-out.
-        for program in ["sori-mcu", "frontend-instructions", "conformance"] {
-            let features = match program {
-                "conformance" => " --features conformance",
-                _ => "",
-            };
-            let arguments = format!("--release --target {target} --bin {program}{features}");
-            let title = format!("{program} builds for {core}");
-            let command = format!("cargo build {arguments}");
+        for (program, features) in PROGRAMS {
+            let command =
+                format!("cargo build --release --target {target} --bin {program}{features}");
+            let title = format!("{program} builds for {target}");
             steps.run(&Step::new(&title, &command).within(DIRECTORY))?;
+        }
+    }
+    let mut heard = Vec::new();
+    for board in &BOARDS {
+        let core = board.core;
+        for (program, _) in PROGRAMS {
             let title = format!("{program} on {core} (QEMU)");
-            let command = format!("timeout {TIMEOUT_S} cargo run --quiet {arguments}");
-            let output = steps.output(&Step::new(&title, &command).within(DIRECTORY))?;
+            let output = steps.output(&Step::new(&title, &board.run(program)).within(DIRECTORY))?;
             if program == "sori-mcu" {
                 for line in golden.lines() {
                     ensure!(

@@ -3,7 +3,7 @@
 //! | Command | Runs | Needs |
 //! |---|---|---|
 //! | `ci` | formatting, clippy, tests, the recipe on tones, documentation, bare-metal builds, then `qemu` | `libasound2-dev`, `mosquitto`, `python3-venv`, what `qemu` needs |
-//! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3 and M4 | `qemu-user`, `qemu-system-arm` |
+//! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3, M4, M7 and M33 | `qemu-user`, `qemu-system-arm` |
 //! | `firmware` | only the latter | `qemu-system-arm` |
 //! | `bench` | counts instructions and compares with the accepted counts | `qemu-user`, `valgrind`, a C compiler |
 //! | `dist` | builds what is copied to a Raspberry Pi | `gcc-aarch64-linux-gnu`, `libasound2-dev:arm64`, `qemu-user` |
@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod boards;
 mod ci;
 mod dist;
 mod endurance;
@@ -32,7 +33,7 @@ Usage: cargo xtask COMMAND
 Commands:
   ci         every check that fits into half an hour (what .ci/run runs)
   qemu       only what runs on emulated processors: the tests on the Pi's cores,
-             the firmware on Cortex-M3 and M4
+             the firmware on Cortex-M3, M4, M7 and M33
   firmware   only the latter
   bench      count the instructions of networks and front end and compare with
              host-tools/xtask/bench-baseline.json (a minute once built)
