@@ -7,7 +7,10 @@
 //! | `conformance` | runs `sori-conformance`, the suite of every target |
 //! | `frontend-instructions` | counts an FFT and a frame, measures their accuracy, and fails above its limits |
 //!
-//! They run on Arm's MPS2 boards, in QEMU (`cargo xtask firmware`, on the Cortex-M7 too), and print by semihosting:
+//! `sori-mcu` is [`sori_firmware::run`] on the board of [`mps2`]; its sounds come from the image,
+//! its words go to the UART. The others are tools, and print by semihosting.
+//!
+//! They run on Arm's MPS2 boards, in QEMU (`cargo xtask firmware`, on the Cortex-M7 too):
 //!
 //! ```text
 //! cargo run --release --target thumbv7m-none-eabi         # Cortex-M3
@@ -15,17 +18,16 @@
 //! cargo run --release --target thumbv8m.main-none-eabihf  # Cortex-M33
 //! ```
 //!
-//! To port the listener, replace [`Counter`] by the board's clock, the clip in `main.rs`
-//! by the microphone's DMA blocks, and `memory.x`.
-//!
 //! # What it will not do
-//! Know more of a board than its core: SysTick and semihosting are in every one.
+//! Blame the core for the board: what another board needs is in `sori_firmware`'s two traits, and
+//! `firmware/pico2` has them for one that can be bought.
 #![no_std]
 
 use cortex_m_rt::{ExceptionFrame, exception};
 use cortex_m_semihosting::{debug, hprintln};
 
 mod counter;
+pub mod mps2;
 pub mod stack;
 
 pub use counter::Counter;

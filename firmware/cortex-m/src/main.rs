@@ -1,15 +1,19 @@
-//! The listener: proves that it computes the package's bits, then streams a clip through
-//! the chain in blocks as a DMA controller would deliver them, and says what it hears.
+//! The listener on an MPS2 board, where a timer plays a clip as a microphone would: what
+//! [`sori_firmware::run`] does, and then what the clip was, what it cost and what it took.
 //!
 //! Everything is sized at compile time from the package; there is no heap.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
-use cortex_m_semihosting::hprintln;
+use core::fmt::Write as _;
+
 use sori_dsp::FrontEnd;
-use sori_listener::{ClipSummary, Event, Listener, Memory, Verdict, verify};
-use sori_mcu::{Counter, exit, stack};
+use sori_firmware::{Board as _, Frame, Microphone, Model, Queue, Report, blink, run};
+use sori_listener::{ClipSummary, Event, Listener, Memory, Verdict};
+use sori_mcu::mps2::{FRAMES, Mps2, RATE_HZ};
+use sori_mcu::{exit, stack};
+use sori_nn::Backend;
 use sori_package::{Aligned, Package, Prologue};
 use static_cell::ConstStaticCell;
 
@@ -34,171 +38,175 @@ static FRONTEND: ConstStaticCell<[i32; FRONTEND_WORDS]> = ConstStaticCell::new([
 /// 16-bit little-endian samples at the contract's rate.
 static CLIP: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/clip.i16"));
 
-/// Half of a DMA buffer: 10 ms at 16 kHz.
-const BLOCK: usize = 160;
+static BUFFER: ConstStaticCell<[[Frame; FRAMES]; 2]> = ConstStaticCell::new([[[0; 2]; FRAMES]; 2]);
+
+/// An output row's work in one piece, at a clock that can just do it in time.
+const BLOCKS: usize = 32;
+static QUEUE: Queue<FRAMES, BLOCKS> = Queue::new();
 
 static CRC32: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
+
+/// A failure blinks so often before the emulation ends; a real board never stops.
+const BLINKS: usize = 3;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
     stack::paint();
-    let mut counter = Counter::start();
+    let mut board = Mps2::take();
     let (arena, frontend) = (&mut ARENA.take().0, FRONTEND.take());
-    let package = match Package::parse(&GENRE.0) {
-        Ok(package) => package,
-        Err(error) => {
-            hprintln!("genre.sori: {}", error);
+    let microphone = Microphone {
+        source: board.recording(samples()),
+        buffer: BUFFER.take(),
+        queue: &QUEUE,
+    };
+    let model = Model {
+        package: &GENRE.0,
+        backend: Backend::detect(),
+        memory: Memory {
+            frontend: &mut *frontend,
+            arena,
+        },
+    };
+    let mut heard = Heard {
+        summary: None,
+        digest: CRC32.digest(),
+        outputs: 0,
+    };
+    let mut observe = |package: &Package<'_>, event: Event<'_>| heard.observe(package, &event);
+    let report = match run(&mut board, model, microphone, &mut observe) {
+        Ok(report) => report,
+        Err(failure) => {
+            (0..BLINKS).for_each(|_| blink(&mut board, failure.blinks()));
+            board.console().flush();
             exit(false)
         }
     };
-    let parsing = counter.lap();
-    hprintln!(
-        "package: {}, {} bytes, checked in {} instructions",
-        package.provenance().name,
-        GENRE_BYTES.len(),
-        parsing
-    );
-
-    let memory = Memory {
-        frontend: &mut *frontend,
-        arena: &mut *arena,
+    // What follows has no microphone to keep up with.
+    board.stop_watchdog();
+    let Ok(package) = Package::parse(&GENRE.0) else {
+        exit(false)
     };
-    match verify(&package, memory, STRIPE) {
-        Ok(verified) => hprintln!(
-            "golden vectors: {} feature rows and {} output rows, equal",
-            verified.feature_rows,
-            verified.output_rows
-        ),
-        Err(mismatch) => {
-            hprintln!("golden vectors: {}", mismatch);
-            exit(false)
-        }
-    }
-
-    let frontend_instructions = front_end_alone(&package, frontend, &mut counter);
-    let memory = Memory { frontend, arena };
-    listen(&package, memory, &mut counter, frontend_instructions);
-    hprintln!(
-        "memory: arena {} bytes, front end {} bytes, listener {} bytes, stack {} bytes",
-        ARENA_BYTES,
-        FRONTEND_WORDS * size_of::<i32>(),
-        size_of::<Listener<'_, '_>>(),
-        stack::high_water()
-    );
+    heard.print(&mut board, &package);
+    let front_end = front_end_alone(&mut board, &package, frontend);
+    print_costs(&mut board, &report, front_end);
+    board.console().flush();
     exit(true)
 }
 
-/// The clip, block by block, in 24-bit scale.
-fn blocks() -> impl Iterator<Item = ([i32; BLOCK], usize)> {
-    CLIP.as_chunks::<2>().0.chunks(BLOCK).map(|samples| {
-        let mut block = [0; BLOCK];
-        for (to, from) in block.iter_mut().zip(samples) {
-            *to = sori_dsp::from_i16(i16::from_le_bytes(*from));
+/// Writes a line to the UART, which takes all.
+macro_rules! say {
+    ($board:expr, $($text:tt)*) => {
+        let _ = writeln!($board.console(), $($text)*);
+    };
+}
+
+/// What the clip was, for the host to compare.
+struct Heard {
+    summary: Option<ClipSummary>,
+    digest: crc::Digest<'static, u32>,
+    outputs: usize,
+}
+
+impl Heard {
+    fn observe(&mut self, package: &Package<'_>, event: &Event<'_>) {
+        let summary = self
+            .summary
+            .get_or_insert_with(|| ClipSummary::new(package));
+        summary.observe(event);
+        if let Event::Output { logits, .. } = event {
+            self.outputs += 1;
+            for q in *logits {
+                self.digest.update(&q.to_le_bytes());
+            }
         }
-        (block, samples.len())
-    })
+    }
+
+    fn print(self, board: &mut Mps2, package: &Package<'_>) {
+        let Some(summary) = self.summary else {
+            say!(board, "clip: nothing was heard");
+            return;
+        };
+        let clip = summary.clip();
+        let best = clip
+            .best
+            .map_or(0, |best| clip.probabilities_q15[usize::from(best)]);
+        say!(
+            board,
+            "clip: {} samples, {} feature rows, {} output rows",
+            samples().len(),
+            clip.rows,
+            self.outputs
+        );
+        say!(board, "logits: crc32 {:08x}", self.digest.finalize());
+        let verdict = match clip.verdict {
+            Verdict::Silence => "silence",
+            Verdict::Unknown => "unknown",
+            Verdict::Label(label) => package.labels().nth(label.into()).unwrap_or("no label"),
+        };
+        say!(
+            board,
+            "decision: {verdict}, largest probability {best}/32768"
+        );
+    }
+}
+
+fn samples() -> &'static [[u8; 2]] {
+    CLIP.as_chunks().0
 }
 
 /// Instructions that the front end spends on the clip.
-fn front_end_alone(package: &Package<'_>, workspace: &mut [i32], counter: &mut Counter) -> u64 {
-    let Some(mel) = package.mel() else {
-        hprintln!("the package takes no audio");
-        exit(false)
+fn front_end_alone(board: &mut Mps2, package: &Package<'_>, workspace: &mut [i32]) -> u64 {
+    let Some(Ok(frontend)) = package.mel().map(|mel| FrontEnd::new(&mel, workspace)) else {
+        return 0;
     };
-    let Ok(mut frontend) = FrontEnd::new(&mel, workspace) else {
-        hprintln!("the prologue states too small a front-end workspace");
-        exit(false)
-    };
-    let (mut instructions, mut rows) = (0, 0);
-    let mut frame = (0, 0);
-    for (block, len) in blocks() {
-        let rows_before = rows;
-        counter.lap();
-        frontend.push(&block[..len], &mut |_| rows += 1);
-        let spent = counter.lap();
-        instructions += spent;
-        if rows > rows_before {
-            frame = (frame.0 + spent, frame.1 + 1);
+    let mut frontend = frontend.with_backend(sori_listener::frontend_backend(Backend::detect()));
+    let mut block = [0; FRAMES];
+    let (mut rows, mut spent) = (0, 0);
+    for samples in samples().chunks(FRAMES) {
+        let block = &mut block[..samples.len()];
+        for (to, &from) in block.iter_mut().zip(samples) {
+            *to = sori_dsp::from_i16(i16::from_le_bytes(from));
         }
+        let before = board.ticks();
+        frontend.push(block, &mut |_| rows += 1);
+        spent += board.ticks() - before;
     }
-    hprintln!(
-        "front end: {} rows, {} instructions a row, of which {} in the block that completes it",
-        rows,
-        instructions / rows,
-        frame.0 / frame.1
+    say!(
+        board,
+        "front end: {rows} rows, {} instructions a row",
+        spent / rows.max(1)
     );
-    instructions
+    spent
 }
 
-fn listen(
-    package: &Package<'_>,
-    memory: Memory<'_>,
-    counter: &mut Counter,
-    frontend_instructions: u64,
-) {
-    let rate_hz = package.mel().map_or(0, |mel| mel.sample_rate_hz);
-    let mut listener = match Listener::new(package, memory, rate_hz) {
-        Ok(listener) => listener,
-        Err(error) => {
-            hprintln!("{}", error);
-            exit(false)
-        }
-    };
-    let label = |verdict| match verdict {
-        Verdict::Silence => "silence",
-        Verdict::Unknown => "unknown",
-        Verdict::Label(label) => package.labels().nth(label.into()).unwrap_or("no label"),
-    };
-    let mut summary = ClipSummary::new(package);
-    let (mut digest, mut outputs) = (CRC32.digest(), 0);
-    let mut on_event = |event: Event<'_>| {
-        summary.observe(&event);
-        if let Event::Output { logits, .. } = event {
-            outputs += 1;
-            logits.iter().for_each(|&q| digest.update(&q.to_le_bytes()));
-        }
-    };
-    let (mut instructions, mut longest) = (0, 0);
-    let mut said = listener.decision().verdict;
-    for (block, len) in blocks() {
-        counter.lap();
-        listener.push(&block[..len], &mut on_event);
-        let spent = counter.lap();
-        instructions += spent;
-        longest = spent.max(longest);
-        // Printing takes its time, and is not part of listening.
-        let decision = listener.decision();
-        if decision.verdict != said {
-            said = decision.verdict;
-            hprintln!("{:5} ms: {}", decision.time_ms, label(said));
-        }
-    }
-    listener.finish(&mut on_event);
-
-    let clip = summary.clip();
-    let best = clip
-        .best
-        .map_or(0, |best| clip.probabilities_q15[usize::from(best)]);
-    let samples = CLIP.len() / size_of::<i16>();
-    hprintln!(
-        "clip: {} samples, {} feature rows, {} output rows",
-        samples,
-        clip.rows,
-        outputs
+fn print_costs(board: &mut Mps2, report: &Report, front_end: u64) {
+    let per_second = |instructions: u64| instructions * u64::from(RATE_HZ) / report.samples.max(1);
+    say!(
+        board,
+        "instructions per second of audio: {} in all, {} front end, {} network, decision and interrupts; at most {} for a block of {} ms",
+        per_second(report.busy_ticks),
+        per_second(front_end),
+        per_second(report.busy_ticks.saturating_sub(front_end)),
+        report.longest_ticks,
+        FRAMES * 1000 / RATE_HZ as usize
     );
-    hprintln!("logits: crc32 {:08x}", digest.finalize());
-    hprintln!(
-        "decision: {}, largest probability {}/32768",
-        label(clip.verdict),
-        best
+    let (clock_mhz, load) = (
+        board.clock_mhz(),
+        report.load_percent(RATE_HZ, board.ticks_hz()),
     );
-    let per_second = |instructions: u64| instructions * u64::from(rate_hz) / samples as u64;
-    hprintln!(
-        "instructions per second of audio: {} in all, {} front end, {} network and decision; at most {} in a block of {} ms",
-        per_second(instructions),
-        per_second(frontend_instructions),
-        per_second(instructions - frontend_instructions),
-        longest,
-        BLOCK * 1000 / rate_hz as usize
+    say!(
+        board,
+        "live at {clock_mhz} MHz, an instruction a cycle: load {load} %, at most {} of {BLOCKS} blocks waiting, {} lost",
+        report.deepest,
+        report.lost_blocks
+    );
+    say!(
+        board,
+        "memory: arena {} bytes, front end {} bytes, queue {} bytes, listener {} bytes, stack {} bytes",
+        ARENA_BYTES,
+        FRONTEND_WORDS * size_of::<i32>(),
+        size_of_val(&QUEUE) + size_of::<[[Frame; FRAMES]; 2]>(),
+        size_of::<Listener<'_, '_>>(),
+        stack::high_water()
     );
 }

@@ -54,7 +54,7 @@ impl Board {
         } = self;
         format!(
             "timeout {TIMEOUT_S} qemu-system-arm -machine {machine} -nographic -monitor none \
-             -serial none -semihosting-config enable=on,target=native \
+             -serial stdio -semihosting-config enable=on,target=native \
              -icount shift=0,sleep=off -kernel target/{target}/release/{program}"
         )
     }

@@ -1,0 +1,63 @@
+use core::fmt;
+
+use embedded_hal::digital::OutputPin as _;
+use sori_listener::Mismatch;
+
+use crate::Board;
+
+/// Why a board cannot listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The package in flash is damaged, or of another format.
+    Package(sori_package::Error),
+    /// This program computes other bits than the package promises.
+    Golden(Mismatch),
+    /// The package cannot be listened with.
+    Listener(sori_listener::Error),
+}
+
+/// [`blink`] this often from a panic handler: a bug in the firmware.
+pub const PANIC_BLINKS: u32 = 4;
+
+const SHORT_MS: u32 = 150;
+const PAUSE_MS: u32 = 1200;
+
+impl Failure {
+    /// How often the LED blinks in a row.
+    pub fn blinks(&self) -> u32 {
+        match self {
+            Self::Package(_) => 1,
+            Self::Golden(_) => 2,
+            Self::Listener(_) => 3,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Package(error) => {
+                write!(f, "package in flash: {error}; flash the firmware again")
+            }
+            Self::Golden(mismatch) => write!(f, "golden vectors: {mismatch}"),
+            Self::Listener(error) => write!(f, "the package cannot be listened with: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
+
+/// Blinks `times` in a row, then pauses. Feeds the watchdog: a reset would not help.
+pub fn blink(board: &mut impl Board, times: u32) {
+    for _ in 0..times {
+        // A pin that cannot be set leaves nothing else to say it with.
+        let _ = board.led().set_high();
+        board.delay_ms(SHORT_MS);
+        let _ = board.led().set_low();
+        board.delay_ms(SHORT_MS);
+        board.feed_watchdog();
+    }
+    board.delay_ms(PAUSE_MS);
+    board.feed_watchdog();
+}
