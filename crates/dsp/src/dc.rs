@@ -9,8 +9,8 @@
 #[derive(Debug, Clone, Copy)]
 pub struct DcBlocker {
     /// Q16, so that its rounding stays far below the last bit of a quiet signal.
-    mean_q16: i64,
-    shift: u8,
+    pub(crate) mean_q16: i64,
+    pub(crate) shift: u8,
 }
 
 impl DcBlocker {

@@ -23,7 +23,7 @@ pub(crate) fn mul_high(a: i32, b: i32) -> i32 {
 
 /// x · w / 4 for a Q30 twiddle.
 #[inline(always)]
-fn rotate_quarter(x: Complex, w: Complex) -> Complex {
+pub(crate) fn rotate_quarter(x: Complex, w: Complex) -> Complex {
     [
         mul_high(x[0], w[0]) - mul_high(x[1], w[1]),
         mul_high(x[0], w[1]) + mul_high(x[1], w[0]),
@@ -31,12 +31,12 @@ fn rotate_quarter(x: Complex, w: Complex) -> Complex {
 }
 
 #[inline(always)]
-fn add(a: Complex, b: Complex) -> Complex {
+pub(crate) fn add(a: Complex, b: Complex) -> Complex {
     [a[0] + b[0], a[1] + b[1]]
 }
 
 #[inline(always)]
-fn sub(a: Complex, b: Complex) -> Complex {
+pub(crate) fn sub(a: Complex, b: Complex) -> Complex {
     [a[0] - b[0], a[1] - b[1]]
 }
 
@@ -106,13 +106,12 @@ impl Fft {
     pub(crate) fn transform(self, spectrum: &mut [Complex]) {
         debug_assert_eq!(spectrum.len(), self.points / 2 + 1);
         let complex = &mut spectrum[..self.points / 2];
+        self.first_stage(complex);
         if self.radix2 {
-            first_radix8(complex);
             radix4::<8, 32>(complex);
             radix4::<32, 128>(complex);
             radix4::<128, 512>(complex);
         } else {
-            first_radix4(complex);
             radix4::<4, 16>(complex);
             radix4::<16, 64>(complex);
             radix4::<64, 256>(complex);
@@ -120,11 +119,20 @@ impl Fft {
         }
         split(spectrum);
     }
+
+    /// The stages whose twiddles are eighths of a turn at most.
+    pub(crate) fn first_stage(self, complex: &mut [Complex]) {
+        if self.radix2 {
+            first_radix8(complex);
+        } else {
+            first_radix4(complex);
+        }
+    }
 }
 
 /// `[w, w², w³]` with w = e^(−2πi·k/1024): what one butterfly of the longest stage
 /// needs, side by side; shorter stages step through it. 6 KiB of flash.
-static TRIPLES_Q30: [[Complex; 3]; 256] = {
+pub(crate) static TRIPLES_Q30: [[Complex; 3]; 256] = {
     let mut table = [[[0; 2]; 3]; 256];
     let mut k = 0;
     while k < table.len() {
@@ -136,7 +144,7 @@ static TRIPLES_Q30: [[Complex; 3]; 256] = {
 
 /// Joins four sub-transforms' values: `p` is already a quarter, as the rotated ones are.
 #[inline(always)]
-fn butterfly(p: Complex, q: Complex, r: Complex, s: Complex) -> [Complex; 4] {
+pub(crate) fn butterfly(p: Complex, q: Complex, r: Complex, s: Complex) -> [Complex; 4] {
     let (even, odd) = (add(p, r), sub(p, r));
     let (sum, difference) = (add(q, s), turn(sub(q, s)));
     [
@@ -148,13 +156,13 @@ fn butterfly(p: Complex, q: Complex, r: Complex, s: Complex) -> [Complex; 4] {
 }
 
 #[inline(always)]
-fn quartered(x: Complex) -> Complex {
+pub(crate) fn quartered(x: Complex) -> Complex {
     [x[0] >> 2, x[1] >> 2]
 }
 
 /// −i · x / 4, rounded as [`rotate_quarter`] by the table's −i rounds.
 #[inline(always)]
-fn turned_quarter(x: Complex) -> Complex {
+pub(crate) fn turned_quarter(x: Complex) -> Complex {
     [-(-x[1] >> 2), -x[0] >> 2]
 }
 
@@ -198,7 +206,7 @@ fn first_radix8(complex: &mut [Complex]) {
 /// The lengths are constants so that all four legs lie at constant distances from one
 /// pointer: with a pointer for each, Cortex-M has too few registers.
 #[inline(never)]
-fn radix4<const QUARTER: usize, const BLOCK: usize>(complex: &mut [Complex]) {
+pub(crate) fn radix4<const QUARTER: usize, const BLOCK: usize>(complex: &mut [Complex]) {
     const { assert!(BLOCK == 4 * QUARTER) };
     for block in complex.as_chunks_mut::<BLOCK>().0 {
         for k in 0..QUARTER {
@@ -229,18 +237,23 @@ fn split(spectrum: &mut [Complex]) {
     for (z, mirror) in low[..middle].iter_mut().zip(high.iter_mut().rev()) {
         k += stride;
         // The remainder changes nothing and saves the check of the index.
-        let [cos, sin] = SPLIT_Q31[k % 512];
-        let (a, b) = (*z, *mirror);
-        let even = [(a[0] >> 2) + (b[0] >> 2), (a[1] >> 2) - (b[1] >> 2)];
-        // O = −i·(Z[k] − Z*[N/2−k]) / 2, here doubled: the Q31 product halves it again.
-        let odd = [(a[1] >> 1) + (b[1] >> 1), (b[0] >> 1) - (a[0] >> 1)];
-        let turned = [
-            mul_high(odd[0], cos) + mul_high(odd[1], sin),
-            mul_high(odd[1], cos) - mul_high(odd[0], sin),
-        ];
-        *z = add(even, turned);
-        *mirror = [even[0] - turned[0], turned[1] - even[1]];
+        separate(z, mirror, SPLIT_Q31[k % 512]);
     }
+}
+
+/// Bins k and N/2 − k by themselves, [cos, sin] of 2π·k/N.
+#[inline(always)]
+pub(crate) fn separate(z: &mut Complex, mirror: &mut Complex, [cos, sin]: Complex) {
+    let (a, b) = (*z, *mirror);
+    let even = [(a[0] >> 2) + (b[0] >> 2), (a[1] >> 2) - (b[1] >> 2)];
+    // O = −i·(Z[k] − Z*[N/2−k]) / 2, here doubled: the Q31 product halves it again.
+    let odd = [(a[1] >> 1) + (b[1] >> 1), (b[0] >> 1) - (a[0] >> 1)];
+    let turned = [
+        mul_high(odd[0], cos) + mul_high(odd[1], sin),
+        mul_high(odd[1], cos) - mul_high(odd[0], sin),
+    ];
+    *z = add(even, turned);
+    *mirror = [even[0] - turned[0], turned[1] - even[1]];
 }
 
 /// The bins that no other one mirrors: k = 0, N/2 and, where the twiddle is −i, N/4.

@@ -1,6 +1,6 @@
 use sori_package::MelContract;
 
-use crate::arch::{Backend, Block, Scratch, power_of};
+use crate::arch::{Backend, Block, Scratch};
 use crate::dc::DcBlocker;
 use crate::fft::{Complex, Fft};
 use crate::log2::log2_q16;
@@ -122,7 +122,8 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
             samples = &samples[taken..];
             if self.filled == self.frame.len() {
                 on_row(self.row());
-                self.frame.copy_within(self.contract.hop_samples.., 0);
+                self.backend
+                    .move_down(self.frame, self.contract.hop_samples);
                 self.filled -= self.contract.hop_samples;
             }
         }
@@ -133,21 +134,17 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
     /// Not inlined: one copy in flash, whatever the closures that rows go to.
     #[inline(never)]
     fn take(&mut self, samples: &[i32]) -> usize {
-        // A copy stays in registers.
-        let mut dc = self.dc;
         let room = &mut self.frame[self.filled..];
         let taken = samples.len().min(room.len());
-        for (slot, &x) in room.iter_mut().zip(samples) {
-            *slot = dc.process(x);
-        }
-        self.dc = dc;
+        self.backend
+            .block_dc(&mut self.dc, &samples[..taken], &mut room[..taken]);
         self.filled += taken;
         taken
     }
 
     fn row(&mut self) -> Row<'_> {
         let bands = self.contract.bands;
-        let Some(exponent) = self.power_spectrum() else {
+        let Some((exponent, power)) = self.power_spectrum() else {
             // Only zeros: the reference falls as in any other frame.
             self.follow_level(NOTHING_Q16);
             self.features[..bands].fill(i8::MIN);
@@ -171,22 +168,25 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
 
         let reference = self.follow_level(peak);
         let contract = &self.contract;
-        let shift = 31 + u32::from(contract.feature_shift);
+        // A product is shifted by 31 and more again, 1 at least: its low word can only
+        // tell where its first bit is the half that rounds up.
+        let shift = u32::from(contract.feature_shift) - 1;
+        let half = 1i64 << (31 + shift);
         for (feature, &log) in self.features.iter_mut().zip(&logs[..bands]) {
             let product = i64::from(log - reference) * i64::from(contract.feature_multiplier);
-            let steps = (product + (1 << (shift - 1))) >> shift;
-            *feature = (steps + i64::from(contract.feature_top)).clamp(-128, 127) as i8;
+            let steps = ((product + half) >> 32) as i32 >> shift;
+            *feature = (steps + i32::from(contract.feature_top)).clamp(-128, 127) as i8;
         }
         Row {
             features: &self.features[..bands],
-            level_dbfs_q8: self.level(exponent),
+            level_dbfs_q8: self.level(power, exponent),
         }
     }
 
-    /// Windowed FFT and power of the frame, in place of the spectrum. Returns log2
-    /// (Q16) of the factor that brings the powers back to the samples' scale; none
-    /// when all samples are zero.
-    fn power_spectrum(&mut self) -> Option<i32> {
+    /// Windowed FFT of the frame, and in place of the filterbank's bins their power. Returns
+    /// log2 (Q16) of the factor that brings the powers back to the samples' scale, and
+    /// the sum of these bins' power; none when all samples are zero.
+    fn power_spectrum(&mut self) -> Option<(i32, u64)> {
         let magnitudes = self.backend.magnitudes(self.frame);
         let used_bits = 32 - magnitudes.leading_zeros();
         if used_bits == 0 && self.frame.iter().all(|&x| x == 0) {
@@ -204,11 +204,14 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
 
         let magnitudes = self.backend.magnitudes(self.spectrum.as_flattened());
         let headroom = magnitudes.leading_zeros().saturating_sub(1).min(30);
-        self.backend.powers(self.spectrum, headroom);
+        let (first, end) = self.bins;
+        let power = self
+            .backend
+            .powers(&mut self.spectrum[first..end], headroom);
         let log2 = POWER_SHIFT as i32 + 2 * self.fft.output_exponent()
             - 2 * headroom as i32
             - 2 * (block_shift as i32 - 1 + DcBlocker::FRACTION_BITS as i32);
-        Some(log2 << 16)
+        Some((log2 << 16, power))
     }
 
     fn follow_level(&mut self, peak: i32) -> i32 {
@@ -222,14 +225,9 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
     }
 
     /// The filterbank's power in dBFS, Q8.
-    fn level(&self, exponent: i32) -> i32 {
+    fn level(&self, power: u64, exponent: i32) -> i32 {
         /// 10·log10(2)·2^8 / 2^16, Q24.
         const DB_Q8_PER_LOG2_Q16: i64 = 197_283;
-        let (first, end) = self.bins;
-        let power: u64 = self.spectrum[first..end]
-            .iter()
-            .map(|&bin| power_of(bin))
-            .sum();
         match log2_q16(power) {
             Some(log2) => {
                 let relative = i64::from(log2 + exponent - self.sine_power_q16);

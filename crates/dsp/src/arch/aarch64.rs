@@ -10,6 +10,7 @@ use sori_package::MelContract;
 use super::shared::{self, Four, Triple};
 use super::{Block, Scratch, scalar};
 use crate::POWER_SHIFT;
+use crate::dc::DcBlocker;
 use crate::fft::{self, Complex, Fft};
 
 /// Four complex values, in either order.
@@ -225,6 +226,16 @@ fn transposed_parts([a, b, c, d]: [int32x4_t; 4]) -> [int32x4_t; 4] {
 }
 
 #[target_feature(enable = "neon")]
+pub(super) fn block_dc(dc: &mut DcBlocker, from: &[i32], to: &mut [i32]) {
+    scalar::block_dc(dc, from, to);
+}
+
+#[target_feature(enable = "neon")]
+pub(super) fn move_down(values: &mut [i32], by: usize) {
+    scalar::move_down(values, by);
+}
+
+#[target_feature(enable = "neon")]
 pub(super) fn magnitudes(values: &[i32]) -> i32 {
     scalar::magnitudes(values)
 }
@@ -376,9 +387,10 @@ fn split(twiddles: &[Four], spectrum: &mut [Complex]) {
 }
 
 #[target_feature(enable = "neon")]
-pub(super) fn powers(spectrum: &mut [Complex], headroom: u32) {
+pub(super) fn powers(bins: &mut [Complex], headroom: u32) -> u64 {
     let shift = vdupq_n_s32(headroom as i32);
-    let (pairs, last) = spectrum.as_chunks_mut::<2>();
+    let (pairs, last) = bins.as_chunks_mut::<2>();
+    let mut sum = vdupq_n_u64(0);
     for bins in pairs
         .as_flattened_mut()
         .as_flattened_mut()
@@ -389,9 +401,10 @@ pub(super) fn powers(spectrum: &mut [Complex], headroom: u32) {
         let low = vmull_s32(vget_low_s32(x), vget_low_s32(x));
         let power = vreinterpretq_u64_s64(vpaddq_s64(low, vmull_high_s32(x, x)));
         let power = vshrq_n_u64::<{ POWER_SHIFT as i32 }>(power);
+        sum = vaddq_u64(sum, power);
         store_four(bins, vreinterpretq_s32_u64(power));
     }
-    scalar::powers(last, headroom);
+    vaddvq_u64(sum) + scalar::powers(last, headroom)
 }
 
 #[target_feature(enable = "neon")]

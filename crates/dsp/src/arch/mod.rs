@@ -11,6 +11,8 @@ mod scalar;
     target_endian = "little"
 ))]
 mod aarch64;
+#[cfg(any(test, all(target_arch = "arm", target_os = "none")))]
+mod cortex_m;
 #[cfg(any(
     target_arch = "x86_64",
     all(
@@ -25,9 +27,8 @@ mod x86;
 
 use sori_package::MelContract;
 
+use crate::dc::DcBlocker;
 use crate::fft::{Complex, Fft};
-
-pub(crate) use scalar::power_of;
 
 /// The instructions that the front end and the resampler use. Every backend gives
 /// the same bits.
@@ -55,6 +56,9 @@ enum Kind {
         target_endian = "little"
     ))]
     Neon,
+    /// Thumb-2, which every Cortex-M3 and up has; and in tests.
+    #[cfg(any(test, all(target_arch = "arm", target_os = "none")))]
+    CortexM,
 }
 
 /// A call of a kernel in the backend's module.
@@ -73,6 +77,8 @@ macro_rules! dispatch {
             ))]
             // SAFETY: the build is for processors with NEON, or there is no `Kind::Neon`.
             Kind::Neon => unsafe { aarch64::$kernel($($argument),*) },
+            #[cfg(any(test, all(target_arch = "arm", target_os = "none")))]
+            Kind::CortexM => cortex_m::$kernel($($argument),*),
         }
     };
 }
@@ -91,6 +97,9 @@ impl Backend {
         ))]
         return Self(Kind::Neon);
 
+        #[cfg(all(target_arch = "arm", target_os = "none"))]
+        return Self(Kind::CortexM);
+
         #[cfg(target_arch = "x86_64")]
         {
             #[cfg(feature = "std")]
@@ -102,13 +111,18 @@ impl Backend {
             }
         }
 
-        #[allow(unreachable_code, reason = "where every processor has NEON")]
+        #[allow(
+            unreachable_code,
+            reason = "where every processor has the instructions"
+        )]
         Self::SCALAR
     }
 
     /// Every backend of this processor, the scalar one first: for tests and benchmarks.
     pub fn available() -> impl Iterator<Item = Self> {
         let fastest = Some(Self::detect()).filter(|&fastest| fastest != Self::SCALAR);
+        #[cfg(test)]
+        let fastest = fastest.into_iter().chain([Self(Kind::CortexM)]);
         [Self::SCALAR].into_iter().chain(fastest)
     }
 
@@ -117,7 +131,7 @@ impl Backend {
         Self::available().find(|backend| backend.name() == name)
     }
 
-    /// `scalar`, `avx2` or `neon`.
+    /// `scalar`, `avx2`, `neon`, `armv7m` or `armv7em`.
     pub const fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
@@ -129,7 +143,23 @@ impl Backend {
                 target_endian = "little"
             ))]
             Kind::Neon => "neon",
+            #[cfg(any(test, all(target_arch = "arm", target_os = "none")))]
+            Kind::CortexM if cfg!(feature = "dsp") => "armv7em",
+            #[cfg(any(test, all(target_arch = "arm", target_os = "none")))]
+            Kind::CortexM => "armv7m",
         }
+    }
+
+    /// [`DcBlocker::process`] of as many samples as there is room for.
+    #[inline(always)]
+    pub(crate) fn block_dc(self, dc: &mut DcBlocker, from: &[i32], to: &mut [i32]) {
+        dispatch!(self, block_dc(dc, from, to))
+    }
+
+    /// Moves all values but the first `by` to the beginning.
+    #[inline(always)]
+    pub(crate) fn move_down(self, values: &mut [i32], by: usize) {
+        dispatch!(self, move_down(values, by))
     }
 
     /// All values' bits beneath the sign, or-ed together: their leading zeros are those
@@ -153,10 +183,10 @@ impl Backend {
     }
 
     /// |X|² of every bin, shifted left by `headroom` first and right by `POWER_SHIFT`
-    /// afterwards, in place of the bin: [`power_of`] reads it.
+    /// afterwards, in place of the bin, low word first. Returns their sum.
     #[inline(always)]
-    pub(crate) fn powers(self, spectrum: &mut [Complex], headroom: u32) {
-        dispatch!(self, powers(spectrum, headroom))
+    pub(crate) fn powers(self, bins: &mut [Complex], headroom: u32) -> u64 {
+        dispatch!(self, powers(bins, headroom))
     }
 
     /// Σ power · weight of every band, lowest first.
@@ -259,12 +289,12 @@ mod tests {
         let mut powers = expected.clone();
         let magnitudes = Backend::SCALAR.magnitudes(expected.as_flattened());
         let headroom = magnitudes.leading_zeros().saturating_sub(1).min(30);
-        Backend::SCALAR.powers(&mut powers, headroom);
+        let sum = Backend::SCALAR.powers(&mut powers, headroom);
         for backend in Backend::available() {
             let mut spectrum = transformed(backend, points, &block);
             assert_eq!(spectrum, expected, "{backend:?}, {points} points");
             assert_eq!(backend.magnitudes(spectrum.as_flattened()), magnitudes);
-            backend.powers(&mut spectrum, headroom);
+            assert_eq!(backend.powers(&mut spectrum, headroom), sum);
             assert_eq!(spectrum, powers, "{backend:?}, {points} points");
         }
     }
@@ -315,6 +345,51 @@ mod tests {
             let samples: Vec<_> = (0..2 * half_window).map(|_| random() >> shift).collect();
             agree(points, &samples, shift, Some(&window));
             agree(points, &samples, shift, None);
+        }
+
+        /// Samples beyond full scale, which saturate, and from offsets that last.
+        #[test]
+        fn every_backend_removes_dc_as_the_scalar_one_does(
+            shift in 4u8..=16,
+            loudness in 0u32..=24,
+            len in 0usize..300,
+            seed in any::<u64>(),
+        ) {
+            let mut state = seed;
+            let mut random = || {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 32) as i32
+            };
+            let mut edges = [1 << 23, (1 << 23) - 1, -(1 << 23), -(1 << 23) - 1].into_iter().cycle();
+            let blocks: [Vec<i32>; 3] = [
+                (0..len).map(|_| random() >> loudness).collect(),
+                (0..len).map(|n| if n % 7 == 3 { edges.next().unwrap_or(0) } else { 1 << 22 }).collect(),
+                (0..len).map(|_| random() >> 9).collect(),
+            ];
+            let through = |backend: Backend| {
+                let mut dc = DcBlocker::new(shift);
+                let mut out = Vec::new();
+                for block in &blocks {
+                    let mut room = vec![0; block.len()];
+                    backend.block_dc(&mut dc, block, &mut room);
+                    out.extend(room);
+                }
+                (out, dc.mean_q16)
+            };
+            for backend in Backend::available() {
+                prop_assert_eq!(through(backend), through(Backend::SCALAR), "{:?}", backend);
+            }
+        }
+
+        /// Overlapping by anything from nothing to all but one.
+        #[test]
+        fn every_backend_moves_a_frame_down(len in 1usize..100, by in 0usize..100) {
+            let by = 1 + by % len;
+            for backend in Backend::available() {
+                let mut values: Vec<i32> = (0..len as i32).collect();
+                backend.move_down(&mut values, by);
+                prop_assert!(values.iter().zip(by as i32..len as i32).all(|(&x, y)| x == y));
+            }
         }
 
         /// Powers up to the largest that [`POWER_SHIFT`](crate::POWER_SHIFT) leaves.

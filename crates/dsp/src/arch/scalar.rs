@@ -4,7 +4,23 @@ use sori_package::MelContract;
 
 use super::{Block, Scratch};
 use crate::POWER_SHIFT;
+use crate::dc::DcBlocker;
 use crate::fft::{Complex, Fft, mul_high};
+
+#[inline(always)]
+pub(super) fn block_dc(dc: &mut DcBlocker, from: &[i32], to: &mut [i32]) {
+    // A copy stays in registers.
+    let mut state = *dc;
+    for (to, &x) in to.iter_mut().zip(from) {
+        *to = state.process(x);
+    }
+    *dc = state;
+}
+
+#[inline(always)]
+pub(super) fn move_down(values: &mut [i32], by: usize) {
+    values.copy_within(by.., 0);
+}
 
 #[inline(always)]
 pub(super) fn magnitudes(values: &[i32]) -> i32 {
@@ -13,6 +29,13 @@ pub(super) fn magnitudes(values: &[i32]) -> i32 {
 
 #[inline(always)]
 pub(super) fn transform(fft: Fft, block: &Block<'_>, _: &mut Scratch, spectrum: &mut [Complex]) {
+    load(fft, block, spectrum);
+    fft.transform(spectrum);
+}
+
+/// The samples under the window, in the transform's order.
+#[inline(always)]
+pub(super) fn load(fft: Fft, block: &Block<'_>, spectrum: &mut [Complex]) {
     let samples = block.samples.iter().map(|&x| x << block.shift);
     match block.window_q31 {
         Some(window) => {
@@ -22,22 +45,24 @@ pub(super) fn transform(fft: Fft, block: &Block<'_>, _: &mut Scratch, spectrum: 
         }
         None => fft.load(samples.map(|x| x >> 1), spectrum),
     }
-    fft.transform(spectrum);
 }
 
 #[inline(always)]
-pub(super) fn powers(spectrum: &mut [Complex], headroom: u32) {
-    for bin in spectrum {
+pub(super) fn powers(bins: &mut [Complex], headroom: u32) -> u64 {
+    let mut sum = 0;
+    for bin in bins {
         let [re, im] = bin.map(|x| i64::from(x << headroom));
         // Each square may be 2^62: their sum needs the sign bit.
         let power = ((re * re) as u64 + (im * im) as u64) >> POWER_SHIFT;
         *bin = [power as u32 as i32, (power >> 32) as i32];
+        sum += power;
     }
+    sum
 }
 
 /// A bin after [`powers`].
 #[inline(always)]
-pub(crate) fn power_of([low, high]: Complex) -> u64 {
+fn power_of([low, high]: Complex) -> u64 {
     u64::from(high as u32) << 32 | u64::from(low as u32)
 }
 

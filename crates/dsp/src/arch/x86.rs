@@ -11,6 +11,7 @@ use sori_package::MelContract;
 use super::shared::{self, Four, Triple};
 use super::{Block, Scratch, scalar};
 use crate::POWER_SHIFT;
+use crate::dc::DcBlocker;
 use crate::fft::{self, Complex, Fft};
 
 /// Four complex values.
@@ -134,6 +135,16 @@ fn transposed([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
         _mm256_permute2x128_si256::<0x31>(ab_even, cd_even),
         _mm256_permute2x128_si256::<0x31>(ab_odd, cd_odd),
     ]
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn block_dc(dc: &mut DcBlocker, from: &[i32], to: &mut [i32]) {
+    scalar::block_dc(dc, from, to);
+}
+
+#[target_feature(enable = "avx2")]
+pub(super) fn move_down(values: &mut [i32], by: usize) {
+    scalar::move_down(values, by);
 }
 
 #[target_feature(enable = "avx2")]
@@ -275,9 +286,10 @@ fn split(twiddles: &[Four], spectrum: &mut [Complex]) {
 }
 
 #[target_feature(enable = "avx2")]
-pub(super) fn powers(spectrum: &mut [Complex], headroom: u32) {
-    let (fours, rest) = spectrum.as_chunks_mut::<4>();
+pub(super) fn powers(bins: &mut [Complex], headroom: u32) -> u64 {
+    let (fours, rest) = bins.as_chunks_mut::<4>();
     let shift = _mm_cvtsi32_si128(headroom as i32);
+    let mut total = _mm256_setzero_si256();
     for bins in fours
         .as_flattened_mut()
         .as_flattened_mut()
@@ -287,9 +299,11 @@ pub(super) fn powers(spectrum: &mut [Complex], headroom: u32) {
         let re = _mm256_sll_epi32(load(bins), shift);
         let im = odd(re);
         let power = _mm256_add_epi64(_mm256_mul_epi32(re, re), _mm256_mul_epi32(im, im));
-        store(bins, _mm256_srli_epi64::<{ POWER_SHIFT as i32 }>(power));
+        let power = _mm256_srli_epi64::<{ POWER_SHIFT as i32 }>(power);
+        total = _mm256_add_epi64(total, power);
+        store(bins, power);
     }
-    scalar::powers(rest, headroom);
+    sum(total) as u64 + scalar::powers(rest, headroom)
 }
 
 #[target_feature(enable = "avx2")]
