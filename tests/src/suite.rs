@@ -246,22 +246,33 @@ const LEVELS: [(&str, u32); 4] = [("0-db", 0), ("-24-db", 4), ("-54-db", 9), ("-
 fn front_ends(contract: &str, package: &Package<'_>, on_case: &mut dyn FnMut(&str, u32)) {
     let mel = package.mel().expect("the suite's packages have contracts");
     let mut workspace = vec![0; FrontEnd::workspace_len(&mel)];
-    let mut frontend = FrontEnd::new(&mel, &mut workspace).expect("the workspace is exact");
     for (signal, sample) in SIGNALS {
         for (level, shift) in LEVELS {
             let mut noise = Noise::new(3);
             let samples: Vec<i32> = (0..6_000).map(|n| sample(&mut noise, n) >> shift).collect();
-            let mut hash = Hash::new();
-            for chunk in samples.chunks(333) {
-                frontend.push(chunk, &mut |row| {
-                    hash.int8(row.features);
-                    hash.int32(row.level_dbfs_q8);
-                });
+            let mut crc = |backend| {
+                let frontend = FrontEnd::new(&mel, &mut workspace).expect("the workspace is exact");
+                rows(frontend.with_backend(backend), &samples)
+            };
+            let expected = crc(sori_dsp::Backend::SCALAR);
+            for backend in sori_dsp::Backend::available() {
+                assert_eq!(crc(backend), expected, "{}", backend.name());
             }
-            frontend.reset();
-            on_case(&format!("{contract}/{signal}/{level}"), hash.crc());
+            on_case(&format!("{contract}/{signal}/{level}"), expected);
         }
     }
+}
+
+/// CRC of the features and levels.
+fn rows(mut frontend: FrontEnd<'_, '_>, samples: &[i32]) -> u32 {
+    let mut hash = Hash::new();
+    for chunk in samples.chunks(333) {
+        frontend.push(chunk, &mut |row| {
+            hash.int8(row.features);
+            hash.int32(row.level_dbfs_q8);
+        });
+    }
+    hash.crc()
 }
 
 /// From samples at two rates to probabilities and verdicts.
