@@ -13,9 +13,9 @@
 //! They run on Arm's MPS2 boards, in QEMU (`cargo xtask firmware`, on the Cortex-M7 too):
 //!
 //! ```text
-//! cargo run --release --target thumbv7m-none-eabi         # Cortex-M3
-//! cargo run --release --target thumbv7em-none-eabihf      # Cortex-M4
-//! cargo run --release --target thumbv8m.main-none-eabihf  # Cortex-M33
+//! cargo run --release --target thumbv7m-none-eabi                        # Cortex-M3
+//! cargo run --release --target thumbv7em-none-eabihf --features dsp      # Cortex-M4
+//! cargo run --release --target thumbv8m.main-none-eabihf --features dsp  # Cortex-M33
 //! ```
 //!
 //! # What it will not do

@@ -8,6 +8,8 @@ pub(crate) struct Board {
     pub(crate) core: &'static str,
     machine: &'static str,
     pub(crate) target: &'static str,
+    /// What stable Rust cannot tell from the target: whether there is the DSP extension.
+    dsp: bool,
 }
 
 /// One per core. The M7's runs the M4's programs: its instructions and its memory map are
@@ -17,21 +19,25 @@ pub(crate) const BOARDS: [Board; 4] = [
         core: "Cortex-M3",
         machine: "mps2-an385",
         target: "thumbv7m-none-eabi",
+        dsp: false,
     },
     Board {
         core: "Cortex-M4",
         machine: "mps2-an386",
         target: "thumbv7em-none-eabihf",
+        dsp: true,
     },
     Board {
         core: "Cortex-M7",
         machine: "mps2-an500",
         target: "thumbv7em-none-eabihf",
+        dsp: true,
     },
     Board {
         core: "Cortex-M33",
         machine: "mps2-an505",
         target: "thumbv8m.main-none-eabihf",
+        dsp: true,
     },
 ];
 
@@ -39,11 +45,22 @@ pub(crate) const BOARDS: [Board; 4] = [
 const TIMEOUT_S: u32 = 300;
 
 impl Board {
-    /// The targets that programs are built for, each once.
-    pub(crate) fn targets() -> impl Iterator<Item = &'static str> {
+    /// The boards that programs are built for, one a target.
+    pub(crate) fn builds() -> impl Iterator<Item = &'static Self> {
         let mut last = "";
-        let targets = BOARDS.iter().map(|board| board.target);
-        targets.filter(move |&target| std::mem::replace(&mut last, target) != target)
+        BOARDS
+            .iter()
+            .filter(move |board| std::mem::replace(&mut last, board.target) != board.target)
+    }
+
+    /// Cargo's arguments: profile, target, and the board's features with those of the program.
+    pub(crate) fn build(&self, features: &str) -> String {
+        let target = self.target;
+        let dsp = if self.dsp { "dsp," } else { "" };
+        match format!("{dsp}{features}").trim_end_matches(',') {
+            "" => format!("--release --target {target}"),
+            features => format!("--release --target {target} --features {features}"),
+        }
     }
 
     /// Runs a program that was built in [`DIRECTORY`], from there. An instruction takes a
@@ -66,10 +83,17 @@ mod tests {
 
     #[test]
     fn each_target_is_built_once() {
-        let targets: Vec<_> = Board::targets().collect();
         for board in &BOARDS {
-            let built = targets.iter().filter(|&&target| target == board.target);
+            let built = Board::builds().filter(|built| built.target == board.target);
             assert_eq!(built.count(), 1, "{}", board.target);
         }
+    }
+
+    #[test]
+    fn boards_and_programs_have_their_features() {
+        let [m3, m4, ..] = &BOARDS;
+        assert_eq!(m3.build(""), "--release --target thumbv7m-none-eabi");
+        let m4 = m4.build("conformance");
+        assert!(m4.ends_with(" --features dsp,conformance"), "{m4}");
     }
 }

@@ -10,7 +10,7 @@ use crate::tools;
 const PROGRAMS: [(&str, &str); 3] = [
     ("sori-mcu", ""),
     ("frontend-instructions", ""),
-    ("conformance", " --features conformance"),
+    ("conformance", "conformance"),
 ];
 
 /// Builds, checks and runs each program on every board.
@@ -21,16 +21,16 @@ pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
         .context("tests/golden/listening.txt: cargo xtask golden")?;
     steps
         .run(&Step::new("formatting of the firmware", "cargo fmt -- --check").within(DIRECTORY))?;
-    for target in Board::targets() {
-        for features in ["", " --features conformance --bin conformance"] {
-            let command =
-                format!("cargo clippy --release --target {target}{features} -- -D warnings");
-            let title = format!("clippy of the firmware for {target}{features}");
+    for board in Board::builds() {
+        let target = board.target;
+        for (features, bin) in [("", ""), ("conformance", " --bin conformance")] {
+            let arguments = board.build(features);
+            let command = format!("cargo clippy {arguments}{bin} -- -D warnings");
+            let title = format!("clippy of the firmware for {target}{bin}");
             steps.run(&Step::new(&title, &command).within(DIRECTORY))?;
         }
         for (program, features) in PROGRAMS {
-            let command =
-                format!("cargo build --release --target {target} --bin {program}{features}");
+            let command = format!("cargo build {} --bin {program}", board.build(features));
             let title = format!("{program} builds for {target}");
             steps.run(&Step::new(&title, &command).within(DIRECTORY))?;
         }
