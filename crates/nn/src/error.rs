@@ -23,6 +23,8 @@ pub enum Error {
         /// Cache lines given.
         found: usize,
     },
+    /// The memory plan is not one of this network.
+    Plan(sori_package::Error),
     /// A stripe of no rows.
     StripeZero,
 }
@@ -44,6 +46,7 @@ impl fmt::Display for Error {
                 f,
                 "the backend packs the weights into {needed} cache lines and was given {found}"
             ),
+            Self::Plan(error) => error.fmt(f),
             Self::StripeZero => f.write_str("a stripe needs at least 1 row"),
         }
     }

@@ -16,7 +16,7 @@
 //! The layers, from the bottom: [`Requantize`] is the one rounding rule; `kernels` holds
 //! one operator a file, scalar, which is the specification that any faster kernel must
 //! equal; `arch` holds the faster ones, and a [`Backend`] chooses; [`Prepared`] is a package with
-//! its weights packed for one; `plan` lays out the arena; [`Network`] moves the rows.
+//! its weights packed for one; `plan` lays out the arena; `split` runs a block in less of it; [`Network`] moves the rows.
 //!
 //! # What it will not do
 //! Allocate, start threads (a [`Runtime`] may lend some), check anything after [`Network::new`]
@@ -40,6 +40,7 @@ mod network;
 mod plan;
 mod requantize;
 mod runtime;
+mod split;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod window;
@@ -53,3 +54,4 @@ pub use network::Network;
 pub use plan::{ARENA_ALIGNMENT, stripe_sizes};
 pub use requantize::Requantize;
 pub use runtime::{Bare, Runtime};
+pub use split::BlockShape;

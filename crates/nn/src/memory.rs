@@ -2,9 +2,10 @@
 
 use core::fmt;
 
-use sori_package::{Convolution, Package, Spatial, TensorShape};
+use sori_package::{BlockPlan, Convolution, Package, Spatial, TensorShape};
 
-use crate::plan::{delay_rows, history_len};
+use crate::plan::{delay_rows, fixed_use, history_len};
+use crate::split::{BlockShape, SplitUse};
 
 /// What a layer does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +166,132 @@ pub fn macs(package: &Package<'_>, rows: usize) -> u64 {
         macs += rows as u64 * layer.macs_per_row;
     });
     macs
+}
+
+/// What one inverted residual, or the head, takes by a memory plan for a row at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    /// Bytes that it keeps between rows.
+    pub state_bytes: usize,
+    /// Bytes that it needs while it runs: all of a network share the largest.
+    pub scratch_bytes: usize,
+    /// What one output row costs.
+    pub work: Work,
+}
+
+/// Counted work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Multiplications of 1×1 convolutions.
+    pub pointwise_macs: u64,
+    /// Multiplications of depthwise convolutions.
+    pub depthwise_macs: u64,
+    /// Accumulators that become activations.
+    pub requantized: u64,
+    /// Bytes that are copied: rows kept, groups put together.
+    pub copied: u64,
+    /// Calls of a kernel.
+    pub calls: u64,
+}
+
+impl Work {
+    /// Twice, three times … as much.
+    #[must_use]
+    pub fn times(self, n: u64) -> Self {
+        Self {
+            pointwise_macs: n * self.pointwise_macs,
+            depthwise_macs: n * self.depthwise_macs,
+            requantized: n * self.requantized,
+            copied: n * self.copied,
+            calls: n * self.calls,
+        }
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            pointwise_macs: self.pointwise_macs + other.pointwise_macs,
+            depthwise_macs: self.depthwise_macs + other.depthwise_macs,
+            requantized: self.requantized + other.requantized,
+            copied: self.copied + other.copied,
+            calls: self.calls + other.calls,
+        }
+    }
+
+    /// About so many instructions of a Cortex-M4.
+    pub fn instructions(self) -> u64 {
+        2 * self.pointwise_macs
+            + 3 * self.depthwise_macs
+            + 12 * self.requantized
+            + self.copied
+            + 150 * self.calls
+    }
+}
+
+/// What a block takes by a plan, on a backend that reads its weights in place.
+pub fn block_footprint(shape: &BlockShape, plan: BlockPlan) -> Footprint {
+    let uses = SplitUse::new(shape, plan);
+    let (stride, kept) = (
+        u64::from(shape.spatial.stride_time),
+        u64::from(plan.kept_rows),
+    );
+    let groups = u64::from(shape.expanded.channels.div_ceil(plan.group));
+    let len = |row: TensorShape| row.row_len() as u64;
+    let channels = |row: TensorShape| u64::from(row.channels);
+    // For each window the rows that are not kept; while one is awaited, rows that will be.
+    let expanded_rows = match shape.expands {
+        true => (3 - kept).max(stride),
+        false => 0,
+    };
+    let stored_rows = match shape.expands {
+        true => kept.min(3 - stride),
+        false => stride,
+    };
+    let split = u64::from(groups > 1);
+    Footprint {
+        state_bytes: uses.state(),
+        scratch_bytes: uses.scratch(),
+        work: Work {
+            pointwise_macs: expanded_rows * len(shape.expanded) * channels(shape.input)
+                + len(shape.output) * channels(shape.filtered),
+            depthwise_macs: 9 * len(shape.filtered),
+            requantized: expanded_rows * len(shape.expanded)
+                + len(shape.filtered)
+                + len(shape.output),
+            copied: stored_rows * len(shape.expanded)
+                + (3 - kept) * len(shape.input)
+                + split * (len(shape.filtered) + 9 * channels(shape.expanded)),
+            calls: groups * (expanded_rows + 1) + 1,
+        },
+    }
+}
+
+/// What head and classifier take, `group` of the head's channels at a time.
+pub fn head_footprint(input: TensorShape, channels: u16, classes: usize, group: u16) -> Footprint {
+    let (width, channels, classes) = (
+        usize::from(input.width),
+        usize::from(channels),
+        classes as u64,
+    );
+    let row = (width * channels) as u64;
+    Footprint {
+        state_bytes: 0,
+        scratch_bytes: input.row_len() + width * usize::from(group),
+        work: Work {
+            pointwise_macs: row * u64::from(input.channels) + classes * channels as u64,
+            depthwise_macs: 0,
+            requantized: row,
+            copied: 0,
+            calls: 2 * (channels as u64).div_ceil(group.into()),
+        },
+    }
+}
+
+/// Bytes of a network that no plan changes, for a row at a time: what is kept between rows and for
+/// the logits, and the scratch of the stem.
+pub fn fixed_bytes(package: &Package<'_>) -> [usize; 2] {
+    fixed_use(package)
 }
 
 /// Peak bytes of activations if each layer ran over the whole clip before the next, as

@@ -5,9 +5,10 @@ use crate::kernels::classifier::logits;
 use crate::kernels::pointwise::Residual;
 use crate::memory::LayerKind;
 use crate::plan::{
-    BlockUse, Feed, HeadUse, Plan, Stripe, delay_rows, history_len, spatial, state_len,
+    ArenaLayout, BlockUse, Feed, HeadUse, Stripe, delay_rows, history_len, spatial, state_len,
 };
 use crate::runtime::{divide, parts};
+use crate::split::{BlockShape, Group, History, Split, SplitUse};
 use crate::window::{Window, windows};
 use crate::{Backend, Bare, Error, Prepared, Runtime};
 
@@ -22,10 +23,10 @@ use crate::{Backend, Bare, Error, Prepared, Runtime};
 pub struct Network<'p, 'a, R = Bare> {
     prepared: Prepared<'p>,
     runtime: R,
-    stripe: Stripe,
+    stripe: Stripe<'p>,
     classifier: Classifier<'p>,
-    /// Valid rows in the stem's history and in each block's.
-    have: heapless::Vec<usize, { MAX_BLOCKS + 1 }>,
+    /// Of the stem and of each block.
+    have: heapless::Vec<History, { MAX_BLOCKS + 1 }>,
     state: &'a mut [i8],
     scratch: &'a mut [i8],
     pool: Pool<'a>,
@@ -51,6 +52,22 @@ struct Pool<'a> {
 impl Pool<'_> {
     fn push(&mut self, classifier: &Classifier<'_>, row: &[i8]) {
         self.backend.row_totals(classifier, row, self.newest);
+        self.advance(classifier);
+    }
+
+    /// Begins a row that comes a group of channels at a time.
+    fn begin(&mut self, classifier: &Classifier<'_>) {
+        self.newest.copy_from_slice(classifier.kernel.bias);
+    }
+
+    /// The group's part of a row.
+    fn add_group(&mut self, classifier: &Classifier<'_>, group: Group, row: &[i8]) {
+        self.backend
+            .add_row_totals(classifier, group.first, row, self.newest);
+    }
+
+    /// Takes the newest row into the mean.
+    fn advance(&mut self, classifier: &Classifier<'_>) {
         let classes = classifier.classes;
         let oldest = &mut self.ring[self.next * classes..][..classes];
         for ((total, oldest), &newest) in self.totals.iter_mut().zip(oldest).zip(&*self.newest) {
@@ -133,7 +150,7 @@ impl<'p, 'a> Network<'p, 'a> {
     pub fn arena_bytes<'x>(prepared: impl Into<Prepared<'x>>, stripe: usize) -> usize {
         let prepared = prepared.into();
         let stripe = Stripe::new(&prepared, stripe);
-        Plan::new(&prepared, stripe).bytes()
+        ArenaLayout::new(&prepared, stripe).bytes()
     }
 
     /// A network at the start of a stream, of a [`Prepared`] package or, for
@@ -166,18 +183,18 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         }
         let prepared = prepared.into();
         let stripe = Stripe::new(&prepared, stripe);
-        let plan = Plan::new(&prepared, stripe);
-        let (needed, found) = (plan.bytes(), arena.len());
+        let layout = ArenaLayout::new(&prepared, stripe);
+        let (needed, found) = (layout.bytes(), arena.len());
         let Some(arena) = arena.get_mut(..needed) else {
             return Err(Error::ArenaTooSmall { needed, found });
         };
-        let (accumulators, rest) = arena.split_at_mut(plan.accumulators * size_of::<i32>());
+        let (accumulators, rest) = arena.split_at_mut(layout.accumulators * size_of::<i32>());
         let accumulators =
             bytemuck::try_cast_slice_mut(accumulators).map_err(|_| Error::ArenaMisaligned {
                 needed: crate::ARENA_ALIGNMENT,
             })?;
-        let (logits, rest) = bytemuck::cast_slice_mut(rest).split_at_mut(plan.logits);
-        let (state, scratch) = rest.split_at_mut(plan.state);
+        let (logits, rest) = bytemuck::cast_slice_mut(rest).split_at_mut(layout.logits);
+        let (state, scratch) = rest.split_at_mut(layout.state);
         let classifier = prepared.package().classifier();
         let (totals, rest) = accumulators.split_at_mut(classifier.classes);
         let (newest, ring) = rest.split_at_mut(classifier.classes);
@@ -209,12 +226,13 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         self.have.clear();
         let stem = self.package().stem();
         // The stem's rows are the caller's, all others the backend's.
-        self.start(&stem, 0, stem.input_zero_point);
+        self.start(&stem, 0, history_len(&stem), stem.input_zero_point);
         let mut state = history_len(&stem);
-        for block in self.package().blocks() {
+        for (index, block) in self.package().blocks().enumerate() {
             let padding = self.backend().encode(block.depthwise.input_zero_point);
-            self.start(&block.depthwise, state, padding);
-            state += state_len(&block);
+            let len = state_len(self.stripe, index, &block);
+            self.start(&block.depthwise, state, len, padding);
+            state += len;
         }
         self.pool.ring.fill(0);
         self.pool.totals.fill(0);
@@ -223,11 +241,11 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         self.flushed = false;
     }
 
-    /// Puts the top padding into the history of the next 3×3 kernel.
-    fn start(&mut self, convolution: &Convolution<'_>, state: usize, padding: i8) {
+    /// Puts the top padding into the history of the next 3×3 kernel, and anything elsewhere.
+    fn start(&mut self, convolution: &Convolution<'_>, state: usize, len: usize, padding: i8) {
+        self.state[state..][..len].fill(padding);
         let rows = usize::from(spatial(convolution).pad_time[0]);
-        self.state[state..][..rows * convolution.input.row_len()].fill(padding);
-        let pushed = self.have.push(rows);
+        let pushed = self.have.push(History::of_padding(rows));
         debug_assert!(pushed.is_ok(), "parse counted the blocks");
     }
 
@@ -259,7 +277,8 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
     pub fn clip(&mut self, rows: &[i8]) -> Option<&[i8]> {
         self.reset();
         let outputs = crate::memory::output_rows(self.package(), rows.len() / self.row_len());
-        if self.pool.sums(&self.classifier).is_some() {
+        let whole_rows = self.stripe.head_group().is_none();
+        if whole_rows && self.pool.sums(&self.classifier).is_some() {
             let skip = outputs.saturating_sub(self.classifier.pool_rows);
             self.rows(rows, true, &mut Outputs::Last { skip });
             if outputs > 0 {
@@ -340,8 +359,8 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
             self.blocks(0, rows, End::Low, false, outputs);
         }
         let mut place = self.first_place();
-        for (index, block) in self.package().clone().blocks().enumerate() {
-            let after = place.after(&block);
+        for (index, block) in self.package().blocks().enumerate() {
+            let after = place.after(state_len(self.stripe, index, &block), &block);
             for _ in 0..block.spatial().pad_time[1] {
                 let feed = Feed {
                     rows: 0,
@@ -406,7 +425,7 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         outputs: &mut Outputs<'_>,
     ) {
         let mut place = self.first_place();
-        let mut blocks = self.package().clone().blocks();
+        let mut blocks = self.package().blocks();
         for index in 0..blocks.len() {
             if rows == 0 && !ends {
                 return;
@@ -414,7 +433,7 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
             let Some(block) = blocks.next() else {
                 return;
             };
-            let after = place.after(&block);
+            let after = place.after(state_len(self.stripe, index, &block), &block);
             if index >= first {
                 let padding = match ends {
                     true => block.spatial().pad_time[1].into(),
@@ -437,6 +456,10 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         feed: Feed,
         end: End,
     ) -> usize {
+        if let Some(plan) = self.stripe.block_plan(index, block) {
+            let uses = SplitUse::new(&BlockShape::from(block), plan);
+            return self.split(index, block, uses, place, feed, end);
+        }
         let (runtime, backend) = (&self.runtime, self.prepared.backend());
         let expansion_weights = match block.expansion {
             Some(_) => place.weights.next(),
@@ -451,7 +474,8 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         );
         let stride = usize::from(block.spatial().stride_time);
         let plan = BlockUse::new(block, self.stripe, feed);
-        let count = windows(self.have[index + 1] + feed.rows + feed.padding, stride);
+        let have = usize::from(self.have[index + 1].rows);
+        let count = windows(have + feed.rows + feed.padding, stride);
         let [narrow, middle, mut outputs] = end.split(self.scratch, plan.input, count * output_len);
         let (expanded, rest) = middle.split_at_mut(plan.expanded);
         let (padding_row, rest) = rest.split_at_mut(plan.padding_row);
@@ -543,12 +567,71 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         }
     }
 
+    /// Runs one block by its plan, on a row or a row of padding.
+    fn split(
+        &mut self,
+        index: usize,
+        block: &InvertedResidual<'_>,
+        uses: SplitUse,
+        mut place: Place<'p>,
+        feed: Feed,
+        end: End,
+    ) -> usize {
+        debug_assert_eq!(feed.rows + feed.padding, 1, "a plan is for a row at a time");
+        let expansion_weights = match block.expansion {
+            Some(_) => place.weights.next(),
+            None => &[],
+        };
+        let history = &mut self.have[index + 1];
+        let produced = usize::from(history.completes());
+        let (input_len, output_len) = (
+            feed.rows * block.input().row_len(),
+            produced * block.projection.output.row_len(),
+        );
+        let [input, middle, output] = end.split(self.scratch, input_len, output_len);
+        let split = Split {
+            runtime: &self.runtime,
+            backend: self.prepared.backend(),
+            index,
+            block,
+            uses,
+            history,
+            state: &mut self.state[place.state..][..uses.state()],
+            new: (feed.rows > 0).then_some(&*input),
+            weights: [
+                expansion_weights,
+                place.weights.next(),
+                place.weights.next(),
+            ],
+        };
+        split.run(middle, output);
+        produced
+    }
+
     fn head(&mut self, mut weights: Weights<'p>, rows: usize, end: End, outputs: &mut Outputs<'_>) {
         let backend = self.backend();
         let head = self.package().head();
         let region = weights.next();
         let plan = HeadUse::new(head.as_ref(), &self.classifier, self.stripe, rows);
         let [input, expanded, _] = end.split(self.scratch, plan.input, 0);
+        if let (Some(head), Some(_)) = (&head, self.stripe.head_group()) {
+            for input in input.chunks_exact(head.input.row_len()) {
+                self.pool.begin(&self.classifier);
+                for group in Group::all(head.output.channels, plan.group) {
+                    let part = group.pointwise(head);
+                    self.runtime.enter(LayerKind::Head);
+                    let row = &mut expanded[..part.output.row_len()];
+                    backend.pointwise(&[], &part, None, input, row);
+                    self.runtime.enter(LayerKind::Classifier);
+                    self.pool.add_group(&self.classifier, group, row);
+                }
+                self.pool.advance(&self.classifier);
+                if let Outputs::Each(on_logits) = outputs {
+                    on_logits(self.pool.logits);
+                }
+            }
+            return;
+        }
         let wide_len = self.classifier.input.row_len();
         let input_len = head.map_or(wide_len, |head| head.input.row_len());
         for tile in input.chunks(plan.tile_rows * input_len) {
@@ -584,11 +667,12 @@ struct Place<'p> {
 }
 
 impl Place<'_> {
-    fn after(mut self, block: &InvertedResidual<'_>) -> Self {
+    /// Where the next block does, after this one with so much state.
+    fn after(mut self, state: usize, block: &InvertedResidual<'_>) -> Self {
         for _ in 0..2 + usize::from(block.expansion.is_some()) {
             self.weights.next();
         }
-        self.state += state_len(block);
+        self.state += state;
         self
     }
 }

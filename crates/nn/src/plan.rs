@@ -9,9 +9,12 @@
 //! Blocks pass narrow rows from one end of the scratch to the other and back, with
 //! the wide tiles in the middle.
 
-use sori_package::{Classifier, Convolution, InvertedResidual, MAX_STRIPE, Package, Spatial};
+use sori_package::{
+    BlockPlan, Classifier, Convolution, InvertedResidual, MAX_STRIPE, Package, Spatial,
+};
 
 use crate::caches::Work;
+use crate::split::{BlockShape, SplitUse};
 use crate::{Backend, Caches, Prepared};
 
 /// What an arena's address must be a multiple of, bytes.
@@ -22,7 +25,7 @@ pub(crate) const HISTORY: usize = 2;
 
 /// Lengths of an arena's parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Plan {
+pub(crate) struct ArenaLayout {
     /// `i32` accumulators of the pooled head.
     pub(crate) accumulators: usize,
     /// Bytes of the logits.
@@ -33,24 +36,27 @@ pub(crate) struct Plan {
     pub(crate) scratch: usize,
 }
 
-impl Plan {
-    pub(crate) fn new(prepared: &Prepared<'_>, stripe: Stripe) -> Self {
+impl ArenaLayout {
+    pub(crate) fn new(prepared: &Prepared<'_>, stripe: Stripe<'_>) -> Self {
         let package = prepared.package();
         let stem = package.stem();
         let mut rows = stripe.rows;
         let mut state = history_len(&stem);
-        // The stem reads the caller's rows.
-        let padding_row = match spatial(&stem).pad_time[1] {
-            0 => 0,
-            _ => stem.input.row_len(),
-        };
         stripe.pass(&mut rows, &stem);
-        let patches = prepared.backend().patches_len(&stem);
-        let mut scratch = rows * stem.output.row_len() + padding_row + patches;
-        for block in package.blocks() {
-            let use_of = BlockUse::new(&block, stripe, stripe.feed(rows, &block));
-            state += use_of.state;
-            scratch = scratch.max(use_of.scratch());
+        let mut scratch = stem_scratch(&stem, rows) + prepared.backend().patches_len(&stem);
+        for (index, block) in package.blocks().enumerate() {
+            match stripe.block_plan(index, &block) {
+                Some(plan) => {
+                    let use_of = SplitUse::new(&BlockShape::from(&block), plan);
+                    state += use_of.state();
+                    scratch = scratch.max(use_of.scratch());
+                }
+                None => {
+                    let use_of = BlockUse::new(&block, stripe, stripe.feed(rows, &block));
+                    state += use_of.state;
+                    scratch = scratch.max(use_of.scratch());
+                }
+            }
             stripe.pass(&mut rows, &block.depthwise);
         }
         let classifier = package.classifier();
@@ -68,6 +74,25 @@ impl Plan {
     }
 }
 
+/// Kept and scratch bytes that no memory plan changes, for a row at a time in place.
+pub(crate) fn fixed_use(package: &Package<'_>) -> [usize; 2] {
+    let (stem, classifier) = (package.stem(), package.classifier());
+    let kept = (classifier.pool_rows + 2) * classifier.classes * size_of::<i32>()
+        + classifier.classes
+        + history_len(&stem);
+    [kept, stem_scratch(&stem, 1)]
+}
+
+/// Values of scratch for the stem, and so many output rows.
+fn stem_scratch(stem: &Convolution<'_>, rows: usize) -> usize {
+    // It reads the caller's rows.
+    let padding_row = match spatial(stem).pad_time[1] {
+        0 => 0,
+        _ => stem.input.row_len(),
+    };
+    rows * stem.output.row_len() + padding_row
+}
+
 /// Values of a 3×3 kernel's history.
 pub(crate) fn history_len(convolution: &Convolution<'_>) -> usize {
     HISTORY * convolution.input.row_len()
@@ -81,9 +106,13 @@ pub(crate) fn delay_rows(block: &InvertedResidual<'_>) -> usize {
     }
 }
 
-/// Values that the block keeps between rows: history, then delay.
-pub(crate) fn state_len(block: &InvertedResidual<'_>) -> usize {
-    history_len(&block.depthwise) + delay_rows(block) * block.input().row_len()
+/// Values that the block with this number keeps between rows: history, then delay; or what its
+/// plan has.
+pub(crate) fn state_len(stripe: Stripe<'_>, index: usize, block: &InvertedResidual<'_>) -> usize {
+    match stripe.block_plan(index, block) {
+        Some(plan) => SplitUse::new(&BlockShape::from(block), plan).state(),
+        None => history_len(&block.depthwise) + delay_rows(block) * block.input().row_len(),
+    }
 }
 
 pub(crate) fn spatial(convolution: &Convolution<'_>) -> Spatial {
@@ -102,7 +131,7 @@ pub(crate) struct Feed {
 /// What one inverted residual needs for a feed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockUse {
-    pub(crate) state: usize,
+    state: usize,
     /// Input rows that are expanded at a time.
     pub(crate) tile_rows: usize,
     pub(crate) input: usize,
@@ -113,7 +142,7 @@ pub(crate) struct BlockUse {
 }
 
 impl BlockUse {
-    pub(crate) fn new(block: &InvertedResidual<'_>, stripe: Stripe, feed: Feed) -> Self {
+    pub(crate) fn new(block: &InvertedResidual<'_>, stripe: Stripe<'_>, feed: Feed) -> Self {
         let wide = block.depthwise.input.row_len();
         let convolutions = [
             block.expansion,
@@ -136,7 +165,7 @@ impl BlockUse {
         let filtered_rows = (tile_rows.min(feed.rows) + feed.padding).div_ceil(stride);
         let output_rows = (feed.rows + feed.padding).div_ceil(stride);
         Self {
-            state: state_len(block),
+            state: history_len(&block.depthwise) + delay_rows(block) * block.input().row_len(),
             tile_rows,
             input: feed.rows * block.input().row_len(),
             expanded: expanded_rows * wide,
@@ -155,6 +184,8 @@ impl BlockUse {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeadUse {
     pub(crate) tile_rows: usize,
+    /// Output channels of the head that are computed together.
+    pub(crate) group: usize,
     pub(crate) input: usize,
     pub(crate) expanded: usize,
 }
@@ -163,7 +194,7 @@ impl HeadUse {
     pub(crate) fn new(
         head: Option<&Convolution<'_>>,
         classifier: &Classifier<'_>,
-        stripe: Stripe,
+        stripe: Stripe<'_>,
         rows: usize,
     ) -> Self {
         let wide = classifier.input.row_len();
@@ -173,10 +204,17 @@ impl HeadUse {
             weights: head.map_or(0, |head| head.kernel.weights.len()),
         };
         let tile_rows = stripe.tile_rows(wide, work, rows);
+        let group = match stripe.head_group() {
+            Some(group) => group.into(),
+            None => usize::from(classifier.input.channels),
+        };
         Self {
             tile_rows,
+            group,
             input: rows * head.map_or(wide, |head| head.input.row_len()),
-            expanded: head.map_or(0, |_| tile_rows * wide),
+            expanded: head.map_or(0, |_| {
+                tile_rows * usize::from(classifier.input.width) * group
+            }),
         }
     }
 
@@ -190,26 +228,56 @@ impl HeadUse {
 pub fn stripe_sizes(package: &Package<'_>) -> [u32; 8] {
     let prepared = package.into();
     core::array::from_fn(|n| {
-        let bytes = Plan::new(&prepared, Stripe::new(&prepared, 1 << n)).bytes();
+        let bytes = ArenaLayout::new(&prepared, Stripe::new(&prepared, 1 << n)).bytes();
         u32::try_from(bytes).unwrap_or(u32::MAX)
     })
 }
 
 /// How many rows go through the network together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stripe {
+pub(crate) struct Stripe<'p> {
     pub(crate) rows: usize,
     /// That a block's expanded rows should stay in; none on [`Backend::SCALAR`].
     caches: Option<Caches>,
+    /// For a row at a time: more rows are for who has memory.
+    plan: Option<&'p [BlockPlan]>,
+    /// Whether weights can be used a group of channels at a time.
+    in_place: bool,
 }
 
-impl Stripe {
-    pub(crate) fn new(prepared: &Prepared<'_>, rows: usize) -> Self {
+impl<'p> Stripe<'p> {
+    pub(crate) fn new(prepared: &Prepared<'p>, rows: usize) -> Self {
+        let rows = rows.clamp(1, LARGEST_STRIPE);
         Self {
-            rows: rows.clamp(1, LARGEST_STRIPE),
+            rows,
             // An arena's size on the scalar backend is written in the package, for every machine.
             caches: Some(prepared.caches()).filter(|_| prepared.backend() != Backend::SCALAR),
+            plan: prepared.plan().filter(|_| rows == 1),
+            in_place: prepared.backend().runs_in_place(),
         }
+    }
+
+    /// How the block with this number spends memory, if there is a plan.
+    pub(crate) fn block_plan(
+        self,
+        index: usize,
+        block: &InvertedResidual<'_>,
+    ) -> Option<BlockPlan> {
+        let plan = *self.plan?.get(index)?;
+        match self.in_place {
+            true => Some(plan),
+            // Weights are packed for all channels together.
+            false => Some(BlockPlan {
+                group: block.depthwise.input.channels,
+                ..plan
+            }),
+        }
+    }
+
+    /// Output channels of the head that are computed together, if there is a plan.
+    pub(crate) fn head_group(self) -> Option<u16> {
+        let plan = self.plan?.last()?;
+        self.in_place.then_some(plan.group)
     }
 
     /// Whether each layer gets its bottom padding together with its last rows. Row by row

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use sori_package::write::{
     ClassifierSpec, ConvolutionSpec, InvertedResidualSpec, PackageBytes, PackageSpec, Sizes,
 };
-use sori_package::{Activation, Package, Spatial, TensorShape};
+use sori_package::{Activation, BlockPlan, Package, Spatial, TensorShape};
 
 /// Small, fast and the same everywhere (Knuth's MMIX constants).
 #[derive(Debug, Clone)]
@@ -264,6 +264,35 @@ pub fn build(spec: &PackageSpec<'_>) -> PackageBytes {
         frontend_bytes: 0,
     };
     spec.build(sizes).expect("only the sizes changed")
+}
+
+/// Any memory plan of a package: rows kept or not, groups from one channel to all.
+pub fn random_plan(package: &Package<'_>, noise: &mut Noise) -> Vec<BlockPlan> {
+    let mut group = |channels: u16, splits: bool| match splits {
+        true => {
+            let most = noise.one_of(&[1, 4, 16, channels]).min(channels);
+            noise.between(most.div_ceil(2).into(), most.into()) as u16
+        }
+        false => channels,
+    };
+    let mut plan: Vec<BlockPlan> = package
+        .blocks()
+        .map(|block| BlockPlan {
+            kept_rows: 2,
+            group: group(block.depthwise.input.channels, block.expansion.is_some()),
+        })
+        .collect();
+    let classifier = package.classifier();
+    plan.push(BlockPlan {
+        kept_rows: 0,
+        group: group(classifier.input.channels, package.head().is_some()),
+    });
+    for (plan, block) in plan.iter_mut().zip(package.blocks()) {
+        if block.expansion.is_some() {
+            plan.kept_rows = noise.between(0, 2) as u16;
+        }
+    }
+    plan
 }
 
 fn through(input: TensorShape, (channels, spatial): (u16, Spatial)) -> TensorShape {

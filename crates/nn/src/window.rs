@@ -1,4 +1,5 @@
 use crate::plan::HISTORY;
+use crate::split::History;
 
 /// Windows of three in so many rows, `stride` apart.
 pub(crate) fn windows(rows: usize, stride: usize) -> usize {
@@ -13,7 +14,7 @@ pub(crate) struct Window<'a> {
     pub(crate) row_len: usize,
     pub(crate) stride: usize,
     /// Valid rows of the history.
-    pub(crate) have: &'a mut usize,
+    pub(crate) have: &'a mut History,
     pub(crate) history: &'a mut [i8],
     pub(crate) new: &'a [i8],
     /// Rows of padding, each of them this one.
@@ -22,8 +23,12 @@ pub(crate) struct Window<'a> {
 }
 
 impl Window<'_> {
+    fn have(&self) -> usize {
+        self.have.rows.into()
+    }
+
     fn rows(&self) -> usize {
-        *self.have + self.new.len() / self.row_len + self.padding
+        self.have() + self.new.len() / self.row_len + self.padding
     }
 
     /// How many windows of three rows there are.
@@ -35,7 +40,7 @@ impl Window<'_> {
     pub(crate) fn nth(&self, n: usize) -> [&[i8]; 3] {
         let first = n * self.stride;
         // Most windows lie within the new rows.
-        let new = first.checked_sub(*self.have);
+        let new = first.checked_sub(self.have());
         let rows = new.and_then(|row| self.new.get(row * self.row_len..)?.get(..3 * self.row_len));
         if let Some(rows) = rows {
             let (a, rows) = rows.split_at(self.row_len);
@@ -46,7 +51,7 @@ impl Window<'_> {
     }
 
     fn row(&self, row: usize) -> &[i8] {
-        let (from, row) = match row.checked_sub(*self.have) {
+        let (from, row) = match row.checked_sub(self.have()) {
             Some(row) => (self.new, row),
             None => (&*self.history, row),
         };
@@ -63,16 +68,16 @@ impl Window<'_> {
         for slot in 0..left {
             let place = slot * self.row_len;
             let row = first + slot;
-            if row < *self.have {
+            if row < self.have() {
                 let from = row * self.row_len;
                 self.history.copy_within(from..from + self.row_len, place);
             } else {
-                let new = self.new.get((row - *self.have) * self.row_len..);
+                let new = self.new.get((row - self.have()) * self.row_len..);
                 let row = new.and_then(|rest| rest.get(..self.row_len));
                 self.history[place..][..self.row_len]
                     .copy_from_slice(row.unwrap_or(self.padding_row));
             }
         }
-        *self.have = left;
+        self.have.rows = left as u8;
     }
 }

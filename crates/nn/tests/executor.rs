@@ -3,7 +3,7 @@
 mod common;
 
 use proptest::prelude::*;
-use sori_nn::testing::{Noise, Table};
+use sori_nn::testing::{Noise, Table, random_plan};
 use sori_nn::{Backend, CacheLine, Caches, Error, Network, Prepared};
 use sori_package::{Package, TensorShape};
 
@@ -78,6 +78,39 @@ proptest! {
             let backend = prepared.backend();
             assert_eq!(run(prepared, &clip, stripe, &pieces), expected, "{backend}, {table:?}");
             assert_eq!(run(prepared, &clip, 1, &[1]), expected, "{backend}, by rows, {table:?}");
+        });
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Any memory plan of any table: rows kept and computed again, groups that divide the channels
+    /// and that do not, in an arena of exactly the stated size.
+    #[test]
+    fn every_plan_gives_the_bits_of_whole_tensors(
+        seed in any::<u64>(),
+        rows in 0usize..60,
+        as_quantized in any::<bool>(),
+        pieces in prop::collection::vec(1usize..50, 1..6),
+    ) {
+        let mut noise = Noise::new(seed);
+        let table = Table { as_quantized, ..Table::random(&mut noise) };
+        let bytes = table.bytes(&mut noise);
+        let package = Package::parse(&bytes).expect("valid");
+        let clip = noise.int8(rows * package.input().row_len());
+        let plan = random_plan(&package, &mut noise);
+        let expected = common::logits(&package, &clip);
+        for_each_backend(&package, |prepared| {
+            let planned = prepared.clone().with_plan(Some(&plan)).expect("of this network");
+            assert_eq!(
+                run(&planned, &clip, 1, &pieces),
+                expected,
+                "{}, {plan:?}, {table:?}",
+                prepared.backend()
+            );
+            let longer = Network::arena_bytes(&planned, 2);
+            assert_eq!(longer, Network::arena_bytes(prepared, 2), "a plan is for a row at a time");
         });
     }
 }

@@ -155,6 +155,20 @@ pub struct DecisionRule {
     pub silence_rows: u16,
 }
 
+/// How one inverted residual spends memory when an executor takes a row at a time, in place.
+///
+/// The 3×3 kernel needs the last two rows of the expanded tensor, t times wider than the block's
+/// input. Those that are not kept are computed again from their input rows; the expanded channels
+/// may go through a group at a time (arXiv:1801.04381, §5.1: any split gives the same bits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub struct BlockPlan {
+    /// Rows of the expanded tensor that are kept, 0 to 2: the older ones. Of the others the input rows are.
+    pub kept_rows: u16,
+    /// Expanded channels that go through expansion and depthwise together; the last group may have fewer.
+    pub group: u16,
+}
+
 /// Where a package comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance<'a> {

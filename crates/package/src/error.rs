@@ -93,6 +93,13 @@ pub enum Error {
         /// What is wrong.
         what: &'static str,
     },
+    /// The memory plan does not fit the network.
+    Plan {
+        /// Layer index, as in [`Error::Table`]; the head's for the last entry.
+        layer: u16,
+        /// What is wrong.
+        what: &'static str,
+    },
     /// Labels, thresholds or golden vectors do not fit the network.
     Contents {
         /// What is wrong.
@@ -160,6 +167,7 @@ impl fmt::Display for Error {
                 "layer {layer}, channel {channel}: the accumulator could overflow 32 bits"
             ),
             Self::MelContract { what } => write!(f, "mel contract: {what}"),
+            Self::Plan { layer, what } => write!(f, "memory plan, layer {layer}: {what}"),
             Self::Contents { what } => f.write_str(what),
         }
     }

@@ -42,7 +42,9 @@ mod view;
 pub mod write;
 
 pub use aligned::Aligned;
-pub use desc::{Activation, DecisionRule, MelScale, Provenance, Spatial, TensorShape, Thresholds};
+pub use desc::{
+    Activation, BlockPlan, DecisionRule, MelScale, Provenance, Spatial, TensorShape, Thresholds,
+};
 pub use error::Error;
 pub use parse::Package;
 pub use prologue::{ALIGNMENT, MAX_BLOCKS, MAX_STRIPE, Prologue, VERSION};

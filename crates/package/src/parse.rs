@@ -7,8 +7,8 @@ use crate::view::{
     Blocks, Classifier, Convolution, Golden, InvertedResidual, Kernel, Labels, MelContract,
 };
 use crate::{
-    Activation, DecisionRule, Error, MAX_BLOCKS, MAX_STRIPE, Prologue, Provenance, Spatial,
-    TensorShape,
+    Activation, BlockPlan, DecisionRule, Error, MAX_BLOCKS, MAX_STRIPE, Prologue, Provenance,
+    Spatial, TensorShape,
 };
 
 pub(crate) const CRC32: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
@@ -429,6 +429,7 @@ pub struct Package<'a> {
     classifier: Classifier<'a>,
     mel: Option<MelContract<'a>>,
     golden: Option<Golden<'a>>,
+    plan: Option<&'a [BlockPlan]>,
 }
 
 impl<'a> Package<'a> {
@@ -470,7 +471,12 @@ impl<'a> Package<'a> {
         let (header, records) =
             postcard::take_from_bytes::<Header<'a>>(&body[LEN..header_end as usize])
                 .map_err(|_| Error::Header)?;
-        Self::resolve(prologue, header, records, blob)
+        if prologue.version == 1 {
+            return Self::resolve(prologue, header, records, blob, None);
+        }
+        let (plan, records) =
+            postcard::take_from_bytes::<u32>(records).map_err(|_| Error::Header)?;
+        Self::resolve(prologue, header, records, blob, Some(plan))
     }
 
     fn resolve(
@@ -478,6 +484,7 @@ impl<'a> Package<'a> {
         header: Header<'a>,
         records: &'a [u8],
         blob: Blob<'a>,
+        plan: Option<u32>,
     ) -> Result<Self, Error> {
         check_activation(0, header.input_activation)?;
         let mut stage = StageShapes {
@@ -558,6 +565,10 @@ impl<'a> Package<'a> {
             )?),
             None => None,
         };
+        let plan = match plan {
+            Some(offset) => Some(blob.table(NO_LAYER, offset, u64::from(header.blocks) + 1)?),
+            None => None,
+        };
         let package = Self {
             prologue,
             header,
@@ -567,6 +578,7 @@ impl<'a> Package<'a> {
             classifier,
             mel,
             golden,
+            plan,
         };
         package.check_contents()?;
         Ok(package)
@@ -611,10 +623,56 @@ impl<'a> Package<'a> {
                 what: "the decision rule leaves above where it enters, or above certainty",
             });
         }
-        match &self.golden {
-            Some(golden) => self.check_golden(golden),
+        if let Some(golden) = &self.golden {
+            self.check_golden(golden)?;
+        }
+        match self.plan {
+            Some(plan) => self.check_plan(plan),
             None => Ok(()),
         }
+    }
+
+    /// What an executor that follows a plan relies on.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] for a plan that is not of this network.
+    pub fn check_plan(&self, plan: &[BlockPlan]) -> Result<(), Error> {
+        let blocks = self.blocks().map(|block| {
+            let channels = block.depthwise.input.channels;
+            (
+                channels,
+                if block.expansion.is_some() {
+                    0..=2
+                } else {
+                    2..=2
+                },
+                block.expansion.is_some(),
+            )
+        });
+        let head = (self.classifier.input.channels, 0..=0, self.head.is_some());
+        if plan.len() != blocks.len() + 1 {
+            return Err(Error::Plan {
+                layer: NO_LAYER,
+                what: "it has not one entry for each block and one for the head",
+            });
+        }
+        for ((layer, &BlockPlan { kept_rows, group }), (channels, kept, splits)) in
+            (1..).zip(plan).zip(blocks.chain([head]))
+        {
+            let error = |what| Err(Error::Plan { layer, what });
+            if !kept.contains(&kept_rows) {
+                return error(
+                    "rows that are kept are not 0 to 2; 2 without an expansion, 0 for the head",
+                );
+            }
+            if group == 0 || group > channels {
+                return error("a group has no channels or more than there are");
+            }
+            if !splits && group != channels {
+                return error("without an expansion or a head there is nothing to split");
+            }
+        }
+        Ok(())
     }
 
     /// A self-test that compares other numbers of rows, or none, would prove nothing.
@@ -707,6 +765,12 @@ impl<'a> Package<'a> {
     /// How logits become decisions.
     pub fn decision(&self) -> Option<DecisionRule> {
         self.header.decision
+    }
+
+    /// How an executor that takes a row at a time spends memory: one entry for each block, then
+    /// one for the head, which keeps no rows. None where it is to be as fast as it can.
+    pub fn plan(&self) -> Option<&'a [BlockPlan]> {
+        self.plan
     }
 
     /// Golden vectors.

@@ -2,8 +2,12 @@
 
 use crate::Error;
 
-/// Newest format version this crate reads and the one it writes.
-pub const VERSION: u16 = 1;
+/// Newest format version this crate reads: that of packages with a memory plan.
+pub const VERSION: u16 = 2;
+
+/// The version of packages without a plan, which is all that they need.
+#[cfg(feature = "write")]
+pub(crate) const VERSION_WITHOUT_PLAN: u16 = 1;
 
 /// The blob's alignment in the file, bytes. [`crate::Aligned`] gives it in memory.
 pub const ALIGNMENT: usize = 64;

@@ -5,10 +5,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::desc::{BlockDesc, ClassifierDesc, ConvDesc, GoldenDesc, Header, MelDesc};
-use crate::prologue::{self, ALIGNMENT, STRIPES};
+use crate::prologue::{self, ALIGNMENT, STRIPES, VERSION_WITHOUT_PLAN};
 use crate::{
-    Activation, DecisionRule, Error, Kernel, MelContract, Package, Prologue, Provenance, Spatial,
-    TensorShape, VERSION,
+    Activation, BlockPlan, DecisionRule, Error, Kernel, MelContract, Package, Prologue, Provenance,
+    Spatial, TensorShape, VERSION,
 };
 
 /// Owned form of [`crate::Convolution`]; input shapes follow from the layer before.
@@ -291,26 +291,7 @@ impl PackageSpec<'_> {
         for block in &blocks {
             encoded.extend(postcard::to_allocvec(block).map_err(|_| Error::Header)?);
         }
-        let blob_offset = (prologue::LEN + encoded.len()).next_multiple_of(ALIGNMENT);
-        let file_len = blob_offset + blob.0.len() + 4;
-        let prologue = Prologue {
-            version: VERSION,
-            header_len: encoded.len() as u32,
-            blob_offset: blob_offset as u32,
-            blob_len: blob.0.len() as u32,
-            file_len: u32::try_from(file_len).map_err(|_| Error::Header)?,
-            frontend_bytes: sizes.frontend_bytes,
-            arena: sizes.arena,
-        };
-
-        let mut bytes = prologue.write().to_vec();
-        bytes.extend(encoded);
-        bytes.resize(blob_offset, 0);
-        bytes.extend(blob.0);
-        let crc = crate::parse::CRC32.checksum(&bytes);
-        bytes.extend(crc.to_le_bytes());
-
-        let bytes = PackageBytes::copy_from(&bytes);
+        let bytes = assemble(VERSION_WITHOUT_PLAN, &encoded, &blob.0, sizes)?;
         self.compare(&Package::parse(&bytes)?)?;
         Ok(bytes)
     }
@@ -370,6 +351,84 @@ impl PackageSpec<'_> {
         }
         Ok(())
     }
+}
+
+/// The same package with another memory plan, or none. `sizes` are those with that plan.
+///
+/// # Errors
+/// Whatever [`Package::parse`] finds wrong with `bytes`, and [`Error::Plan`].
+pub fn with_plan(
+    bytes: &[u8],
+    plan: Option<&[BlockPlan]>,
+    sizes: Sizes,
+) -> Result<PackageBytes, Error> {
+    let copy = PackageBytes::copy_from(bytes);
+    let package = Package::parse(&copy)?;
+    if let Some(plan) = plan {
+        package.check_plan(plan)?;
+    }
+    let Prologue {
+        version,
+        header_len,
+        blob_offset,
+        blob_len,
+        ..
+    } = package.prologue();
+    let encoded = &copy[prologue::LEN..][..header_len as usize];
+    let mut blob = BlobWriter(copy[blob_offset as usize..][..blob_len as usize].to_vec());
+    let (_, mut records) =
+        postcard::take_from_bytes::<Header<'_>>(encoded).map_err(|_| Error::Header)?;
+    let header = &encoded[..encoded.len() - records.len()];
+    if version > VERSION_WITHOUT_PLAN {
+        // The old plan, which this crate writes last.
+        let (offset, rest) =
+            postcard::take_from_bytes::<u32>(records).map_err(|_| Error::Header)?;
+        let end = offset as usize + package.plan().map_or(0, size_of_val);
+        if end == blob.0.len() {
+            blob.0.truncate(offset as usize);
+        }
+        records = rest;
+    }
+    let mut encoded = header.to_vec();
+    let version = match plan {
+        Some(plan) => {
+            let offset = blob.table(plan);
+            encoded.extend(postcard::to_allocvec(&offset).map_err(|_| Error::Header)?);
+            VERSION
+        }
+        None => VERSION_WITHOUT_PLAN,
+    };
+    encoded.extend(records);
+    let bytes = assemble(version, &encoded, &blob.0, sizes)?;
+    Package::parse(&bytes)?;
+    Ok(bytes)
+}
+
+/// Prologue, header and records, blob, checksum.
+fn assemble(
+    version: u16,
+    encoded: &[u8],
+    blob: &[u8],
+    sizes: Sizes,
+) -> Result<PackageBytes, Error> {
+    let blob_offset = (prologue::LEN + encoded.len()).next_multiple_of(ALIGNMENT);
+    let file_len = blob_offset + blob.len() + 4;
+    let prologue = Prologue {
+        version,
+        header_len: encoded.len() as u32,
+        blob_offset: blob_offset as u32,
+        blob_len: blob.len() as u32,
+        file_len: u32::try_from(file_len).map_err(|_| Error::Header)?,
+        frontend_bytes: sizes.frontend_bytes,
+        arena: sizes.arena,
+    };
+    let mut bytes = prologue.write().to_vec();
+    bytes.extend(encoded);
+    bytes.resize(blob_offset, 0);
+    bytes.extend(blob);
+    let crc = crate::parse::CRC32.checksum(&bytes);
+    bytes.extend(crc.to_le_bytes());
+    Ok(PackageBytes::copy_from(&bytes))
 }
 
 fn wrong_length(layer: u16) -> Error {

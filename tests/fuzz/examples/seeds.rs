@@ -14,6 +14,7 @@ fn main() -> std::io::Result<()> {
         let bytes = causal.build(tiny::sizes()).expect("the parts fit together");
         std::fs::write(format!("{corpus}/pad-{}-{}.sori", pad[0], pad[1]), &*bytes)?;
     }
+    std::fs::write(format!("{corpus}/planned.sori"), &*tiny::planned())?;
     let mut image = whole.clone();
     (image.mel, image.decision, image.golden) = (None, None, None);
     image.labels.clear();

@@ -39,7 +39,10 @@ fn repair(file: &mut [u8]) -> bool {
     let Some(body) = len.checked_sub(4).filter(|&body| body >= 96) else {
         return false;
     };
+    // Either version.
+    let version = 1 + u8::from(file[8] == 2);
     file[..10].copy_from_slice(b"\x89SORI\r\n\x1a\x01\0");
+    file[8] = version;
     let blob_offset = u32::from_le_bytes([file[16], file[17], file[18], file[19]]);
     let blob_offset = (blob_offset as usize & !63).clamp(96, body);
     let words = [blob_offset & !63, body - (blob_offset & !63), len];
@@ -76,11 +79,14 @@ fn walk(package: &Package<'_>) {
                 .is_multiple_of(package.input().row_len())
         );
     }
+    if let Some(plan) = package.plan() {
+        assert_eq!(plan.len(), package.blocks().len() + 1);
+    }
     let prologue = package.prologue();
     let _ = (prologue.arena_bytes(1), prologue.frontend_bytes());
 }
 
-/// Rows one by one, then the flush, then the same rows at once: the same logits.
+/// Rows one by one, by the plan if there is one, then the flush, then the same rows at once: the same logits.
 fn run(package: &Package<'_>) {
     if Network::arena_bytes(package, ROWS) > ARENA_BYTES
         || sori_nn::memory::macs(package, ROWS) > MACS

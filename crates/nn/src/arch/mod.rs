@@ -15,7 +15,7 @@
 use core::fmt;
 
 use bytemuck::{Pod, Zeroable};
-use sori_package::{Classifier, Convolution, Package};
+use sori_package::{BlockPlan, Classifier, Convolution, Package};
 
 use crate::kernels;
 use crate::kernels::pointwise::Residual;
@@ -155,6 +155,11 @@ impl Backend {
         }
     }
 
+    /// Whether it reads the package's own weights.
+    pub(crate) fn runs_in_place(self) -> bool {
+        self.layout().is_none()
+    }
+
     /// Runs a vector kernel; the scalar backend has none.
     #[inline]
     fn run<K: Kernel>(self, kernel: K) {
@@ -204,6 +209,7 @@ pub struct Prepared<'p> {
     backend: Backend,
     caches: Caches,
     weights: &'p [CacheLine],
+    plan: Option<&'p [BlockPlan]>,
 }
 
 impl<'p> From<&Package<'p>> for Prepared<'p> {
@@ -214,6 +220,7 @@ impl<'p> From<&Package<'p>> for Prepared<'p> {
             backend: Backend::SCALAR,
             caches: Caches::SMALL,
             weights: &[],
+            plan: package.plan(),
         }
     }
 }
@@ -265,7 +272,27 @@ impl<'p> Prepared<'p> {
             backend,
             caches: Caches::SMALL,
             weights: memory,
+            plan: package.plan().filter(|_| backend.runs_in_place()),
         })
+    }
+
+    /// With this memory plan for a row at a time in place of the package's, or with none.
+    ///
+    /// A backend that packs its weights has memory enough: it follows no plan but one given here,
+    /// and takes each block's channels in one group.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] for a plan of another network.
+    pub fn with_plan(self, plan: Option<&'p [BlockPlan]>) -> Result<Self, Error> {
+        if let Some(plan) = plan {
+            self.package.check_plan(plan).map_err(Error::Plan)?;
+        }
+        Ok(Self { plan, ..self })
+    }
+
+    /// How memory is spent on a row at a time: an entry for each block, then one for the head.
+    pub fn plan(&self) -> Option<&'p [BlockPlan]> {
+        self.plan
     }
 
     /// For a core with these caches, by which stripes of rows are divided. The arena's size
@@ -487,6 +514,25 @@ impl Backend {
             row,
             totals,
         });
+    }
+
+    /// Adds what some channels of one row, from number `first` on, give to each class' total.
+    /// `row` has only these.
+    pub(crate) fn add_row_totals(
+        self,
+        classifier: &Classifier<'_>,
+        first: usize,
+        row: &[i8],
+        totals: &mut [i32],
+    ) {
+        debug_assert!(self.runs_in_place(), "others take all channels together");
+        kernels::classifier::add_row_totals::<SCALAR_LANES>(
+            classifier,
+            i32::from,
+            first,
+            row,
+            totals,
+        );
     }
 
     /// Adds each channel's sum over frequency of one row.

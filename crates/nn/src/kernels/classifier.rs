@@ -15,9 +15,24 @@ pub(crate) fn row_totals<const LANES: usize>(
     totals: &mut [i32],
 ) {
     totals.copy_from_slice(classifier.kernel.bias);
-    for start in (0..classifier.input.channels.into()).step_by(LANES) {
+    add_row_totals::<LANES>(classifier, value, 0, row, totals);
+}
+
+/// Adds what a row of some channels `[width][channels]`, the first of which is number `first` of
+/// the classifier's, gives to each class' total.
+#[inline(always)]
+pub(crate) fn add_row_totals<const LANES: usize>(
+    classifier: &Classifier<'_>,
+    value: impl Fn(i8) -> i32 + Copy,
+    first: usize,
+    row: &[i8],
+    totals: &mut [i32],
+) {
+    let channels = row.len() / usize::from(classifier.input.width);
+    for start in (0..channels).step_by(LANES) {
         let sums = sums_from::<LANES>(classifier, value, row, start);
-        weigh(classifier, start, &sums, totals);
+        let lanes = LANES.min(channels - start);
+        weigh(classifier, first + start, lanes, &sums, totals);
     }
 }
 
@@ -51,11 +66,11 @@ pub(crate) fn totals<const LANES: usize>(
     for (n, sums) in sums.chunks(LANES).enumerate() {
         let mut lanes = [0; LANES];
         lanes[..sums.len()].copy_from_slice(sums);
-        weigh(classifier, n * LANES, &lanes, totals);
+        weigh(classifier, n * LANES, sums.len(), &lanes, totals);
     }
 }
 
-/// Sums over frequency of the channels from `start` on, less the zero point.
+/// Sums over frequency of the row's channels from `start` on, less the zero point.
 #[inline(always)]
 fn sums_from<const LANES: usize>(
     classifier: &Classifier<'_>,
@@ -63,7 +78,7 @@ fn sums_from<const LANES: usize>(
     row: &[i8],
     start: usize,
 ) -> [i32; LANES] {
-    let channels = usize::from(classifier.input.channels);
+    let channels = row.len() / usize::from(classifier.input.width);
     let zero = i32::from(classifier.input.width) * i32::from(classifier.input_zero_point);
     let lanes = LANES.min(channels - start);
     let mut sums = [-zero; LANES];
@@ -86,16 +101,16 @@ fn sums_from<const LANES: usize>(
     sums
 }
 
-/// Adds the products of the weights of channels from `start` on.
+/// Adds the products of the weights of `lanes` channels from `start` on.
 #[inline(always)]
 fn weigh<const LANES: usize>(
     classifier: &Classifier<'_>,
     start: usize,
+    lanes: usize,
     sums: &[i32; LANES],
     totals: &mut [i32],
 ) {
     let channels = usize::from(classifier.input.channels);
-    let lanes = LANES.min(channels - start);
     let weights = classifier.kernel.weights.chunks_exact(channels);
     // Sums of 16 bits, the usual case, are multiplied in half the space.
     let lost = sums

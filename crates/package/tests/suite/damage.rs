@@ -3,10 +3,11 @@ use sori_package::write::PackageBytes;
 use sori_package::{Error, Package, Prologue};
 
 use crate::bytes::{PROLOGUE, get_u32, put_u32, refusal, repair};
-use crate::tiny::{sizes, tiny};
+use crate::tiny::{planned, sizes, tiny};
 
+/// With everything that a file can have.
 fn package() -> PackageBytes {
-    tiny().build(sizes()).expect("the parts fit together")
+    planned()
 }
 
 /// Miri takes a thousand times as long: of exhaustive cases it sees every 997th.
@@ -45,6 +46,10 @@ fn walk(package: &Package<'_>) {
     }
     for stripe in [0, 1, 3, 128, usize::MAX] {
         sum += package.prologue().arena_bytes(stripe) as i64;
+    }
+    if let Some(plan) = package.plan() {
+        assert_eq!(plan.len(), package.blocks().len() + 1);
+        assert_eq!(package.check_plan(plan), Ok(()));
     }
     let text = format!("{:?} {:?} {sum}", package.provenance(), package.decision());
     assert!(!text.is_empty());
@@ -165,6 +170,20 @@ fn a_newer_version_is_refused_by_name() {
     assert_eq!(error, Error::NotAPackage, "versions start at 1");
 }
 
+/// Version 1 read as 2 finds its first record where the plan's offset should be, and 2 read as 1
+/// the offset where the record should be.
+#[test]
+fn a_file_that_names_another_version_than_its_own_is_refused() {
+    let old = tiny().build(sizes()).expect("the parts fit together");
+    for (bytes, version) in [(old, 2), (planned(), 1)] {
+        let error = refusal(&bytes, |bytes| bytes[8] = version);
+        assert!(
+            matches!(error, Error::Header | Error::Shape { .. }),
+            "{error:?}"
+        );
+    }
+}
+
 /// Lengths that overlap, overshoot, or overflow 32 bits when added.
 #[test]
 fn lengths_that_contradict_each_other_are_refused() {
@@ -251,8 +270,11 @@ proptest! {
 
     /// Random bytes over a package, with the checksum right again.
     #[test]
-    fn repaired_damage_is_refused_or_harmless(damage in damage()) {
+    fn repaired_damage_is_refused_or_harmless(damage in damage(), version in 1..=2u8) {
         let mut bytes = package_bytes();
+        if version == 1 {
+            bytes = plain_bytes();
+        }
         let blob_offset = get_u32(&bytes, 16) as usize;
         for (part, index, value) in damage {
             let part = match part {
@@ -273,16 +295,26 @@ proptest! {
     /// Anything behind the right magic and version.
     #[test]
     fn noise_is_refused(noise in prop::collection::vec(any::<u8>(), 0..300)) {
-        let mut bytes = b"\x89SORI\r\n\x1a\x01\0".to_vec();
-        bytes.extend(noise);
-        repair(&mut bytes);
-        let _ = Prologue::read(&bytes);
-        let bytes = PackageBytes::copy_from(&bytes);
-        prop_assert!(Package::parse(&bytes).is_err());
+        for version in [1, 2] {
+            let mut bytes = b"\x89SORI\r\n\x1a\x01\0".to_vec();
+            bytes[8] = version;
+            bytes.extend(&noise);
+            repair(&mut bytes);
+            let _ = Prologue::read(&bytes);
+            let bytes = PackageBytes::copy_from(&bytes);
+            prop_assert!(Package::parse(&bytes).is_err());
+        }
     }
 }
 
 /// Built once: building is most of a case's time.
+fn plain_bytes() -> Vec<u8> {
+    static BYTES: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    let build = || tiny().build(sizes()).expect("the parts fit together");
+    BYTES.get_or_init(|| build().to_vec()).clone()
+}
+
+/// The same with a plan.
 fn package_bytes() -> Vec<u8> {
     static BYTES: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
     BYTES.get_or_init(|| package().to_vec()).clone()

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use sori_package::write::{ConvolutionSpec, PackageBytes, PackageSpec, Sizes};
-use sori_package::{Activation, Error, MelScale, Package, Spatial};
+use sori_package::{Activation, BlockPlan, Error, MelScale, Package, Spatial};
 
 use crate::bytes::{crc32, get_u32};
-use crate::tiny::{sizes, tiny};
+use crate::tiny::{PLAN, planned, sizes, tiny};
 
 #[derive(Default)]
 struct Writer {
@@ -17,6 +17,8 @@ struct Writer {
     forged: Option<(usize, u32)>,
     /// Whether equal tables are written once.
     share: bool,
+    /// Makes it version 2.
+    plan: Option<&'static [BlockPlan]>,
     offsets: HashMap<Vec<u8>, u32>,
 }
 
@@ -199,9 +201,15 @@ impl Writer {
             self.varint(logits);
         }
 
+        let mut file = b"\x89SORI\r\n\x1a\x01\0\0\0".to_vec();
+        if let Some(plan) = self.plan {
+            file[8] = 2;
+            let values = plan.iter().flat_map(|entry| [entry.kept_rows, entry.group]);
+            let offset = self.table(values.map(u16::to_le_bytes));
+            self.varint(offset);
+        }
         self.header.extend(records);
         let blob_offset = (96 + self.header.len()).next_multiple_of(64);
-        let mut file = b"\x89SORI\r\n\x1a\x01\0\0\0".to_vec();
         let words = [
             self.header.len(),
             blob_offset,
@@ -232,6 +240,38 @@ fn a_file_written_after_the_format_document_is_the_one_that_build_writes() {
         let built = spec.build(sizes()).expect("the parts fit together");
         let written = Writer::default().package(&spec, sizes());
         assert_eq!(written, *built);
+    }
+}
+
+/// A plan makes it a file of version 2: an offset between header and records, a table at the end.
+#[test]
+fn a_plan_is_written_as_the_format_document_says() {
+    let writer = Writer {
+        plan: Some(&PLAN),
+        ..Writer::default()
+    };
+    assert_eq!(writer.package(&tiny(), sizes()), *planned());
+}
+
+/// Outside the blob, where sums in 32 bits would wrap, and at an odd address.
+#[test]
+fn a_plan_that_is_not_there_is_refused() {
+    let blob_len = get_u32(&planned(), 20);
+    for offset in [u32::MAX, u32::MAX - 3, 1 << 31, blob_len, blob_len - 11, 1] {
+        let writer = Writer {
+            forged: Some((39, offset)),
+            plan: Some(&PLAN),
+            ..Writer::default()
+        };
+        let bytes = PackageBytes::copy_from(&writer.package(&tiny(), sizes()));
+        assert_eq!(
+            Package::parse(&bytes).expect_err("no plan there"),
+            Error::Table {
+                layer: u16::MAX,
+                offset: offset.into(),
+                len: 12
+            }
+        );
     }
 }
 

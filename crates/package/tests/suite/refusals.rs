@@ -1,9 +1,10 @@
 //! Each thing that parsing proves, broken alone.
 
-use sori_package::write::{ConvolutionSpec, PackageSpec};
-use sori_package::{Error, MAX_BLOCKS, MelContract};
+use sori_package::write::{ConvolutionSpec, PackageSpec, with_plan};
+use sori_package::{BlockPlan, Error, MAX_BLOCKS, MelContract, Package};
 
-use crate::tiny::{activation, convolution, shape, sizes, spatial, tiny};
+use crate::bytes::refusal as damaged;
+use crate::tiny::{PLAN, activation, convolution, planned, shape, sizes, spatial, tiny};
 
 type Spec = PackageSpec<'static>;
 type Change = fn(&mut Spec);
@@ -473,4 +474,74 @@ fn every_error_is_a_sentence() {
             "{error:?}: {text}"
         );
     }
+}
+
+/// Each entry's two numbers just outside what they may be, by the writer and in a file.
+#[test]
+fn a_plan_of_another_network_is_refused() {
+    let bytes = tiny().build(sizes()).expect("the parts fit together");
+    let with = planned();
+    let at = with
+        .windows(12)
+        .position(|window| window == bytemuck::cast_slice::<_, u8>(&PLAN))
+        .expect("the plan is in the file");
+    let cases: [(usize, u16, u16); 11] = [
+        (0, 3, 4),
+        (0, u16::MAX, 4),
+        (0, 1, 0),
+        (0, 1, 7),
+        // Without an expansion there is nothing to compute again or to split.
+        (1, 1, 3),
+        (1, 0, 3),
+        (1, 2, 2),
+        (1, 2, 0),
+        (2, 1, 2),
+        (2, 0, 0),
+        (2, 0, 5),
+    ];
+    for (part, kept_rows, group) in cases {
+        let mut plan = PLAN;
+        plan[part] = BlockPlan { kept_rows, group };
+        let error = with_plan(&bytes, Some(&plan), sizes()).expect_err("refused");
+        let is_of_layer = |error: &Error| matches!(error, Error::Plan { layer, .. } if usize::from(*layer) == part + 1);
+        assert!(is_of_layer(&error), "{plan:?}: {error:?}");
+        let error = damaged(&with, |bytes| {
+            bytes[at..at + 12].copy_from_slice(bytemuck::cast_slice(&plan));
+        });
+        assert!(is_of_layer(&error), "{plan:?}: {error:?}");
+    }
+    for plan in [&PLAN[..2], &[PLAN[0]; 4], &[]] {
+        let error = with_plan(&bytes, Some(plan), sizes()).expect_err("refused");
+        assert!(
+            matches!(
+                error,
+                Error::Plan {
+                    layer: u16::MAX,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+    }
+    // The extremes that are allowed.
+    for (kept_rows, group) in [(0, 1), (2, 6)] {
+        let mut plan = PLAN;
+        plan[0] = BlockPlan { kept_rows, group };
+        let bytes = with_plan(&bytes, Some(&plan), sizes()).expect("allowed");
+        assert_eq!(
+            Package::parse(&bytes).expect("valid").plan(),
+            Some(&plan[..])
+        );
+    }
+    let mut headless = tiny();
+    headless.head = None;
+    headless.classifier.weights.extend([7, -7]);
+    headless.classifier.bias.truncate(2);
+    let bytes = headless.build(sizes()).expect("the parts fit together");
+    let mut plan = PLAN;
+    plan[2].group = 5;
+    with_plan(&bytes, Some(&plan), sizes()).expect("the last block's channels, all of them");
+    plan[2].group = 4;
+    let error = with_plan(&bytes, Some(&plan), sizes()).expect_err("nothing to split");
+    assert!(matches!(error, Error::Plan { layer: 3, .. }), "{error:?}");
 }

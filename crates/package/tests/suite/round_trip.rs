@@ -1,7 +1,7 @@
-use sori_package::write::{ConvolutionSpec, PackageBytes, ProvenanceSpec};
-use sori_package::{Aligned, Convolution, Error, Kernel, Package, Prologue};
+use sori_package::write::{ConvolutionSpec, PackageBytes, ProvenanceSpec, with_plan};
+use sori_package::{Aligned, Convolution, Error, Kernel, Package, Prologue, VERSION};
 
-use crate::tiny::{activation, shape, sizes, tiny};
+use crate::tiny::{PLAN, activation, planned, shape, sizes, tiny};
 
 fn assert_same(layer: &str, convolution: &Convolution<'_>, spec: &ConvolutionSpec) {
     let Kernel {
@@ -65,6 +65,58 @@ fn every_accessor_returns_what_went_in() {
     assert_eq!(golden.audio, expected.audio.as_deref());
     assert_eq!(golden.features, expected.features);
     assert_eq!(golden.logits, expected.logits);
+}
+
+/// Everything but the plan stays, and what the prologue states.
+#[test]
+fn a_plan_comes_and_goes_and_changes_nothing_else() {
+    let text = |bytes: &[u8]| {
+        let bytes = PackageBytes::copy_from(bytes);
+        let package = Package::parse(&bytes).expect("just built");
+        let blocks: Vec<_> = package.blocks().collect();
+        let golden = package.golden().map(|g| (g.audio, g.features, g.logits));
+        format!(
+            "{:?} {:?} {blocks:?} {:?} {:?} {:?} {golden:?}",
+            package.provenance(),
+            package.stem(),
+            package.head(),
+            package.classifier(),
+            package.mel()
+        )
+    };
+    let bytes = tiny().build(sizes()).expect("the parts fit together");
+    let plan = |bytes: &[u8]| {
+        let bytes = PackageBytes::copy_from(bytes);
+        let package = Package::parse(&bytes).expect("just built");
+        package.plan().map(<[_]>::to_vec)
+    };
+    assert_eq!((bytes[8], plan(&bytes)), (1, None));
+    let with = planned();
+    assert_eq!(
+        (u16::from(with[8]), plan(&with)),
+        (VERSION, Some(PLAN.to_vec()))
+    );
+    assert_eq!(text(&with), text(&bytes));
+    // Another takes its place.
+    let mut other = PLAN;
+    other[0].kept_rows = 0;
+    let mut larger = sizes();
+    larger.arena[0] = 11;
+    let again = with_plan(&with, Some(&other), larger).expect("of this network");
+    assert_eq!(
+        (again.len(), plan(&again)),
+        (with.len(), Some(other.to_vec()))
+    );
+    let prologue = Prologue::read(&again).expect("just built");
+    assert_eq!(prologue.arena_bytes(1), 11);
+    assert_eq!(text(&again), text(&bytes));
+    let without = with_plan(&again, None, sizes()).expect("valid");
+    assert_eq!((without[8], plan(&without)), (1, None));
+    assert_eq!(text(&without), text(&bytes));
+    assert!(matches!(
+        with_plan(&bytes[..bytes.len() - 1], None, sizes()).expect_err("cut"),
+        Error::Length { .. }
+    ));
 }
 
 /// Widths by hand: 8 padded to 10 at stride 2; then 4 kept; then 4 padded to 5.

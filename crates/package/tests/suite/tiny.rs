@@ -1,11 +1,11 @@
 //! The smallest network that has one of everything. The fuzzer's seeds use it too.
 
 use sori_package::write::{
-    ClassifierSpec, ConvolutionSpec, GoldenSpec, InvertedResidualSpec, PackageSpec, ProvenanceSpec,
-    Sizes,
+    ClassifierSpec, ConvolutionSpec, GoldenSpec, InvertedResidualSpec, PackageBytes, PackageSpec,
+    ProvenanceSpec, Sizes, with_plan,
 };
 use sori_package::{
-    Activation, DecisionRule, MelContract, MelScale, Spatial, TensorShape, Thresholds,
+    Activation, BlockPlan, DecisionRule, MelContract, MelScale, Spatial, TensorShape, Thresholds,
 };
 
 /// Every field has a value of its own, so that two that trade places are noticed.
@@ -88,6 +88,28 @@ pub(crate) fn mel() -> MelContract<'static> {
         band_bins: &[1, 2, 2, 1, 3, 1, 4, 2, 8, 1, 16, 1, 32, 1, 128, 1],
         band_weights_q15: &[1, 2, 3, 4, 5, 6, 7, 8, 9, 32_768],
     }
+}
+
+/// A memory plan of [`tiny`]: six expanded channels, three without an expansion, a head of four.
+pub(crate) const PLAN: [BlockPlan; 3] = [
+    BlockPlan {
+        kept_rows: 1,
+        group: 4,
+    },
+    BlockPlan {
+        kept_rows: 2,
+        group: 3,
+    },
+    BlockPlan {
+        kept_rows: 0,
+        group: 2,
+    },
+];
+
+/// [`tiny`] with [`PLAN`], a file of version 2.
+pub(crate) fn planned() -> PackageBytes {
+    let bytes = tiny().build(sizes()).expect("the parts fit together");
+    with_plan(&bytes, Some(&PLAN), sizes()).expect("the plan is of this network")
 }
 
 pub(crate) fn sizes() -> Sizes {
