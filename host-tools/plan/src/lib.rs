@@ -71,7 +71,9 @@ impl fmt::Display for TooSmall {
                 }
                 f.write_str(", or give it more")
             }
-            (None, Some(width)) => write!(f, "; train it for input rows of {width}, or give it more"),
+            (None, Some(width)) => {
+                write!(f, "; train it for input rows of {width}, or give it more")
+            }
             (None, None) => f.write_str("; give it more"),
         }
     }
@@ -594,7 +596,10 @@ mod tests {
                 assert_eq!(arena_of(&package, &other.entries), other.arena_bytes);
                 let ours = plan(&package, other.arena_bytes).expect("that one fits");
                 assert!(ours.arena_bytes <= other.arena_bytes);
-                assert!(ours.instructions <= other.instructions, "{ours:?} {other:?}");
+                assert!(
+                    ours.instructions <= other.instructions,
+                    "{ours:?} {other:?}"
+                );
             }
         }
     }
@@ -631,7 +636,10 @@ mod tests {
         let package = Package::parse(&without).unwrap();
         assert_eq!(package.plan(), None);
         assert_eq!(&without[..12], &bytes[..12], "the old version");
-        let (stated, before) = (package.prologue(), Package::parse(&bytes).unwrap().prologue());
+        let (stated, before) = (
+            package.prologue(),
+            Package::parse(&bytes).unwrap().prologue(),
+        );
         assert_eq!(stated.arena_bytes(1), before.arena_bytes(1));
     }
 
