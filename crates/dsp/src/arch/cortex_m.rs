@@ -166,12 +166,13 @@ fn first_radix2_windowed<const HALF: usize>(
             samples: &raw const samples[first],
             rise: &raw const rising[first],
             fall: &raw const falling[HALF / 2 - 1 - first],
+            to: block.as_mut_ptr(),
         };
-        for to in block.as_chunks_mut::<2>().0 {
+        for _ in 0..4 {
             // SAFETY: `first` is below HALF / 8, and `from` goes from there in four steps of
             // HALF / 8, downwards in `falling`: all below HALF / 2, the length of `rising`
-            // and `falling`. `samples` has as many more.
-            from = unsafe { ops::halve_windowed::<HALF>(from, shift, to) };
+            // and `falling`. `samples` has as many more, and `block` two values a step.
+            from = unsafe { ops::halve_windowed::<HALF>(from, shift) };
         }
     }
 }
@@ -179,15 +180,8 @@ fn first_radix2_windowed<const HALF: usize>(
 /// The first radix-4 stage after a radix-2 one: its twiddles are eighths of a turn.
 #[inline(never)]
 fn second_radix4(complex: &mut [Complex]) {
-    let [w1, _, w3] = core::hint::black_box(TRIPLES_Q30[128]);
     for block in complex.as_chunks_mut::<8>().0 {
-        let [p, q, r, s] = [0, 2, 4, 6].map(|n| fft::quartered(block[n]));
-        [block[0], block[2], block[4], block[6]] = fft::butterfly(p, q, r, s);
-        let q = ops::rotate_quarter(&block[3], w1);
-        let s = ops::rotate_quarter(&block[7], w3);
-        let p = fft::quartered(block[1]);
-        let r = fft::turned_quarter(block[5]);
-        [block[1], block[3], block[5], block[7]] = fft::butterfly(p, q, r, s);
+        ops::second_radix4(block, fft::EIGHTH_Q30);
     }
 }
 

@@ -5,16 +5,16 @@ use crate::fft::Complex;
 
 #[cfg(target_arch = "arm")]
 pub(super) use arm::{
-    butterfly, halve_windowed, move_eight, or_eight, power, rotate_quarter, saturated, separate,
+    butterfly, halve_windowed, move_eight, or_eight, power, saturated, second_radix4, separate,
     weigh, without_mean,
 };
 #[cfg(not(target_arch = "arm"))]
 pub(super) use portable::{
-    butterfly, halve_windowed, move_eight, or_eight, power, rotate_quarter, saturated, separate,
+    butterfly, halve_windowed, move_eight, or_eight, power, saturated, second_radix4, separate,
     weigh, without_mean,
 };
 
-/// Where the samples and the window of a first butterfly lie.
+/// Where a first butterfly's samples and window lie.
 #[derive(Clone, Copy)]
 pub(super) struct Windowed {
     /// Two samples; their partners lie half a block after them.
@@ -23,6 +23,8 @@ pub(super) struct Windowed {
     pub(super) rise: *const Complex,
     /// The partners' window's values, in falling order.
     pub(super) fall: *const Complex,
+    /// Where sum and difference go.
+    pub(super) to: *mut Complex,
 }
 
 /// A DC blocker: where its samples come from and go to, and its state.
@@ -126,26 +128,124 @@ mod arm {
         };
     }
 
-    /// x · w / 4: [`fft::rotate_quarter`](crate::fft::rotate_quarter).
+    /// The radix-4 butterflies after a radix-2 one of eight values, in place: the even ones
+    /// with twiddles of 1, the odd ones with eighths of a turn. `eighth` is its cosine.
     #[inline(always)]
-    pub(in super::super) fn rotate_quarter(x: &Complex, w: Complex) -> Complex {
-        let (re, im);
-        // Not `pure`: the place where it stands is what keeps registers free.
-        // SAFETY: reads the eight bytes that the reference covers.
+    pub(in super::super) fn second_radix4(block: &mut [Complex; 8], eighth: i32) {
+        // q = [e, f] · (eighth - i · eighth) and s = [g, h] · (-eighth - i · eighth), quarters:
+        // q in a and e, s in b and g. The latter's four products are two.
+        #[cfg(feature = "dsp")]
+        macro_rules! rotate_q_and_s {
+            () => {
+                concat!(
+                    "smmul {a}, {e}, {eighth}\n",
+                    "smmul {e}, {e}, {minus}\n",
+                    "smmul {b}, {f}, {minus}\n",
+                    "sub {a}, {a}, {b}\n",
+                    "smmla {e}, {f}, {eighth}, {e}\n",
+                    "smmul {g}, {g}, {minus}\n",
+                    "smmul {h}, {h}, {minus}\n",
+                    "sub {b}, {g}, {h}\n",
+                    "add {g}, {g}, {h}",
+                )
+            };
+        }
+        #[cfg(not(feature = "dsp"))]
+        macro_rules! rotate_q_and_s {
+            () => {
+                concat!(
+                    "smull {low}, {a}, {e}, {eighth}\n",
+                    "smull {low}, {e}, {e}, {minus}\n",
+                    "smull {low}, {b}, {f}, {minus}\n",
+                    "smull {low}, {f}, {f}, {eighth}\n",
+                    "sub {a}, {a}, {b}\n",
+                    "add {e}, {e}, {f}\n",
+                    "smull {low}, {g}, {g}, {minus}\n",
+                    "smull {low}, {h}, {h}, {minus}\n",
+                    "sub {b}, {g}, {h}\n",
+                    "add {g}, {g}, {h}",
+                )
+            };
+        }
+        // SAFETY: reads and writes the 64 bytes that the reference covers.
         unsafe {
             asm_products!(
-                "ldrd {x}, {y}, [{from}]",
-                rotate!("a", "x", "y", "u", "v");
-                from = in(reg) x,
-                u = inout(reg) w[0] => _,
-                v = inout(reg) w[1] => _,
-                a = out(reg) re,
-                x = out(reg) im,
-                y = out(reg) _,
-                options(readonly, nostack, preserves_flags)
+                // p + r in i and a, p - r in c and d
+                "ldrd {a}, {b}, [{block}]",
+                "ldrd {c}, {d}, [{block}, #32]",
+                "asr {c}, {c}, #2",
+                "asr {d}, {d}, #2",
+                "add {i}, {c}, {a}, asr #2",
+                "rsb {c}, {c}, {a}, asr #2",
+                "add {a}, {d}, {b}, asr #2",
+                "rsb {d}, {d}, {b}, asr #2",
+                // q + s in b and e, q - s in g and h
+                "ldrd {e}, {f}, [{block}, #16]",
+                "ldrd {g}, {h}, [{block}, #48]",
+                "asr {g}, {g}, #2",
+                "asr {h}, {h}, #2",
+                "add {b}, {g}, {e}, asr #2",
+                "rsb {g}, {g}, {e}, asr #2",
+                "add {e}, {h}, {f}, asr #2",
+                "rsb {h}, {h}, {f}, asr #2",
+                "add {f}, {i}, {b}",
+                "sub {i}, {i}, {b}",
+                "add {b}, {a}, {e}",
+                "sub {a}, {a}, {e}",
+                "strd {f}, {b}, [{block}]",
+                "strd {i}, {a}, [{block}, #32]",
+                "add {f}, {c}, {h}",
+                "sub {c}, {c}, {h}",
+                "sub {b}, {d}, {g}",
+                "add {d}, {d}, {g}",
+                "strd {f}, {b}, [{block}, #16]",
+                "strd {c}, {d}, [{block}, #48]",
+                // The odd ones: q + s in c and d, q - s in a and e
+                "ldrd {e}, {f}, [{block}, #24]",
+                "ldrd {g}, {h}, [{block}, #56]",
+                rotate_q_and_s!(),
+                "add {c}, {a}, {b}",
+                "sub {a}, {a}, {b}",
+                "add {d}, {e}, {g}",
+                "sub {e}, {e}, {g}",
+                // p + r in h and f, p - r in b and g
+                "ldrd {f}, {g}, [{block}, #40]",
+                "ldrd {b}, {h}, [{block}, #8]",
+                "rsb {f}, {f}, #0",
+                "rsb {g}, {g}, #0",
+                "asr {b}, {b}, #2",
+                "asr {i}, {h}, #2",
+                "sub {h}, {b}, {g}, asr #2",
+                "add {b}, {b}, {g}, asr #2",
+                "sub {g}, {i}, {f}, asr #2",
+                "add {f}, {i}, {f}, asr #2",
+                "add {i}, {h}, {c}",
+                "sub {h}, {h}, {c}",
+                "add {c}, {f}, {d}",
+                "sub {f}, {f}, {d}",
+                "strd {i}, {c}, [{block}, #8]",
+                "strd {h}, {f}, [{block}, #40]",
+                "add {i}, {b}, {e}",
+                "sub {b}, {b}, {e}",
+                "sub {c}, {g}, {a}",
+                "add {g}, {g}, {a}",
+                "strd {i}, {c}, [{block}, #24]",
+                "strd {b}, {g}, [{block}, #56]";
+                block = in(reg) block,
+                eighth = in(reg) eighth,
+                minus = in(reg) -eighth,
+                a = out(reg) _,
+                b = out(reg) _,
+                c = out(reg) _,
+                d = out(reg) _,
+                e = out(reg) _,
+                f = out(reg) _,
+                g = out(reg) _,
+                h = out(reg) _,
+                i = out(reg) _,
+                options(nostack, preserves_flags)
             );
         }
-        [re, im]
     }
 
     /// A radix-4 butterfly of values that lie `QUARTER` apart, in place, and the triple of
@@ -339,14 +439,13 @@ mod arm {
     /// halves, side by side. Returns what lies an eighth of the `HALF` pairs further.
     ///
     /// # Safety
-    /// `from`'s pairs and the samples `HALF / 2` pairs further can be read, `to` can be written.
+    /// All pairs, and the samples `HALF / 2` pairs further, can be read, and two values be
+    /// written.
     #[inline(always)]
     pub(in super::super) unsafe fn halve_windowed<const HALF: usize>(
-        from: Windowed,
+        mut next: Windowed,
         shift: u32,
-        to: &mut [Complex; 2],
     ) -> Windowed {
-        let mut next = from;
         // SAFETY: the caller's promise; pointers that it does not cover are not used.
         unsafe {
             asm_products!(
@@ -367,15 +466,15 @@ mod arm {
                 "add {v}, {d}, {b}, asr #1",
                 "rsb {c}, {c}, {a}, asr #1",
                 "rsb {d}, {d}, {b}, asr #1",
-                "strd {u}, {v}, [{to}]",
-                "strd {c}, {d}, [{to}, #8]";
+                "strd {u}, {v}, [{to}], #8",
+                "strd {c}, {d}, [{to}], #8";
                 half = const { 4 * HALF },
                 eighth = const { HALF },
                 samples = inout(reg) next.samples,
                 rise = inout(reg) next.rise,
                 fall = inout(reg) next.fall,
                 shift = in(reg) shift,
-                to = in(reg) to,
+                to = inout(reg) next.to,
                 a = out(reg) _,
                 b = out(reg) _,
                 c = out(reg) _,
@@ -592,8 +691,13 @@ mod portable {
     use crate::arch::scalar;
     use crate::fft::{self, Complex, mul_high};
 
-    pub(in super::super) fn rotate_quarter(x: &Complex, w: Complex) -> Complex {
-        fft::rotate_quarter(*x, w)
+    pub(in super::super) fn second_radix4(block: &mut [Complex; 8], eighth: i32) {
+        let [p, q, r, s] = [0, 2, 4, 6].map(|n| fft::quartered(block[n]));
+        [block[0], block[2], block[4], block[6]] = fft::butterfly(p, q, r, s);
+        let q = fft::rotate_quarter(block[3], [eighth, -eighth]);
+        let s = fft::rotate_quarter(block[7], [-eighth, -eighth]);
+        let (p, r) = (fft::quartered(block[1]), fft::turned_quarter(block[5]));
+        [block[1], block[3], block[5], block[7]] = fft::butterfly(p, q, r, s);
     }
 
     pub(in super::super) unsafe fn butterfly<const QUARTER: usize, const INDEX: usize>(
@@ -639,7 +743,6 @@ mod portable {
     pub(in super::super) unsafe fn halve_windowed<const HALF: usize>(
         from: Windowed,
         shift: u32,
-        to: &mut [Complex; 2],
     ) -> Windowed {
         let partner = from.samples.wrapping_add(HALF / 2);
         // SAFETY: the caller's promise.
@@ -647,11 +750,16 @@ mod portable {
         let [a, b] = [mul_high(x[0] << shift, u), mul_high(x[1] << shift, v)];
         let [c, d] = [mul_high(y[0] << shift, z), mul_high(y[1] << shift, w)];
         let [a, b, c, d] = [a, b, c, d].map(|x| x >> 1);
-        *to = [[a + c, b + d], [a - c, b - d]];
+        // SAFETY: the caller's promise.
+        unsafe {
+            *from.to = [a + c, b + d];
+            *from.to.wrapping_add(1) = [a - c, b - d];
+        }
         Windowed {
             samples: from.samples.wrapping_add(HALF / 8),
             rise: from.rise.wrapping_add(HALF / 8),
             fall: from.fall.wrapping_sub(HALF / 8),
+            to: from.to.wrapping_add(2),
         }
     }
 
