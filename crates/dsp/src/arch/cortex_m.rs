@@ -5,6 +5,9 @@
 //! operations in [`ops`] are therefore sequences of instructions whose order keeps few values
 //! alive; everything around them is plain Rust. Hosts test these kernels with the operations
 //! in Rust, and the firmware's conformance suite tests them as they are.
+//!
+//! Loops end where a pointer that such a sequence returns meets the end: LLVM takes
+//! assembly for one instruction, and would unroll a loop whose length it knows into kilobytes.
 
 use sori_package::MelContract;
 
@@ -27,15 +30,16 @@ pub(super) fn block_dc(dc: &mut DcBlocker, from: &[i32], to: &mut [i32]) {
     let shift = u32::from(dc.shift);
     let weight = -1 << (32 - shift);
     ops::saturated();
-    let (fours, rest) = (from.len() / 4, from.len() % 4);
+    let end = from.as_ptr_range().end;
+    let fours = from[..from.len() / 4 * 4].as_ptr_range().end;
     // SAFETY: `from` and `to` take as many steps as they have values.
     unsafe {
-        for _ in 0..fours {
+        while state.from != fours {
             for _ in 0..4 {
                 state = ops::without_mean(state, shift, weight);
             }
         }
-        for _ in 0..rest {
+        while state.from != end {
             state = ops::without_mean(state, shift, weight);
         }
     }
@@ -50,23 +54,29 @@ pub(super) fn block_dc(dc: &mut DcBlocker, from: &[i32], to: &mut [i32]) {
 /// `values.copy_within(by.., 0)`: `memmove` of bare metal takes four instructions a word.
 #[inline(never)]
 pub(super) fn move_down(values: &mut [i32], by: usize) {
-    let kept = values.len() - by;
+    let moved = (values.len() - by) / 8 * 8;
     let to = values.as_mut_ptr();
     let (mut from, mut to) = (to.wrapping_add(by).cast_const(), to);
-    for _ in 0..kept / 8 {
+    let end = from.wrapping_add(moved);
+    while from != end {
         // SAFETY: `from` goes from `by` to the end of the values, `to` from their
         // beginning, by eight each as often as eight are left. `to` overwrites nothing
         // that `from` has not read, whatever `by` is.
         (from, to) = unsafe { ops::move_eight(from, to) };
     }
-    let moved = kept / 8 * 8;
     values.copy_within(by + moved.., moved);
 }
 
 #[inline(never)]
 pub(super) fn magnitudes(values: &[i32]) -> i32 {
     let (eights, rest) = values.as_chunks::<8>();
-    eights.iter().fold(scalar::magnitudes(rest), ops::or_eight)
+    let mut or = scalar::magnitudes(rest);
+    let (mut eight, end) = (eights.as_ptr(), eights.as_ptr_range().end);
+    while eight != end {
+        // SAFETY: `eight` goes through `eights`.
+        (or, eight) = unsafe { ops::or_eight(or, eight) };
+    }
+    or
 }
 
 #[inline(never)]
@@ -195,11 +205,11 @@ fn radix4<const QUARTER: usize, const BLOCK: usize>(complex: &mut [Complex]) {
         let mut lower = lower[QUARTER / 2..].as_mut_ptr();
         let mut upper = upper[QUARTER / 2..].as_mut_ptr();
         let mut twiddles = TRIPLES_Q30.as_ptr();
-        for _ in 0..QUARTER / 2 {
-            // SAFETY: `lower` and `upper` go through the `QUARTER` values from the middle
-            // of their halves' first legs on, two at a time, so that what lies `QUARTER / 2`
-            // before and after is all of the first and all of the second leg. `twiddles`
-            // takes `QUARTER` steps of `256 / QUARTER` through a table of 256.
+        while twiddles != TRIPLES_Q30.as_ptr_range().end {
+            // SAFETY: `twiddles` takes `QUARTER` steps of `256 / QUARTER` through a table of
+            // 256. `lower` and `upper` go meanwhile through the `QUARTER` values from the
+            // middle of their halves' first legs on, two at a time, so that what lies
+            // `QUARTER / 2` before and after is all of the first and all of the second leg.
             unsafe {
                 twiddles = ops::butterfly::<QUARTER, 0>(lower, upper, twiddles);
                 twiddles = ops::butterfly::<QUARTER, 1>(lower, upper, twiddles);
@@ -219,25 +229,27 @@ fn split<const STRIDE: usize>(spectrum: &mut [Complex]) {
     let mut z = low[1..].as_mut_ptr();
     let mut mirror = &raw mut high[half / 2 - 1];
     let mut twiddle = &raw const SPLIT_Q31[STRIDE];
-    for _ in 1..half / 2 {
+    while z.cast_const() < mirror.cast_const() {
         // SAFETY: in `half / 2 - 1` steps `z` goes up from bin 1 through `low`, `mirror` down
-        // from bin `half - 1` through `high`, and `twiddle` by `STRIDE` each up to 512 - STRIDE.
+        // from bin `half - 1` through `high`, until they meet; `twiddle` goes by `STRIDE` each
+        // up to 512 - STRIDE.
         (z, mirror, twiddle) = unsafe { ops::separate::<STRIDE>(z, mirror, twiddle) };
     }
 }
 
 #[inline(never)]
 pub(super) fn powers(bins: &mut [Complex], headroom: u32) -> u64 {
+    let fours = bins.len() / 4 * 4;
     let (mut bin, mut sum) = (bins.as_mut_ptr(), 0);
-    let (fours, rest) = (bins.len() / 4, bins.len() % 4);
+    let (fours, end) = (bin.wrapping_add(fours), bin.wrapping_add(bins.len()));
     // SAFETY: `bin` takes as many steps as there are bins.
     unsafe {
-        for _ in 0..fours {
+        while bin != fours {
             for _ in 0..4 {
                 (bin, sum) = ops::power(bin, headroom, sum);
             }
         }
-        for _ in 0..rest {
+        while bin != end {
             (bin, sum) = ops::power(bin, headroom, sum);
         }
     }
@@ -264,14 +276,16 @@ fn band_power(powers: &[Complex], weights_q15: &[u16]) -> u64 {
         low: 0,
         high: 0,
     };
+    let end = weights_q15.as_ptr_range().end;
+    let fours = weights_q15[..weights_q15.len() / 4 * 4].as_ptr_range().end;
     // SAFETY: `sum` takes as many steps as there are weights, and there are as many powers.
     unsafe {
-        for _ in 0..weights_q15.len() / 4 {
+        while sum.weight != fours {
             for _ in 0..4 {
                 sum = ops::weigh(sum);
             }
         }
-        for _ in 0..weights_q15.len() % 4 {
+        while sum.weight != end {
             sum = ops::weigh(sum);
         }
     }

@@ -487,15 +487,19 @@ mod arm {
         next
     }
 
-    /// `or` and the bits beneath the signs of eight values.
+    /// `or` and the bits beneath the signs of eight values; the next eight.
+    ///
+    /// # Safety
+    /// They can be read.
     #[inline(always)]
-    pub(in super::super) fn or_eight(mut or: i32, eight: &[i32; 8]) -> i32 {
+    pub(in super::super) unsafe fn or_eight(
+        mut or: i32,
+        mut eight: *const [i32; 8],
+    ) -> (i32, *const [i32; 8]) {
         macro_rules! two {
-            ($at:literal) => {
+            () => {
                 concat!(
-                    "ldrd {a}, {b}, [{eight}, #",
-                    $at,
-                    "]\n",
+                    "ldrd {a}, {b}, [{eight}], #8\n",
                     "eor {a}, {a}, {a}, asr #31\n",
                     "orr {or}, {or}, {a}\n",
                     "eor {b}, {b}, {b}, asr #31\n",
@@ -503,18 +507,18 @@ mod arm {
                 )
             };
         }
-        // SAFETY: reads the 32 bytes that the reference covers.
+        // SAFETY: the caller's promise.
         unsafe {
             asm!(
-                two!(0), two!(8), two!(16), two!(24),
-                eight = in(reg) eight,
+                two!(), two!(), two!(), two!(),
+                eight = inout(reg) eight,
                 or = inout(reg) or,
                 a = out(reg) _,
                 b = out(reg) _,
-                options(readonly, pure, nostack, preserves_flags)
+                options(readonly, nostack, preserves_flags)
             );
         }
-        or
+        (or, eight)
     }
 
     /// Eight words from `from` to `to`, all read before any is written. Returns what follows.
@@ -763,8 +767,13 @@ mod portable {
         }
     }
 
-    pub(in super::super) fn or_eight(or: i32, eight: &[i32; 8]) -> i32 {
-        or | scalar::magnitudes(eight)
+    pub(in super::super) unsafe fn or_eight(
+        or: i32,
+        eight: *const [i32; 8],
+    ) -> (i32, *const [i32; 8]) {
+        // SAFETY: the caller's promise.
+        let more = unsafe { scalar::magnitudes(&*eight) };
+        (or | more, eight.wrapping_add(1))
     }
 
     pub(in super::super) unsafe fn move_eight(
