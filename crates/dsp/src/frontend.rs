@@ -9,6 +9,10 @@ use crate::{Error, FULL_SCALE_BITS, POWER_SHIFT};
 /// Most bands a contract can have.
 const MAX_BANDS: usize = 256;
 
+/// Most hops in a frame whose magnitudes are remembered; with more, each frame is looked
+/// through.
+const MAX_HOPS: usize = 8;
+
 /// A band without any energy: below everything that is measured.
 const NOTHING_Q16: i32 = i32::MIN / 4;
 
@@ -51,6 +55,9 @@ pub struct FrontEnd<'p, 'w> {
     /// The last `window_samples` samples, oldest first; `filled` of them are there.
     frame: &'w mut [i32],
     filled: usize,
+    /// [`Backend::magnitudes`] of each hop of the frame, as far as it is filled: three of four
+    /// hops of a usual frame have been in the one before.
+    hop_magnitudes: [i32; MAX_HOPS],
     /// FFT buffer, then the bands' logarithms.
     spectrum: &'w mut [Complex],
     scratch: Scratch,
@@ -90,6 +97,7 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
             dc: DcBlocker::new(contract.dc_shift),
             frame,
             filled: 0,
+            hop_magnitudes: [0; MAX_HOPS],
             spectrum: spectrum.as_chunks_mut().0,
             scratch: Scratch::new(),
             reference_q16: None,
@@ -112,6 +120,7 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
     pub fn reset(&mut self) {
         self.dc = DcBlocker::new(self.contract.dc_shift);
         self.filled = 0;
+        self.hop_magnitudes = [0; MAX_HOPS];
         self.reference_q16 = None;
     }
 
@@ -125,19 +134,27 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
                 self.backend
                     .move_down(self.frame, self.contract.hop_samples);
                 self.filled -= self.contract.hop_samples;
+                self.hop_magnitudes.copy_within(1.., 0);
+                self.hop_magnitudes[MAX_HOPS - 1] = 0;
             }
         }
     }
 
-    /// Puts as many samples into the frame as it lacks, and says how many.
+    /// Puts samples into the frame, as many as it or its current hop lacks, and says how many.
     ///
     /// Not inlined: one copy in flash, whatever the closures that rows go to.
     #[inline(never)]
     fn take(&mut self, samples: &[i32]) -> usize {
-        let room = &mut self.frame[self.filled..];
+        let hop_samples = self.contract.hop_samples;
+        let hop = self.filled / hop_samples;
+        let end = self.frame.len().min((hop + 1) * hop_samples);
+        let room = &mut self.frame[self.filled..end];
         let taken = samples.len().min(room.len());
-        self.backend
-            .block_dc(&mut self.dc, &samples[..taken], &mut room[..taken]);
+        let room = &mut room[..taken];
+        self.backend.block_dc(&mut self.dc, &samples[..taken], room);
+        if let Some(magnitudes) = self.hop_magnitudes.get_mut(hop) {
+            *magnitudes |= self.backend.magnitudes(room);
+        }
         self.filled += taken;
         taken
     }
@@ -187,7 +204,12 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
     /// log2 (Q16) of the factor that brings the powers back to the samples' scale, and
     /// the sum of these bins' power; none when all samples are zero.
     fn power_spectrum(&mut self) -> Option<(i32, u64)> {
-        let magnitudes = self.backend.magnitudes(self.frame);
+        let hops = self.frame.len().div_ceil(self.contract.hop_samples);
+        let magnitudes = match self.hop_magnitudes.get(..hops) {
+            Some(hops) => hops.iter().fold(0, |or, &hop| or | hop),
+            None => self.backend.magnitudes(self.frame),
+        };
+        debug_assert_eq!(magnitudes, self.backend.magnitudes(self.frame));
         let used_bits = 32 - magnitudes.leading_zeros();
         if used_bits == 0 && self.frame.iter().all(|&x| x == 0) {
             return None;
