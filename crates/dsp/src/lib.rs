@@ -14,9 +14,10 @@
 //! tests compare with.
 //!
 //! FFT, powers, mel bands and the resampler's sums have a [`Backend`] for AVX2 and one for
-//! NEON, with the bits of the scalar code. [`FrontEnd`] and [`Resampler`] take the fastest
-//! that there is, which with feature `std` the processor itself is asked for. [`RealFft`] is
-//! the front end's transform by itself.
+//! NEON, with the bits of the scalar code; the front end also has one for Cortex-M3 and up, which
+//! feature `dsp` gives the DSP extension. Every bare-metal Arm target is taken for Thumb-2.
+//! [`FrontEnd`], [`RealFft`], the former's transform by itself, and [`Resampler`] take the fastest
+//! that there is, which with feature `std` the processor itself is asked for.
 //!
 //! # What it will not do
 //! Read files, allocate, or touch a floating-point number on the device.

@@ -16,9 +16,9 @@ use sori_mcu::{Counter, exit};
 use sori_package::{Aligned, Package};
 
 /// Instructions of a 1024-point real FFT: block scaling, order of samples, transform.
-const FFT_LIMIT: u64 = 45_000;
+const FFT_LIMIT: u64 = 40_000;
 /// Instructions of a frame of the shipped contract: everything from 256 samples to a row.
-const FRAME_LIMIT: u64 = 70_000;
+const FRAME_LIMIT: u64 = 62_000;
 const SNR_LIMIT_DB: f64 = 90.0;
 
 const REPEATS: u64 = 40;
