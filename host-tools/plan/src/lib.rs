@@ -1,10 +1,27 @@
-//! The fastest way to spend a given arena: which rows of its expanded tensor each block keeps, and
-//! how many channels go through together.
+//! The fastest way to spend a given arena on a network that takes a row at a time: which rows of its
+//! expanded tensor each block keeps, and how many channels go through together.
 //!
 //! What blocks keep adds up; what they need while they run is shared, so the largest counts. For
 //! each size that this largest can have, every block takes its widest group that fits, and what is
-//! left is a multiple-choice knapsack over the rows that are kept: solved exactly, by the frontier of bytes
-//! and instructions that no other choice beats in both.
+//! left is a multiple-choice knapsack over the rows that are kept: solved exactly, by the frontier
+//! of bytes and instructions that no other choice beats in both.
+//!
+//! ```
+//! use sori_package::Package;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let bytes = sori_nn::testing::benchmark_network("a").expect("one of the three");
+//! let plan = sori_plan::plan(&Package::parse(&bytes)?, 48 * 1024)?;
+//! assert!(plan.arena_bytes <= 48 * 1024);
+//! let planned = sori_plan::planned(&bytes, Some(&plan.entries))?;
+//! assert_eq!(Package::parse(&planned)?.prologue().arena_bytes(1), plan.arena_bytes);
+//! # Ok(()) }
+//! ```
+//!
+//! # What it will not do
+//! Run the network, read files, or plan for stripes of more than one row and backends that pack
+//! their weights: those have memory.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 
@@ -102,6 +119,11 @@ pub fn plan(package: &Package<'_>, arena_bytes: usize) -> Result<MemoryPlan, Box
             .find(|&narrow| fits(&problem.narrowed(narrow, width))),
         smallest: problem.smallest(),
     }))
+}
+
+/// What a plan of this network costs.
+pub fn assess(package: &Package<'_>, entries: &[BlockPlan]) -> MemoryPlan {
+    Problem::new(package).plan(entries.to_vec())
 }
 
 /// Plans from full speed to the smallest arena, none of them slower and larger than another; at

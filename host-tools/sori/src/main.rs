@@ -4,7 +4,7 @@
 //! to mono samples), `frontend` (to feature rows), `hearing` (to an answer), `batch`
 //! (many of them on all cores), `clips` (folders to feature rows),
 //! `evaluation` (what many answers show), `package` (any package to aligned bytes), `backend`
-//! (the instructions that run it), `stopwatch` (how long that takes), `output`
+//! (the instructions that run it), `memory_plan` (what less memory costs), `stopwatch` (how long that takes), `output`
 //! (files that appear whole or not at all, tables) and `exit` (what the exit code says).
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,7 @@ mod evaluation;
 mod exit;
 mod frontend;
 mod hearing;
+mod memory_plan;
 #[cfg(feature = "microphone")]
 mod microphone;
 mod npy;

@@ -907,3 +907,96 @@ fn a_reader_that_goes_away_is_no_failure() {
         assert!(output.status.success(), "{arguments:?}");
     }
 }
+
+/// A package in less memory gives the same bits, and says what it needs and costs.
+#[test]
+fn plan_fits_a_package_to_an_arena_and_takes_the_plan_out_again() {
+    let folder = Folder::new();
+    let (genre, small, full) = (
+        in_genre("genre.sori"),
+        folder.at("small.sori"),
+        folder.at("full.sori"),
+    );
+    let output = sori(&[
+        "plan", &genre, "--arena", "32KiB", "--out", &small, "--json",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let plan = &json_lines(&output)[0];
+    assert_eq!(plan["schema_version"], 1);
+    let arena = plan["arena_bytes"].as_u64().unwrap() as usize;
+    assert!(arena <= 32 * 1024, "{arena}");
+    let prologue = sori_package::Prologue::read(&fs::read(&small).unwrap()).unwrap();
+    assert_eq!(prologue.arena_bytes(1), arena);
+
+    let inspected: Value =
+        serde_json::from_slice(&sori(&["inspect", "--json", &small]).stdout).unwrap();
+    let memory = &inspected["memory"];
+    assert_eq!(memory["plan"]["arena_bytes"], arena);
+    assert_eq!(memory["plan"]["cost_percent"], plan["cost_percent"]);
+    assert_eq!(memory["static_bytes"], arena + prologue.frontend_bytes());
+    assert_eq!(memory["flash_bytes"], fs::metadata(&small).unwrap().len());
+    let shown = text(&sori(&["inspect", &small]).stdout);
+    for part in [
+        "memory plan",
+        "channels at a time",
+        "of static memory, exactly",
+    ] {
+        assert!(shown.contains(part), "{part} in {shown}");
+    }
+    for backend in ["scalar", "all"] {
+        let output = sori(&["--backend", backend, "verify", &small]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+
+    let output = sori(&["plan", &small, "--full-speed", "--out", &full]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let full = fs::read(&full).unwrap();
+    let original = fs::read(&genre).unwrap();
+    assert_eq!(full[8], 1, "the version that old readers read");
+    let sizes =
+        [&full, &original].map(|bytes| sori_package::Prologue::read(bytes).unwrap().arena_bytes(1));
+    assert_eq!(sizes[0], sizes[1]);
+}
+
+#[test]
+fn plan_shows_what_each_arena_costs() {
+    let output = sori(&["plan", "--json"]);
+    let offers = &json_lines(&output)[0]["plans"];
+    let offers = offers.as_array().unwrap();
+    assert!(offers.len() > 3);
+    for pair in offers.windows(2) {
+        assert!(pair[0]["arena_bytes"].as_u64() < pair[1]["arena_bytes"].as_u64());
+        assert!(pair[0]["instructions"].as_u64() > pair[1]["instructions"].as_u64());
+    }
+    let shown = text(&sori(&["plan"]).stdout);
+    assert!(shown.contains("of full speed"), "{shown}");
+}
+
+#[test]
+fn an_arena_that_is_none_or_too_small_is_refused_and_says_what_would_do() {
+    let folder = Folder::new();
+    let out = folder.at("never.sori");
+    let genre = in_genre("genre.sori");
+    let (code, stderr) = refusal(&sori(&["plan", &genre, "--arena", "4K", "--out", &out]));
+    assert_eq!(code, 3, "{stderr}");
+    for part in [
+        "no plan fits 4096 bytes",
+        "the smallest arena",
+        "more",
+        "of the channels",
+    ] {
+        assert!(stderr.contains(part), "{part} in {stderr}");
+    }
+    assert_eq!(folder.entries(), 0);
+    for size in ["48Q", "0", "-1", "4.5K", "99999999999999999999"] {
+        let output = sori(&["plan", &genre, &format!("--arena={size}")]);
+        assert_eq!(output.status.code(), Some(2), "{size}");
+        assert!(text(&output.stderr).contains("48KiB"), "{size}");
+    }
+    let (code, stderr) = refusal(&sori(&["plan", &genre, "--out", &out]));
+    assert_eq!(code, 2, "{stderr}");
+    assert!(stderr.contains("--arena"), "{stderr}");
+    fs::write(folder.at("x.sori"), b"no package").unwrap();
+    let (code, _) = refusal(&sori(&["plan", &folder.at("x.sori"), "--arena", "48K"]));
+    assert_eq!(code, 5);
+}

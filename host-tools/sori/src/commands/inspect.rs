@@ -13,6 +13,7 @@ use sori_package::{MelScale, Package, TensorShape};
 use sori_quantize::{Manifold, Onnx};
 
 use crate::commands::quantize;
+use crate::memory_plan::Summary;
 use crate::{hearing, output, package};
 
 #[derive(Debug, Args)]
@@ -189,6 +190,11 @@ struct Memory {
     /// What a run layer by layer over whole tensors would need.
     layer_by_layer_bytes: usize,
     frontend_bytes: usize,
+    /// Of a microcontroller that takes a row at a time: arena and front end.
+    static_bytes: usize,
+    /// The package itself.
+    flash_bytes: usize,
+    plan: Option<Summary>,
 }
 
 #[derive(Debug, Serialize)]
@@ -274,6 +280,10 @@ impl<'a> Inspected<'a> {
                 arena_whole_clip_bytes: Network::arena_bytes(package, nominal_rows),
                 layer_by_layer_bytes: memory::layer_by_layer_bytes(package, nominal_rows),
                 frontend_bytes: package.prologue().frontend_bytes(),
+                static_bytes: Network::arena_bytes(package, 1)
+                    + package.prologue().frontend_bytes(),
+                flash_bytes: package_bytes,
+                plan: Summary::of(package),
             },
             mel: mel.map(|mel| {
                 let db = |log2_q16: f64| log2_q16 / 65_536.0 * DB_PER_LOG2;
@@ -390,6 +400,15 @@ impl<'a> Inspected<'a> {
                 "  the front end needs {} besides",
                 memory.frontend_bytes
             )?;
+        }
+        writeln!(
+            out,
+            "a microcontroller, a row at a time: {} bytes of flash for the package and {} of static memory, exactly; `cargo xtask firmware` measures program and stack",
+            memory.flash_bytes, memory.static_bytes
+        )?;
+        if let Some(plan) = &memory.plan {
+            writeln!(out)?;
+            plan.print(out)?;
         }
 
         if let Some(mel) = &self.mel {

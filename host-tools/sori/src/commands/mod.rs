@@ -8,6 +8,7 @@ mod eval;
 mod features;
 mod inspect;
 mod listen;
+mod plan;
 mod quantize;
 mod verify;
 
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Compare(compare::Compare),
     /// Show what is in a package: layers, sizes, mel contract, provenance; or what a network's ReLUs keep
     Inspect(inspect::Inspect),
+    /// Fit a package to a microcontroller's memory: what that costs, and the package
+    Plan(plan::Plan),
     /// Check that this machine computes the bits that a package promises
     Verify(verify::Verify),
     /// Time a package, or an ONNX network, on this machine
@@ -50,6 +53,7 @@ impl Command {
             Self::Quantize(command) => command.run(),
             Self::Compare(command) => command.run(),
             Self::Inspect(command) => command.run(),
+            Self::Plan(command) => command.run(),
             Self::Verify(command) => command.run(&backend.several()?),
             Self::Bench(command) => command.run(backend.one()?),
             Self::Features(command) => command.run(),

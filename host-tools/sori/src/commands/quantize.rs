@@ -6,11 +6,13 @@ use std::str::FromStr as _;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use sori_package::TensorShape;
+use serde::Serialize;
+use sori_package::{Package, TensorShape};
 use sori_quantize::contract::Contract;
 use sori_quantize::{Gate, Method, Onnx, Options, Quantized, Report, Request, Rows};
 
 use crate::exit::Failure;
+use crate::memory_plan::{self, Summary};
 use crate::{clips, output};
 
 #[derive(Debug, Args)]
@@ -51,6 +53,10 @@ pub(crate) struct Quantize {
     /// Take out channels that provably do nothing; no bit of the answers changes
     #[arg(long)]
     prune: bool,
+    /// Fit a microcontroller's arena of so many bytes (49152, 48K, 48KiB) by the fastest memory plan;
+    /// write nothing and exit with 3 where none fits
+    #[arg(long, value_name = "SIZE", value_parser = memory_plan::size)]
+    arena: Option<usize>,
     /// Write the report as a page
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
@@ -111,20 +117,30 @@ impl Quantize {
             ..Request::new(&onnx)
         });
         bar.finish_and_clear();
-        let quantized = quantized.with_context(|| self.cannot())?;
-        self.deliver(&quantized)
+        let mut quantized = quantized.with_context(|| self.cannot())?;
+        let plan = match self.arena {
+            Some(arena) => Some(fit(&mut quantized, arena).with_context(|| self.cannot())?),
+            None => None,
+        };
+        self.deliver(&quantized, plan)
     }
 
     fn cannot(&self) -> String {
         format!("cannot quantize {}", self.model.display())
     }
 
-    fn deliver(&self, quantized: &Quantized) -> Result<()> {
+    fn deliver(&self, quantized: &Quantized, plan: Option<Summary>) -> Result<()> {
         let report = &quantized.report;
         if self.json {
-            output::line(&serde_json::to_string(report)?)?;
+            output::line(&serde_json::to_string(&WithPlan {
+                report,
+                memory_plan: plan,
+            })?)?;
         } else {
             print(report, &mut io::stdout())?;
+            if let Some(plan) = plan {
+                plan.print(&mut io::stdout())?;
+            }
         }
         if let Some(path) = &self.report {
             output::write_atomically(path, report.html().as_bytes())?;
@@ -149,6 +165,27 @@ impl Quantize {
         }
         Ok(())
     }
+}
+
+/// The report, and the plan if one was asked for.
+#[derive(Debug, Serialize)]
+struct WithPlan<'r> {
+    #[serde(flatten)]
+    report: &'r Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory_plan: Option<Summary>,
+}
+
+/// Puts the plan into the package, and its sizes into the report.
+fn fit(quantized: &mut Quantized, arena: usize) -> Result<Summary> {
+    let (bytes, plan) = memory_plan::fit(&quantized.bytes, arena)?;
+    let summary = Summary::new(&Package::parse(&bytes)?, &plan);
+    quantized.report.package_bytes = bytes.len();
+    if let Some(row) = quantized.report.arena.first_mut() {
+        row.bytes = plan.arena_bytes;
+    }
+    quantized.bytes = bytes;
+    Ok(summary)
 }
 
 /// The folder's own name, never the path that leads to it, and how much is in it.
