@@ -1,10 +1,16 @@
-//! The linker's memory map, and the demo clip as raw samples.
+//! The linker's memory map, the demo clip as raw samples, and a benchmark network with memory plans.
 
 use std::path::Path;
 use std::{env, fs};
 
+use sori_nn::testing::benchmark_network;
+use sori_package::Package;
+
 const CLIP: &str = "../../models/genre/demo/jazz.flac";
 const RATE_HZ: u32 = 16_000;
+
+/// Bytes of arena that network `a` is planned for.
+const PLANS: [(&str, usize); 2] = [("a-48k", 48 * 1024), ("a-least", 16 * 1024)];
 
 fn main() {
     let out = env::var("OUT_DIR").expect("cargo sets it");
@@ -22,6 +28,17 @@ fn main() {
     println!("cargo:rerun-if-changed={memory}");
     println!("cargo:rerun-if-changed={CLIP}");
     fs::write(out.join("clip.i16"), samples()).expect("OUT_DIR can be written");
+    let write = |name: &str, package: &[u8]| {
+        fs::write(out.join(format!("{name}.sori")), package).expect("OUT_DIR can be written");
+    };
+    let a = benchmark_network("a").expect("sori-nn knows its benchmarks");
+    write("a", &a);
+    for (name, arena_bytes) in PLANS {
+        let package = Package::parse(&a).expect("just built");
+        let plan = sori_plan::plan(&package, arena_bytes).expect("it fits");
+        let planned = sori_plan::planned(&a, Some(&plan.entries)).expect("the plan is of it");
+        write(name, &planned);
+    }
 }
 
 /// Little-endian 16-bit samples.

@@ -6,6 +6,7 @@
 //! | `sori-mcu` | proves its package by the golden vectors, then listens to a clip |
 //! | `conformance` | runs `sori-conformance`, the suite of every target |
 //! | `frontend-instructions` | counts an FFT and a frame, measures their accuracy, and fails above its limits |
+//! | `plan-instructions` | counts a network at full speed and in less memory, and fails above 80 and 48 KiB |
 //!
 //! `sori-mcu` is [`sori_firmware::run`] on the board of [`mps2`]; its sounds come from the image,
 //! its words go to the UART. The others are tools, and print by semihosting.
