@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 
 use sori_dsp::{FrontEnd, Resampler};
 use sori_listener::{Event, Listener, Memory};
-use sori_nn::testing::{Noise, Table};
+use sori_nn::testing::{Noise, Table, random_plan};
 use sori_nn::{Backend, CacheLine, Network, Prepared, Requantize, softmax_q15};
-use sori_package::write::PackageBytes;
+use sori_package::write::{PackageBytes, Sizes, with_plan};
 use sori_package::{Package, TensorShape};
 
 use crate::CONTRACTS;
@@ -126,6 +126,8 @@ fn random_networks(on_case: &mut dyn FnMut(&str, u32)) {
             });
             on_case(&format!("network-{seed:02}/stripe-{stripe}"), crc);
         }
+        let crc = planned(&bytes, &clip, &mut noise);
+        on_case(&format!("network-{seed:02}/planned"), crc);
     }
 }
 
@@ -145,7 +147,23 @@ fn mobilenets(on_case: &mut dyn FnMut(&str, u32)) {
             });
             on_case(&format!("mobilenet-v2-{name}/stripe-{stripe}"), crc);
         }
+        let crc = planned(&bytes, &clip, &mut noise);
+        on_case(&format!("mobilenet-v2-{name}/planned"), crc);
     }
+}
+
+/// The CRC of a clip by a package with some memory plan, which a backend in place follows and the
+/// others do when they are told to.
+fn planned(bytes: &[u8], clip: &[i8], noise: &mut Noise) -> u32 {
+    let package = Package::parse(bytes).expect("the package is valid");
+    let plan = random_plan(&package, noise);
+    let bytes = with_plan(bytes, Some(&plan), Sizes::default()).expect("the plan is of it");
+    let package = Package::parse(&bytes).expect("just built");
+    assert_eq!(package.plan(), Some(&*plan));
+    on_every_backend(&package, &|prepared| {
+        let prepared = prepared.clone().with_plan(package.plan());
+        logits(&prepared.expect("the plan is of it"), clip, 1, &[1])
+    })
 }
 
 /// The CRC that every backend of this processor gives: on a microcontroller there is one.
