@@ -306,7 +306,7 @@ fn listeners(contract: &str, package: &Package<'_>, on_case: &mut dyn FnMut(&str
 fn events(prepared: &Prepared<'_>, rate_hz: u32) -> u32 {
     let mel = prepared.package().mel();
     let mel = mel.expect("the suite's packages have contracts");
-    let mut frontend = vec![0; FrontEnd::workspace_len(&mel)];
+    let mut frontend = vec![0; Listener::frontend_len(&mel, rate_hz)];
     let mut arena = words(Network::arena_bytes(prepared, 1));
     let memory = Memory {
         frontend: &mut frontend,

@@ -24,6 +24,9 @@ const POSITION_BITS: u32 = 18;
 const HISTORY: usize = 1024;
 const HIGHEST_DECIMATION: u32 = 14;
 
+/// Values that a resampler works with: its history, and taps.
+const MEMORY_LEN: usize = HISTORY + HISTORY / 2;
+
 /// Louder input is saturated, which keeps the sums within 64 bits.
 const FULL_SCALE: i32 = 1 << crate::FULL_SCALE_BITS;
 
@@ -90,6 +93,9 @@ static PROTOTYPE_Q30: [i32; CROSSINGS * STEPS + 1] = {
 /// interpolated anew each time, which costs more than their use, or where there is
 /// memory once, into a table `T` ([`with_table`](Self::with_table)): the same bits.
 ///
+/// What it works with, 6 KiB, is its own, or `M` is memory of the caller's
+/// ([`in_memory`](Self::in_memory)) and the resampler itself a few words.
+///
 /// ```
 /// use sori_dsp::Resampler;
 ///
@@ -105,7 +111,7 @@ static PROTOTYPE_Q30: [i32; CROSSINGS * STEPS + 1] = {
 /// # }
 /// ```
 #[derive(Debug, Clone)]
-pub struct Resampler<T = [i32; 0]> {
+pub struct Resampler<T = [i32; 0], M = [i32; MEMORY_LEN]> {
     backend: Backend,
     from: u32,
     to: u32,
@@ -113,12 +119,11 @@ pub struct Resampler<T = [i32; 0]> {
     step: u32,
     /// Input samples on each side of an output's position.
     reach: u32,
-    /// The last input samples, oldest first; those before `write` are there.
-    history: [i32; HISTORY],
-    write: usize,
-    /// Where the rate falls by a whole factor every output has the same taps: one side of
+    /// The last input samples, oldest first; those before `write` are there. Behind them taps:
+    /// where the rate falls by a whole factor every output has the same; one side of
     /// them, `reach` values from the centre outwards, then zeros. An I2S microphone's 48 kHz are such a case.
-    taps_q30: [i32; HISTORY / 2],
+    memory: M,
+    write: usize,
     /// Empty, or the taps of each phase over its `2 · reach` samples, oldest first.
     table_q30: T,
     /// Inputs that must still arrive before the next output.
@@ -128,12 +133,25 @@ pub struct Resampler<T = [i32; 0]> {
 }
 
 impl Resampler {
+    /// Values of memory for [`in_memory`](Self::in_memory).
+    pub const MEMORY_LEN: usize = MEMORY_LEN;
+
     /// From `from_hz` to `to_hz`, on the [default](Backend::default) backend.
     ///
     /// # Errors
     /// [`Error::SampleRate`] for a rate outside 8 to 192 kHz, [`Error::Decimation`] for
     /// more than 14 to 1.
     pub fn new(from_hz: u32, to_hz: u32) -> Result<Self, Error> {
+        Self::in_memory(from_hz, to_hz, [0; MEMORY_LEN])
+    }
+}
+
+impl<M: AsRef<[i32]> + AsMut<[i32]>> Resampler<[i32; 0], M> {
+    /// As [`new`](Resampler::new), in [`MEMORY_LEN`](Resampler::MEMORY_LEN) values of memory.
+    ///
+    /// # Errors
+    /// As there, and [`Error::WorkspaceTooSmall`].
+    pub fn in_memory(from_hz: u32, to_hz: u32, mut memory: M) -> Result<Self, Error> {
         for found_hz in [from_hz, to_hz] {
             if !(LOWEST_HZ..=HIGHEST_HZ).contains(&found_hz) {
                 return Err(Error::SampleRate { found_hz });
@@ -149,7 +167,20 @@ impl Resampler {
         let reach = (end << POSITION_BITS).div_ceil(step) as u32;
         debug_assert!(2 * reach as usize + 2 <= HISTORY);
         let step = step as u32;
-        let mut taps_q30 = [0; HISTORY / 2];
+        let found = memory.as_ref().len();
+        let Some((_, taps_q30)) = memory.as_mut().split_at_mut_checked(HISTORY) else {
+            return Err(Error::WorkspaceTooSmall {
+                needed: MEMORY_LEN,
+                found,
+            });
+        };
+        let Some(taps_q30) = taps_q30.get_mut(..HISTORY / 2) else {
+            return Err(Error::WorkspaceTooSmall {
+                needed: MEMORY_LEN,
+                found,
+            });
+        };
+        taps_q30.fill(0);
         if to_hz == divisor {
             for (tap, n) in taps_q30.iter_mut().zip(0..reach) {
                 *tap = tap_q30(n * step).unwrap_or(0);
@@ -161,9 +192,8 @@ impl Resampler {
             to: to_hz / divisor,
             step,
             reach,
-            history: [0; HISTORY],
+            memory,
             write: 0,
-            taps_q30,
             table_q30: [],
             missing: 0,
             phase: 0,
@@ -177,7 +207,7 @@ impl Resampler {
     ///
     /// # Errors
     /// [`Error::TableTooSmall`].
-    pub fn with_table<T>(self, mut table: T) -> Result<Resampler<T>, Error>
+    pub fn with_table<T>(self, mut table: T) -> Result<Resampler<T, M>, Error>
     where
         T: AsRef<[i32]> + AsMut<[i32]>,
     {
@@ -198,9 +228,8 @@ impl Resampler {
             to: self.to,
             step: self.step,
             reach: self.reach,
-            history: self.history,
+            memory: self.memory,
             write: self.write,
-            taps_q30: self.taps_q30,
             table_q30: table,
             missing: self.missing,
             phase: self.phase,
@@ -215,7 +244,7 @@ impl Resampler {
     }
 }
 
-impl<T: AsRef<[i32]>> Resampler<T> {
+impl<T: AsRef<[i32]>, M: AsRef<[i32]> + AsMut<[i32]>> Resampler<T, M> {
     /// Values of a [table](Resampler::with_table) for these rates; 0 where none would help.
     /// 30 720 from 44.1 to 16 kHz, and some million where the rates have little in common.
     pub fn table_len(&self) -> usize {
@@ -234,7 +263,7 @@ impl<T: AsRef<[i32]>> Resampler<T> {
     /// Back to the state of a new resampler.
     pub fn reset(&mut self) {
         self.write = self.samples() + 1;
-        self.history[..self.write].fill(0);
+        self.memory.as_mut()[..self.write].fill(0);
         self.missing = self.reach + 1;
         self.phase = 0;
     }
@@ -265,12 +294,13 @@ impl<T: AsRef<[i32]>> Resampler<T> {
     /// Not inlined: the sinks are many and flash is not.
     #[inline(never)]
     fn keep(&mut self, samples: &[i32]) -> usize {
+        let kept = self.samples() + 1;
+        let history = &mut self.memory.as_mut()[..HISTORY];
         if self.write == HISTORY {
-            let kept = self.samples() + 1;
-            self.history.copy_within(HISTORY - kept.., 0);
+            history.copy_within(HISTORY - kept.., 0);
             self.write = kept;
         }
-        let room = &mut self.history[self.write..];
+        let room = &mut history[self.write..];
         let taken = samples.len().min(room.len());
         for (slot, &x) in room.iter_mut().zip(samples) {
             *slot = saturated(x);
@@ -302,18 +332,19 @@ impl<T: AsRef<[i32]>> Resampler<T> {
     /// The output between the two samples in the middle of the last `2 · reach`.
     fn output(&self) -> i32 {
         let reach = self.reach as usize;
-        let (older, after) = self.history[..self.write].split_at(self.write - reach);
-        let (_, samples) = self.history[..self.write].split_at(self.write - 2 * reach);
+        let (history, taps_q30) = self.memory.as_ref().split_at(HISTORY);
+        let (older, after) = history[..self.write].split_at(self.write - reach);
+        let (_, samples) = history[..self.write].split_at(self.write - 2 * reach);
         let before = &samples[..reach];
         let sum = if self.to == 1 {
             // The output lies on an input, outwards of which both sides have the same taps:
             // `reach` of them, though the last is zero, for 104 fill vectors and 103 do not.
             let (centre, older) = older.split_last().unwrap_or((&0, &[]));
-            i64::from(self.taps_q30[0]) * i64::from(*centre)
+            i64::from(taps_q30[0]) * i64::from(*centre)
                 + self.backend.dot_mirrored(
                     &older[older.len() - reach..],
                     after,
-                    &self.taps_q30[1..=reach],
+                    &taps_q30[1..=reach],
                 )
         } else if let Some(rows) = self
             .table_q30

@@ -1,6 +1,6 @@
 use sori_dsp::{FrontEnd, Resampler};
 use sori_nn::{Network, Prepared, softmax_q15};
-use sori_package::{DecisionRule, Thresholds};
+use sori_package::{DecisionRule, MelContract, Thresholds};
 
 use crate::{Decider, Error, MAX_CLASSES, Probabilities, Verdict, frontend_backend, unknown_class};
 
@@ -10,7 +10,7 @@ const BLOCK: usize = 128;
 /// Memory that a listener borrows.
 #[derive(Debug)]
 pub struct Memory<'a> {
-    /// `FrontEnd::workspace_len` words.
+    /// [`Listener::frontend_len`] words.
     pub frontend: &'a mut [i32],
     /// `Network::arena_bytes` bytes for a row at a time, aligned to `sori_nn::ARENA_ALIGNMENT`.
     pub arena: &'a mut [u8],
@@ -53,7 +53,7 @@ pub enum Event<'e> {
 /// Samples in, decisions out.
 #[derive(Debug)]
 pub struct Listener<'p, 'a> {
-    resampler: Option<Resampler>,
+    resampler: Option<Resampler<[i32; 0], &'a mut [i32]>>,
     frontend: FrontEnd<'p, 'a>,
     stages: Stages<'p, 'a>,
 }
@@ -71,6 +71,16 @@ struct Stages<'p, 'a> {
 }
 
 impl<'p, 'a> Listener<'p, 'a> {
+    /// Words of [`Memory::frontend`] for samples at `rate_hz`: those of the front end, and of a
+    /// resampler where the contract has another rate.
+    pub fn frontend_len(mel: &MelContract<'_>, rate_hz: u32) -> usize {
+        let resampler_len = match rate_hz == mel.sample_rate_hz {
+            true => 0,
+            false => Resampler::MEMORY_LEN,
+        };
+        FrontEnd::workspace_len(mel) + resampler_len
+    }
+
     /// A listener for mono samples at `rate_hz`, 8 to 192 kHz.
     ///
     /// It runs on the backend that the package was [`Prepared`] for, its front end on the
@@ -93,10 +103,20 @@ impl<'p, 'a> Listener<'p, 'a> {
                 found: classifier.classes,
             });
         }
+        let (needed, found) = (Self::frontend_len(&mel, rate_hz), memory.frontend.len());
+        let workspace_len = FrontEnd::workspace_len(&mel);
+        let Some((workspace, rest)) = memory
+            .frontend
+            .split_at_mut_checked(workspace_len)
+            .filter(|_| found >= needed)
+        else {
+            let too_small = sori_dsp::Error::WorkspaceTooSmall { needed, found };
+            return Err(Error::FrontEnd(too_small));
+        };
         let resampler = match rate_hz == mel.sample_rate_hz {
             true => None,
             false => {
-                let resampler = Resampler::new(rate_hz, mel.sample_rate_hz);
+                let resampler = Resampler::in_memory(rate_hz, mel.sample_rate_hz, rest);
                 Some(resampler.map_err(Error::FrontEnd)?.with_backend(backend))
             }
         };
@@ -110,7 +130,7 @@ impl<'p, 'a> Listener<'p, 'a> {
             smoothing_shift: 0,
             silence_rows: u16::MAX,
         });
-        let frontend = FrontEnd::new(&mel, memory.frontend).map_err(Error::FrontEnd)?;
+        let frontend = FrontEnd::new(&mel, workspace).map_err(Error::FrontEnd)?;
         Ok(Self {
             resampler,
             frontend: frontend.with_backend(backend),

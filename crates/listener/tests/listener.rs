@@ -59,7 +59,7 @@ fn events_on(
     let package = Package::parse(bytes).unwrap();
     let mut weights = vec![CacheLine([0; 64]); Prepared::lines(&package, backend)];
     let prepared = Prepared::new(&package, backend, &mut weights).unwrap();
-    let mut frontend = vec![0; FrontEnd::workspace_len(&package.mel().unwrap())];
+    let mut frontend = vec![0; Listener::frontend_len(&package.mel().unwrap(), rate_hz)];
     let mut arena = arena(Network::arena_bytes(&prepared, 1));
     let memory = Memory {
         frontend: &mut frontend,
@@ -291,7 +291,18 @@ fn rates_and_memory_that_do_not_fit_are_refused() {
     };
     let words = FrontEnd::workspace_len(&package.mel().unwrap());
     let bytes = Network::arena_bytes(&package, 1);
-    assert!(matches!(refused(words, bytes, 1_000), Error::FrontEnd(_)));
+    let resampling = Listener::frontend_len(&package.mel().unwrap(), 1_000);
+    assert!(matches!(
+        refused(resampling, bytes, 1_000),
+        Error::FrontEnd(sori_dsp::Error::SampleRate { .. })
+    ));
+    assert_eq!(
+        refused(resampling - 1, bytes, 48_000),
+        Error::FrontEnd(sori_dsp::Error::WorkspaceTooSmall {
+            needed: resampling,
+            found: resampling - 1
+        })
+    );
     assert!(matches!(
         refused(words - 1, bytes, RATE),
         Error::FrontEnd(_)

@@ -422,7 +422,12 @@ fn resolve_golden<'a>(
 #[derive(Debug, Clone)]
 pub struct Package<'a> {
     prologue: Prologue,
-    header: Header<'a>,
+    provenance: Provenance<'a>,
+    labels: &'a str,
+    input: TensorShape,
+    input_activation: Activation,
+    nominal_rows: u32,
+    decision: Option<DecisionRule>,
     stem: Convolution<'a>,
     blocks: Blocks<'a>,
     head: Option<Convolution<'a>>,
@@ -571,7 +576,12 @@ impl<'a> Package<'a> {
         };
         let package = Self {
             prologue,
-            header,
+            provenance: header.provenance,
+            labels: header.labels,
+            input: header.input,
+            input_activation: header.input_activation,
+            nominal_rows: header.nominal_rows,
+            decision: header.decision,
             stem,
             blocks,
             head,
@@ -587,7 +597,7 @@ impl<'a> Package<'a> {
     fn check_contents(&self) -> Result<(), Error> {
         let labels = self.labels().count();
         let damaged = |label: &str| label.is_empty() || label.ends_with('\r');
-        if labels != 0 && self.header.labels.split('\n').any(damaged) {
+        if labels != 0 && self.labels.split('\n').any(damaged) {
             return Err(Error::Contents {
                 what: "a label is empty or ends in a carriage return",
             });
@@ -598,13 +608,13 @@ impl<'a> Package<'a> {
             });
         }
         if let Some(mel) = &self.mel {
-            let input = self.header.input;
+            let input = self.input;
             if usize::from(input.width) != mel.bands || input.channels != 1 {
                 return Err(Error::Contents {
                     what: "the mel contract's bands are not the network's input row",
                 });
             }
-            if labels == 0 || self.header.decision.is_none() {
+            if labels == 0 || self.decision.is_none() {
                 return Err(Error::Contents {
                     what: "a package for audio needs labels and a decision rule",
                 });
@@ -614,7 +624,7 @@ impl<'a> Package<'a> {
             thresholds,
             smoothing_shift,
             ..
-        }) = self.header.decision
+        }) = self.decision
             && (thresholds.leave_q15 > thresholds.enter_q15
                 || thresholds.enter_q15 > 1 << 15
                 || smoothing_shift > 15)
@@ -678,7 +688,7 @@ impl<'a> Package<'a> {
     /// A self-test that compares other numbers of rows, or none, would prove nothing.
     fn check_golden(&self, golden: &Golden<'a>) -> Result<(), Error> {
         let error = |what| Err(Error::Contents { what });
-        let rows = golden.features.len() / self.header.input.row_len();
+        let rows = golden.features.len() / self.input.row_len();
         match (golden.audio, &self.mel) {
             (Some(audio), Some(mel)) => {
                 let hops = audio.len().checked_sub(mel.window_samples);
@@ -714,27 +724,27 @@ impl<'a> Package<'a> {
 
     /// Where the package comes from.
     pub fn provenance(&self) -> Provenance<'a> {
-        self.header.provenance
+        self.provenance
     }
 
     /// Labels in the order of the logits; empty when the package names none.
     pub fn labels(&self) -> Labels<'a> {
-        Labels(self.header.labels.lines())
+        Labels(self.labels.lines())
     }
 
     /// Shape of an input row.
     pub fn input(&self) -> TensorShape {
-        self.header.input
+        self.input
     }
 
     /// Quantization of the input.
     pub fn input_activation(&self) -> Activation {
-        self.header.input_activation
+        self.input_activation
     }
 
     /// Rows of one whole input as trained.
     pub fn nominal_rows(&self) -> usize {
-        self.header.nominal_rows as usize
+        self.nominal_rows as usize
     }
 
     /// The 3×3 stem.
@@ -764,7 +774,7 @@ impl<'a> Package<'a> {
 
     /// How logits become decisions.
     pub fn decision(&self) -> Option<DecisionRule> {
-        self.header.decision
+        self.decision
     }
 
     /// How an executor that takes a row at a time spends memory: one entry for each block, then

@@ -46,8 +46,18 @@ static QUEUE: Queue<FRAMES, BLOCKS> = Queue::new();
 
 static CRC32: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
 
+/// What the README promises of the stack, bytes.
+const STACK_LIMIT: usize = 12 * 1024;
+
 /// A failure blinks so often before the emulation ends; a real board never stops.
 const BLINKS: usize = 3;
+
+/// Writes a line to the UART, which takes all.
+macro_rules! say {
+    ($board:expr, $($text:tt)*) => {
+        let _ = writeln!($board.console(), $($text)*);
+    };
+}
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -89,15 +99,12 @@ fn main() -> ! {
     heard.print(&mut board, &package);
     let front_end = front_end_alone(&mut board, &package, frontend);
     print_costs(&mut board, &report, front_end);
+    let fits = stack::high_water() <= STACK_LIMIT;
+    if !fits {
+        say!(board, "error: the stack may take {STACK_LIMIT} bytes");
+    }
     board.console().flush();
-    exit(true)
-}
-
-/// Writes a line to the UART, which takes all.
-macro_rules! say {
-    ($board:expr, $($text:tt)*) => {
-        let _ = writeln!($board.console(), $($text)*);
-    };
+    exit(fits)
 }
 
 /// What the clip was, for the host to compare.
@@ -202,11 +209,12 @@ fn print_costs(board: &mut Mps2, report: &Report, front_end: u64) {
     );
     say!(
         board,
-        "memory: arena {} bytes, front end {} bytes, queue {} bytes, listener {} bytes, stack {} bytes",
+        "memory: arena {} bytes, front end {} bytes, queue {} bytes, listener {} bytes, stack {} bytes; all statics {} bytes",
         ARENA_BYTES,
         FRONTEND_WORDS * size_of::<i32>(),
         size_of_val(&QUEUE) + size_of::<[[Frame; FRAMES]; 2]>(),
         size_of::<Listener<'_, '_>>(),
-        stack::high_water()
+        stack::high_water(),
+        stack::statics()
     );
 }

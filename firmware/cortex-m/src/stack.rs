@@ -8,6 +8,8 @@ const PAINT: u32 = 0x5041_494e;
 const MARGIN: usize = 64;
 
 unsafe extern "C" {
+    /// First word of the statics (cortex-m-rt).
+    static __sdata: u32;
     /// First word after the statics, where the stack would end (cortex-m-rt).
     static __sheap: u32;
     /// Where the stack begins, going down (cortex-m-rt).
@@ -27,6 +29,11 @@ pub fn paint() {
             word.add(1)
         };
     }
+}
+
+/// Bytes of everything static in RAM, padding included.
+pub fn statics() -> usize {
+    (&raw const __sheap) as usize - (&raw const __sdata) as usize
 }
 
 /// Most bytes of stack that were in use since [`paint`].

@@ -4,7 +4,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use sori_dsp::FrontEnd;
 use sori_listener::{ClipSummary, Listener, Memory, verify};
 use sori_nn::{Backend, CacheLine, Caches, Network, Prepared};
 use sori_package::write::PackageBytes;
@@ -108,12 +107,14 @@ impl Model {
         rate_hz: u32,
         body: impl FnOnce(Listener<'_, '_>) -> T,
     ) -> Result<T, Unusable> {
-        self.with(|prepared, memory| Listener::new(prepared, memory, rate_hz).map(body))
-            .and_then(|result| result.map_err(|error| error.to_string()))
-            .map_err(|why| Unusable {
-                path: self.path.clone(),
-                why,
-            })
+        self.with(rate_hz, |prepared, memory| {
+            Listener::new(prepared, memory, rate_hz).map(body)
+        })
+        .and_then(|result| result.map_err(|error| error.to_string()))
+        .map_err(|why| Unusable {
+            path: self.path.clone(),
+            why,
+        })
     }
 
     /// Gathers what a listener says of a whole clip.
@@ -122,8 +123,13 @@ impl Model {
         ClipSummary::new(&package)
     }
 
-    /// Prepares the weights for this processor and gives the memory that they need.
-    fn with<T>(&self, body: impl FnOnce(Prepared<'_>, Memory<'_>) -> T) -> Result<T, String> {
+    /// Prepares the weights for this processor and gives the memory that they need, and a
+    /// listener for sound at `rate_hz`.
+    fn with<T>(
+        &self,
+        rate_hz: u32,
+        body: impl FnOnce(Prepared<'_>, Memory<'_>) -> T,
+    ) -> Result<T, String> {
         let package = Package::parse(&self.bytes).map_err(|error| error.to_string())?;
         let mel: MelContract<'_> = package.mel().ok_or("it has no mel contract")?;
         let backend = Backend::detect();
@@ -133,7 +139,7 @@ impl Model {
             .with_caches(Caches::detect());
         let words = Network::arena_bytes(&prepared, 1).div_ceil(size_of::<CacheLine>());
         let mut arena = vec![CacheLine([0; 64]); words];
-        let mut frontend = vec![0; FrontEnd::workspace_len(&mel)];
+        let mut frontend = vec![0; Listener::frontend_len(&mel, rate_hz)];
         let memory = Memory {
             frontend: &mut frontend,
             arena: bytemuck::cast_slice_mut(&mut arena),

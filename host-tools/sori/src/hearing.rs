@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use sori_dsp::FrontEnd;
 use sori_listener::{Clip, ClipSummary, Listener, Memory, Verdict};
 use sori_nn::{Network, Prepared};
 use sori_package::MelContract;
@@ -30,7 +29,7 @@ impl Workspace {
     pub(crate) fn new(prepared: &Prepared<'_>, mel: &MelContract<'_>) -> Self {
         let words = Network::arena_bytes(prepared, 1).div_ceil(size_of::<u32>());
         Self {
-            frontend: vec![0; FrontEnd::workspace_len(mel)],
+            frontend: vec![0; Listener::frontend_len(mel, mel.sample_rate_hz)],
             arena: vec![0; words],
         }
     }
@@ -41,6 +40,10 @@ impl Workspace {
         prepared: &Prepared<'p>,
         rate_hz: u32,
     ) -> Result<Listener<'p, 'a>> {
+        if let Some(mel) = prepared.package().mel() {
+            let len = Listener::frontend_len(&mel, rate_hz);
+            self.frontend.resize(len, 0);
+        }
         let memory = Memory {
             frontend: &mut self.frontend,
             arena: bytemuck::cast_slice_mut(&mut self.arena),

@@ -7,9 +7,10 @@ use crate::steps::{Step, Steps};
 use crate::tools;
 
 /// Programs, and the features that each is built with.
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("sori-mcu", ""),
     ("frontend-instructions", ""),
+    ("plan-instructions", ""),
     ("conformance", "conformance"),
 ];
 
