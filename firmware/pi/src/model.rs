@@ -70,16 +70,19 @@ impl Model {
         let mel = package.mel().ok_or_else(|| {
             unusable("it takes feature rows only: quantize it with --contract FILE.toml".into())
         })?;
+        let rate_hz = mel.sample_rate_hz;
         let model = Self {
             name: package.provenance().name.to_string(),
             labels: package.labels().map(String::from).collect(),
             bands: mel.bands,
-            rows_per_second: f64::from(mel.sample_rate_hz) / mel.hop_samples as f64,
+            rows_per_second: f64::from(rate_hz) / mel.hop_samples as f64,
             path: path.map(Path::to_path_buf),
             bytes,
         };
         model
-            .with(|prepared, memory| verify(prepared, memory, 1).map(|_| ()))
+            .with(rate_hz, |prepared, memory| {
+                verify(prepared, memory, 1).map(|_| ())
+            })
             .and_then(|verified| verified.map_err(|mismatch| mismatch.to_string()))
             .map_err(unusable)?;
         Ok(model)
