@@ -12,8 +12,7 @@ pub(crate) enum Failure {
     Usage(String),
     /// A quantization that costs more than `--gate` allows.
     Gate(String),
-    /// No such microphone.
-    #[cfg(feature = "microphone")]
+    /// No such microphone, no such board.
     NoDevice(String),
     /// A package that parses but cannot do what was asked of it.
     Incompatible(String),
@@ -27,7 +26,6 @@ impl Failure {
         match self {
             Self::Usage(_) => 2,
             Self::Gate(_) => 3,
-            #[cfg(feature = "microphone")]
             Self::NoDevice(_) => 4,
             Self::Incompatible(_) => INCOMPATIBLE,
         }
@@ -37,9 +35,10 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(text) | Self::Gate(text) | Self::Incompatible(text) => f.write_str(text),
-            #[cfg(feature = "microphone")]
-            Self::NoDevice(text) => f.write_str(text),
+            Self::Usage(text)
+            | Self::Gate(text)
+            | Self::NoDevice(text)
+            | Self::Incompatible(text) => f.write_str(text),
         }
     }
 }

@@ -4,8 +4,9 @@
 //! to mono samples), `frontend` (to feature rows), `hearing` (to an answer), `batch`
 //! (many of them on all cores), `clips` (folders to feature rows),
 //! `evaluation` (what many answers show), `package` (any package to aligned bytes), `backend`
-//! (the instructions that run it), `memory_plan` (what less memory costs), `stopwatch` (how long that takes), `output`
-//! (files that appear whole or not at all, tables) and `exit` (what the exit code says).
+//! (the instructions that run it), `memory_plan` (what less memory costs), `stopwatch` (how long
+//! that takes), `uf2` (a program as a board takes it), `output` (files that appear whole or not
+//! at all, tables) and `exit` (what the exit code says).
 #![forbid(unsafe_code)]
 
 mod audio;
@@ -26,6 +27,7 @@ mod output;
 mod package;
 mod pcm;
 mod stopwatch;
+mod uf2;
 
 use std::process::ExitCode;
 

@@ -1000,3 +1000,77 @@ fn an_arena_that_is_none_or_too_small_is_refused_and_says_what_would_do() {
     let (code, _) = refusal(&sori(&["plan", &folder.at("x.sori"), "--arena", "48K"]));
     assert_eq!(code, 5);
 }
+
+/// An ELF file for Arm with one segment of a page and a bit.
+fn firmware() -> Vec<u8> {
+    let text = [0x5a; 300];
+    let mut elf = vec![0; 84];
+    elf[..7].copy_from_slice(b"\x7fELF\x01\x01\x01");
+    elf[18] = 40;
+    elf[28] = 52;
+    elf[42] = 32;
+    elf[44] = 1;
+    let header = [1, 84, 0x1000_0000, 0x1000_0000, 300, 300, 5, 4];
+    for (to, word) in elf[52..].as_chunks_mut().0.iter_mut().zip(header) {
+        *to = u32::to_le_bytes(word);
+    }
+    elf.extend(text);
+    elf
+}
+
+#[test]
+fn flash_writes_uf2_to_a_boot_loader_s_drive_and_to_nothing_else() {
+    let folder = Folder::new();
+    fs::write(folder.at("firmware.elf"), firmware()).unwrap();
+    let flash =
+        |to: &str, firmware: &str| sori(&["flash", "--board", "pico2", to, "--firmware", firmware]);
+    let (drive, elf) = (folder.at("RP2350"), folder.at("firmware.elf"));
+    fs::create_dir(&drive).unwrap();
+
+    let (code, error) = refusal(&flash(&drive, &elf));
+    assert_eq!(code, 4);
+    assert!(error.contains("no INFO_UF2.TXT"), "{error}");
+    let info = folder.at("RP2350/INFO_UF2.TXT");
+    fs::write(&info, "UF2 Bootloader v3.0\r\nBoard-ID: RPI-RP2\r\n").unwrap();
+    let (code, error) = refusal(&flash(&drive, &elf));
+    assert_eq!(code, 4);
+    assert!(error.contains("not of a Pico 2"), "{error}");
+    fs::write(&info, "UF2 Bootloader v1.0\r\nBoard-ID: RP2350\r\n").unwrap();
+    let (code, error) = refusal(&flash(&drive, &folder.at("none.elf")));
+    assert_eq!(code, 2);
+    assert!(
+        error.contains("cargo build --release in firmware/pico2"),
+        "{error}"
+    );
+    let (code, error) = refusal(&flash(&drive, &info));
+    assert_eq!(code, 1);
+    assert!(
+        error.contains("no program for a 32-bit Arm core"),
+        "{error}"
+    );
+    assert!(!Path::new(&folder.at("RP2350/sori.uf2")).exists());
+
+    let output = flash(&drive, &elf);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let uf2 = fs::read(folder.at("RP2350/sori.uf2")).unwrap();
+    assert_eq!(uf2.len(), 2 * 512);
+    assert_eq!(uf2[28..32], 0xe48b_ff59_u32.to_le_bytes());
+}
+
+#[test]
+fn flash_through_a_probe_is_probe_rs_or_says_that_it_is_missing() {
+    let folder = Folder::new();
+    let elf = folder.at("firmware.elf");
+    fs::write(&elf, firmware()).unwrap();
+    let with = |probe_rs: &str| {
+        let mut flash = command(&["flash", "--board", "pico2", "probe", "--firmware", &elf]);
+        flash.env("PROBE_RS", probe_rs).output().unwrap()
+    };
+    let (code, error) = refusal(&with("no-such-probe-rs"));
+    assert_eq!(code, 1);
+    assert!(error.contains("probe-rs is not installed"), "{error}");
+    let echoed = text(&with("echo").stdout);
+    let expected =
+        format!("download --chip RP235x --binary-format elf {elf}\nreset --chip RP235x\n");
+    assert!(echoed.starts_with(&expected), "{echoed}");
+}

@@ -6,6 +6,7 @@ mod compare;
 mod completions;
 mod eval;
 mod features;
+mod flash;
 mod inspect;
 mod listen;
 mod plan;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Bench(bench::Bench),
     /// Write the front end's int8 rows of audio files as .npy, for training
     Features(features::Features),
+    /// Put the firmware onto a microcontroller board
+    Flash(flash::Flash),
     /// Print a completion script for a shell
     Completions(completions::Completions),
 }
@@ -57,6 +60,7 @@ impl Command {
             Self::Verify(command) => command.run(&backend.several()?),
             Self::Bench(command) => command.run(backend.one()?),
             Self::Features(command) => command.run(),
+            Self::Flash(command) => command.run(),
             Self::Completions(command) => command.run(),
         }
     }
