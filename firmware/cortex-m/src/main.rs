@@ -187,13 +187,15 @@ fn front_end_alone(board: &mut Mps2, package: &Package<'_>, workspace: &mut [i32
 }
 
 fn print_costs(board: &mut Mps2, report: &Report, front_end: u64) {
-    let per_second = |instructions: u64| instructions * u64::from(RATE_HZ) / report.samples.max(1);
+    let of = |samples: u64, instructions| instructions * u64::from(RATE_HZ) / samples.max(1);
+    let busy = of(report.samples, report.busy_ticks);
+    let front_end = of(samples().len() as u64, front_end);
     say!(
         board,
         "instructions per second of audio: {} in all, {} front end, {} network, decision and interrupts; at most {} for a block of {} ms",
-        per_second(report.busy_ticks),
-        per_second(front_end),
-        per_second(report.busy_ticks.saturating_sub(front_end)),
+        busy,
+        front_end,
+        busy.saturating_sub(front_end),
         report.longest_ticks,
         FRAMES * 1000 / RATE_HZ as usize
     );

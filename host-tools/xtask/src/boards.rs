@@ -6,6 +6,8 @@ pub(crate) const DIRECTORY: &str = "firmware/cortex-m";
 /// An Arm MPS2 board with one of Arm's FPGA images.
 pub(crate) struct Board {
     pub(crate) core: &'static str,
+    /// As keys and JSON name it.
+    pub(crate) key: &'static str,
     machine: &'static str,
     pub(crate) target: &'static str,
     /// What stable Rust cannot tell from the target: whether there is the DSP extension.
@@ -17,24 +19,28 @@ pub(crate) struct Board {
 pub(crate) const BOARDS: [Board; 4] = [
     Board {
         core: "Cortex-M3",
+        key: "m3",
         machine: "mps2-an385",
         target: "thumbv7m-none-eabi",
         dsp: false,
     },
     Board {
         core: "Cortex-M4",
+        key: "m4",
         machine: "mps2-an386",
         target: "thumbv7em-none-eabihf",
         dsp: true,
     },
     Board {
         core: "Cortex-M7",
+        key: "m7",
         machine: "mps2-an500",
         target: "thumbv7em-none-eabihf",
         dsp: true,
     },
     Board {
         core: "Cortex-M33",
+        key: "m33",
         machine: "mps2-an505",
         target: "thumbv8m.main-none-eabihf",
         dsp: true,
@@ -63,16 +69,29 @@ impl Board {
         }
     }
 
-    /// Runs a program that was built in [`DIRECTORY`], from there. An instruction takes a
-    /// nanosecond, and what waits for a timer does not wait for ours.
+    /// Where a program of the board is, from [`DIRECTORY`].
+    pub(crate) fn program(&self, name: &str) -> String {
+        format!("target/{}/release/{name}", self.target)
+    }
+
+    /// Runs a program that was built in [`DIRECTORY`], from there.
     pub(crate) fn run(&self, program: &str) -> String {
-        let Self {
-            machine, target, ..
-        } = self;
+        self.run_with(&self.program(program), "", "")
+    }
+
+    /// The same for a program at any place, with words that it is told (`arg=WORD,…`) and options
+    /// of QEMU's. An instruction takes a nanosecond, and what waits for a timer does not wait for
+    /// ours.
+    pub(crate) fn run_with(&self, elf: &str, words: &str, options: &str) -> String {
+        let machine = self.machine;
+        let words = match words {
+            "" => String::new(),
+            words => format!(",arg=sori-mcu,{words}"),
+        };
         format!(
             "timeout {TIMEOUT_S} qemu-system-arm -machine {machine} -nographic -monitor none \
-             -serial stdio -semihosting-config enable=on,target=native \
-             -icount shift=0,sleep=off -kernel target/{target}/release/{program}"
+             -serial stdio -semihosting-config enable=on,target=native{words} \
+             -icount shift=0,sleep=off {options} -kernel {elf}"
         )
     }
 }

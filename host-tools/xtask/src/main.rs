@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | `ci` | formatting, clippy, tests, the recipe on tones, documentation, bare-metal builds, then `qemu` | `libasound2-dev`, `mosquitto`, `python3-venv`, what `qemu` needs |
 //! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3, M4, M7 and M33 | `qemu-user`, `qemu-system-arm` |
-//! | `firmware` | only the latter | `qemu-system-arm` |
+//! | `firmware` | only the latter, and what goes wrong; the Raspberry Pi Pico 2's builds | `qemu-system-arm` |
 //! | `bench` | counts instructions and compares with the accepted counts | `qemu-user`, `valgrind`, a C compiler |
 //! | `dist` | builds what is copied to a Raspberry Pi | `gcc-aarch64-linux-gnu`, `libasound2-dev:arm64`, `qemu-user` |
 //! | `pi` | that binary on the real alsa-lib under QEMU, its page in Chromium | what `dist` needs, `mosquitto`, `npm`, `chromium` |
@@ -22,6 +22,7 @@ mod dist;
 mod endurance;
 mod firmware;
 mod recipe;
+mod sections;
 mod steps;
 mod tools;
 
@@ -34,11 +35,13 @@ Commands:
   ci         every check that fits into half an hour (what .ci/run runs)
   qemu       only what runs on emulated processors: the tests on the Pi's cores,
              the firmware on Cortex-M3, M4, M7 and M33
-  firmware   only the latter
+  firmware   only the latter; the Raspberry Pi Pico 2's firmware builds and fits
   bench      count the instructions of networks and front end and compare with
              host-tools/xtask/bench-baseline.json (a minute once built)
                --accept   write the counts there
                --json     print JSON
+               --mcu      instead: Cortex-M3, M4, M7 and M33 in QEMU, and
+                          bench-mcu-baseline.json; keys begin with m4/, say
                --mca      instead: cycles per MAC of the hottest loop by llvm-mca
                KEY…       only counts whose keys start so, cortex-a53/a/ say
   dist       build sori-pi for a Raspberry Pi, and put together what is copied there

@@ -51,23 +51,65 @@ impl<'a> Step<'a> {
     }
 }
 
+/// What coreutils' timeout says.
+const TIMED_OUT: i32 = 124;
+
 /// Runs steps one after the other and remembers their times.
 #[derive(Default)]
-pub(crate) struct Steps(Vec<(String, Duration)>);
+pub(crate) struct Steps {
+    done: Vec<(String, Duration)>,
+    is_quiet: bool,
+}
 
 impl Steps {
+    /// Steps of which only failures are of interest.
+    pub(crate) fn quiet() -> Self {
+        Self {
+            is_quiet: true,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn run(&mut self, step: &Step<'_>) -> anyhow::Result<()> {
-        self.finish(step, false).map(|_| ())
+        self.succeed(step, false).map(|_| ())
     }
 
     /// Runs a step and returns what it printed.
     pub(crate) fn output(&mut self, step: &Step<'_>) -> anyhow::Result<String> {
-        let output = self.finish(step, true)?;
+        let output = self.succeed(step, true)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// Runs a step that is meant to fail by itself, and returns what it printed.
+    pub(crate) fn failure(&mut self, step: &Step<'_>) -> anyhow::Result<String> {
+        let output = self.finish(step, true)?;
+        if output.status.success() || output.status.code() == Some(TIMED_OUT) {
+            bail!(
+                "{} should have failed; to repeat it alone: {}",
+                step.title,
+                step.typed()
+            );
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn succeed(&mut self, step: &Step<'_>, captured: bool) -> anyhow::Result<Output> {
+        let output = self.finish(step, captured)?;
+        if !output.status.success() {
+            let title = step.title;
+            let how = match output.status.code() {
+                Some(TIMED_OUT) => "took too long",
+                _ => "failed",
+            };
+            bail!("{title} {how}; to repeat it alone: {}", step.typed());
+        }
+        Ok(output)
+    }
+
     fn finish(&mut self, step: &Step<'_>, captured: bool) -> anyhow::Result<Output> {
-        println!("\n── {}\n   {}", step.title, step.typed());
+        if !self.is_quiet {
+            println!("\n── {}\n   {}", step.title, step.typed());
+        }
         let start = Instant::now();
         let mut words = step.command.split_whitespace();
         let program = words.next().context("an empty command")?;
@@ -85,26 +127,19 @@ impl Steps {
         let output = command
             .output()
             .with_context(|| format!("{program} did not start"))?;
-        print!("{}", String::from_utf8_lossy(&output.stdout));
-        if !output.status.success() {
-            let title = step.title;
-            // What coreutils' timeout says.
-            let how = match output.status.code() {
-                Some(124) => "took too long",
-                _ => "failed",
-            };
-            bail!("{title} {how}; to repeat it alone: {}", step.typed());
+        if !self.is_quiet || !output.status.success() {
+            print!("{}", String::from_utf8_lossy(&output.stdout));
         }
-        self.0.push((step.title.to_owned(), start.elapsed()));
+        self.done.push((step.title.to_owned(), start.elapsed()));
         Ok(output)
     }
 
     pub(crate) fn summary(&self) {
         println!("\n── all green");
-        for (title, time) in &self.0 {
+        for (title, time) in &self.done {
             println!("   {:7.1} s  {title}", time.as_secs_f64());
         }
-        let total: Duration = self.0.iter().map(|(_, time)| time).sum();
+        let total: Duration = self.done.iter().map(|(_, time)| time).sum();
         println!("   {:7.1} s  in all", total.as_secs_f64());
     }
 }

@@ -8,28 +8,41 @@ use serde_json::{Value, json};
 
 use crate::tools;
 
-const FILE: &str = "host-tools/xtask/bench-baseline.json";
 const SCHEMA_VERSION: u64 = 1;
 
-#[derive(Default)]
 pub(super) struct Baseline {
+    file: &'static str,
+    /// What writes it.
+    accept: &'static str,
     /// The compiler that made what was counted.
     pub(super) toolchain: Option<String>,
     instructions: BTreeMap<String, u64>,
 }
 
 impl Baseline {
-    /// What the file says; nothing if there is none.
-    pub(super) fn read() -> anyhow::Result<Self> {
-        match std::fs::read_to_string(FILE) {
-            Ok(text) => Self::parse(&text)
-                .with_context(|| format!("{FILE} is damaged: git checkout {FILE}")),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(error) => Err(error).context(FILE),
+    /// What has no file yet.
+    pub(super) fn empty(file: &'static str, accept: &'static str) -> Self {
+        Self {
+            file,
+            accept,
+            toolchain: None,
+            instructions: BTreeMap::new(),
         }
     }
 
-    fn parse(text: &str) -> anyhow::Result<Self> {
+    /// What the file says; nothing if there is none. `accept` is the command that writes it.
+    pub(super) fn read(file: &'static str, accept: &'static str) -> anyhow::Result<Self> {
+        let baseline = Self::empty(file, accept);
+        match std::fs::read_to_string(file) {
+            Ok(text) => baseline
+                .parse(&text)
+                .with_context(|| format!("{file} is damaged: git checkout {file}")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(baseline),
+            Err(error) => Err(error).context(file),
+        }
+    }
+
+    fn parse(self, text: &str) -> anyhow::Result<Self> {
         let file: Value = serde_json::from_str(text)?;
         ensure!(
             file["schema_version"] == SCHEMA_VERSION,
@@ -40,7 +53,13 @@ impl Baseline {
             toolchain: Some(toolchain.to_owned()),
             instructions: serde_json::from_value(file["instructions"].clone())
                 .context("instructions")?,
+            ..self
         })
+    }
+
+    /// The command that accepts new counts.
+    pub(super) fn accept_command(&self) -> &'static str {
+        self.accept
     }
 
     pub(super) fn get(&self, key: &str) -> Option<u64> {
@@ -59,13 +78,17 @@ impl Baseline {
         } else if let Some(old) = &self.toolchain {
             ensure!(
                 *old == toolchain,
-                "the other counts are {old}'s: cargo xtask bench --accept, without keys"
+                "the other counts are {old}'s: {}, without keys",
+                self.accept
             );
         }
         self.instructions.extend(counts);
         self.toolchain = Some(toolchain);
-        std::fs::write(FILE, self.text()).context(FILE)?;
-        eprintln!("   accepted; commit {FILE} with what moved the counts");
+        std::fs::write(self.file, self.text()).context(self.file)?;
+        eprintln!(
+            "   accepted; commit {} with what moved the counts",
+            self.file
+        );
         Ok(())
     }
 
@@ -94,8 +117,11 @@ mod tests {
         let baseline = Baseline {
             toolchain: Some("rustc 1".to_owned()),
             instructions: [("a".to_owned(), 7)].into(),
+            ..Baseline::empty("", "")
         };
-        let read = Baseline::parse(&baseline.text()).expect("it was just written");
+        let read = Baseline::empty("", "")
+            .parse(&baseline.text())
+            .expect("it was just written");
         assert_eq!(read.get("a"), Some(7));
         assert_eq!(read.get("b"), None);
         assert_eq!(read.toolchain, baseline.toolchain);
@@ -103,6 +129,7 @@ mod tests {
 
     #[test]
     fn another_schema_is_refused() {
-        assert!(Baseline::parse(r#"{"schema_version": 2}"#).is_err());
+        let other = Baseline::empty("", "").parse(r#"{"schema_version": 2}"#);
+        assert!(other.is_err());
     }
 }

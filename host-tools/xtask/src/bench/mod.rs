@@ -7,6 +7,7 @@
 mod baseline;
 mod count;
 mod mca;
+mod mcu;
 
 use anyhow::{bail, ensure};
 use serde_json::json;
@@ -16,7 +17,10 @@ use crate::tools;
 use baseline::Baseline;
 use count::{Counters, Example, Processor};
 
-const USAGE: &str = "cargo xtask bench [--accept | --mca] [--json] [START-OF-KEY…]";
+const USAGE: &str = "cargo xtask bench [--mcu] [--accept | --mca] [--json] [START-OF-KEY…]";
+
+const BASELINE: &str = "host-tools/xtask/bench-baseline.json";
+const ACCEPT: &str = "cargo xtask bench --accept";
 
 /// For the end of `ci`.
 pub(crate) const HOLDS: &str = "\
@@ -66,7 +70,8 @@ struct Row {
 
 impl Row {
     fn best_peer(&self) -> Option<u64> {
-        let peer = BEST_PEERS.iter().find(|(key, _)| *key == self.key)?;
+        let mut peers = BEST_PEERS.iter().chain(&mcu::BEST_PEERS);
+        let peer = peers.find(|(key, _)| *key == self.key)?;
         Some(peer.1)
     }
 
@@ -89,17 +94,20 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let has = |option: &str| options.contains(&option);
     let unknown = options
         .iter()
-        .find(|option| !["--accept", "--json", "--mca"].contains(option));
+        .find(|option| !["--accept", "--json", "--mca", "--mcu"].contains(option));
     if let Some(option) = unknown {
         bail!("no option {option}: {USAGE}");
     }
     tools::require_toolchain()?;
     if has("--mca") {
         ensure!(
-            !has("--accept") && starts.is_empty(),
+            !has("--accept") && !has("--mcu") && starts.is_empty(),
             "--mca has no baseline and takes no keys: {USAGE}"
         );
         return mca::run(has("--json"));
+    }
+    if has("--mcu") {
+        return mcu::run(&starts, has("--json"), has("--accept"));
     }
     let cases: Vec<Case> = cases()
         .into_iter()
@@ -110,7 +118,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         "no key starts with {}: cargo xtask bench without keys prints them all",
         starts.join(" or ")
     );
-    let baseline = Baseline::read()?;
+    let baseline = Baseline::read(BASELINE, ACCEPT)?;
     let rows = count(cases, &baseline)?;
     let toolchain = baseline::toolchain()?;
     if has("--json") {
@@ -262,7 +270,7 @@ fn judge(rows: &[Row], baseline: &Baseline, toolchain: &str) -> anyhow::Result<(
         eprintln!("   {} is faster than its baseline", row.key);
     }
     if rows.iter().any(Row::is_faster) {
-        eprintln!("   to keep that: cargo xtask bench --accept");
+        eprintln!("   to keep that: {}", baseline.accept_command());
     }
     let slower: Vec<String> = rows
         .iter()
@@ -287,8 +295,9 @@ fn judge(rows: &[Row], baseline: &Baseline, toolchain: &str) -> anyhow::Result<(
         _ => String::new(),
     };
     bail!(
-        "more than {TOLERANCE_PERCENT} % above the baseline:{}{why}\nUndo what made it slower, or accept it and say in the commit what it buys: cargo xtask bench --accept",
-        slower.concat()
+        "more than {TOLERANCE_PERCENT} % above the baseline:{}{why}\nUndo what made it slower, or accept it and say in the commit what it buys: {}",
+        slower.concat(),
+        baseline.accept_command()
     );
 }
 
@@ -307,7 +316,7 @@ mod tests {
 
     #[test]
     fn more_than_a_percent_above_the_baseline_fails_and_names_the_count() {
-        let baseline = Baseline::default();
+        let baseline = Baseline::empty("", "");
         let judge = |row| judge(&[row], &baseline, "rustc");
         judge(row("a", 1010, Some(1000))).expect("exactly a percent passes");
         judge(row("a", 500, Some(1000))).expect("faster passes");
