@@ -1,4 +1,5 @@
-//! The linker's memory map, the demo clip as raw samples, and a benchmark network with memory plans.
+//! The linker's memory map, the demo clip as raw samples, and the benchmark networks, one with
+//! memory plans.
 
 use std::path::Path;
 use std::{env, fs};
@@ -33,6 +34,7 @@ fn main() {
     };
     let a = benchmark_network("a").expect("sori-nn knows its benchmarks");
     write("a", &a);
+    write("b", &benchmark_network("b").expect("sori-nn knows its benchmarks"));
     for (name, arena_bytes) in PLANS {
         let package = Package::parse(&a).expect("just built");
         let plan = sori_plan::plan(&package, arena_bytes).expect("it fits");

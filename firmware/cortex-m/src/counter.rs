@@ -7,7 +7,7 @@ use cortex_m::peripheral::syst::SystClkSource;
 /// AN505 image at 20 MHz.
 ///
 /// Exact to one tick of 40 or 50 instructions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Counter {
     last: u32,
 }

@@ -7,6 +7,7 @@
 //! | `conformance` | runs `sori-conformance`, the suite of every target |
 //! | `frontend-instructions` | counts an FFT and a frame, measures their accuracy, and fails above its limits |
 //! | `plan-instructions` | counts a network at full speed and in less memory, and fails above 80 and 48 KiB |
+//! | `network-instructions` | counts inferences of the benchmark networks, by layer |
 //!
 //! `sori-mcu` is [`sori_firmware::run`] on the board of [`mps2`]; its sounds come from the image,
 //! its words go to the UART. The others are tools, and print by semihosting.

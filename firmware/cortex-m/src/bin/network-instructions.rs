@@ -1,0 +1,156 @@
+//! Instructions of one inference of the benchmark networks, in all, by stage and by layer.
+//!
+//! ```text
+//! backend NAME
+//! network NETWORK: INSTRUCTIONS             a whole clip, a row at a time
+//! arena NETWORK: BYTES
+//! stripe NETWORK ROWS: INSTRUCTIONS, BYTES  the same clip, more rows at a time
+//! stage NETWORK STAGE INSTRUCTIONS
+//! layer NETWORK NUMBER STAGE INSTRUCTIONS   of the block with this number, 0 where there is none
+//! ```
+//!
+//! Reading the timer costs a little, so that the layers are together a little more than the clip.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+use core::cell::RefCell;
+use core::hint::black_box;
+
+use cortex_m::interrupt::{self, Mutex};
+use cortex_m_semihosting::hprintln;
+use sori_mcu::{Counter, exit};
+use sori_nn::memory::LayerKind;
+use sori_nn::{Backend, Network, Prepared, Runtime};
+use sori_package::{Aligned, Package};
+use static_cell::ConstStaticCell;
+
+macro_rules! network {
+    ($name:literal) => {{
+        const BYTES: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/", $name, ".sori"));
+        static PACKAGE: Aligned<[u8; BYTES.len()]> = Aligned(*include_bytes!(concat!(
+            env!("OUT_DIR"),
+            "/",
+            $name,
+            ".sori"
+        )));
+        ($name, &PACKAGE.0[..])
+    }};
+}
+
+const ARENA_BYTES: usize = 512 * 1024;
+static ARENA: ConstStaticCell<Aligned<[u8; ARENA_BYTES]>> =
+    ConstStaticCell::new(Aligned([0; ARENA_BYTES]));
+
+/// 96 rows of 96 pixels of 3 channels.
+const CLIP_BYTES: usize = 96 * 96 * 3;
+static CLIP: ConstStaticCell<[i8; CLIP_BYTES]> = ConstStaticCell::new([0; CLIP_BYTES]);
+
+#[cortex_m_rt::entry]
+fn main() -> ! {
+    let mut counter = Counter::start();
+    let (arena, clip) = (&mut ARENA.take().0, CLIP.take());
+    // Any values will do: no kernel branches on them.
+    let mut seed = 1u32;
+    for value in clip.iter_mut() {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        *value = (seed >> 24) as i8;
+    }
+    let backend = Backend::detect();
+    hprintln!("backend {}", backend);
+    for (name, bytes) in [network!("a"), network!("b")] {
+        let package = Package::parse(bytes).expect("build.rs made it");
+        let prepared = Prepared::new(&package, backend, &mut [])
+            .expect("a microcontroller's backend reads the package in place");
+        let clip = &clip[..package.nominal_rows() * package.input().row_len()];
+        counter = measure(name, &prepared, arena, clip, counter);
+    }
+    exit(true)
+}
+
+fn measure(
+    name: &str,
+    prepared: &Prepared<'_>,
+    arena: &mut [u8],
+    clip: &[i8],
+    mut counter: Counter,
+) -> Counter {
+    for stripe in [1, 4, 16] {
+        let bytes = Network::arena_bytes(prepared, stripe);
+        let mut network = Network::new(prepared, arena, stripe).expect("the arena is large enough");
+        counter.lap();
+        black_box(network.clip(black_box(clip)));
+        let instructions = counter.lap();
+        match stripe {
+            1 => {
+                hprintln!("network {}: {}", name, instructions);
+                hprintln!("arena {}: {}", name, bytes);
+            }
+            _ => hprintln!("stripe {} {}: {}, {}", name, stripe, instructions, bytes),
+        }
+    }
+
+    let layers = Layers(Mutex::new(RefCell::new(Totals {
+        counter,
+        layer: None,
+        spent: heapless::Vec::new(),
+    })));
+    let mut network =
+        Network::with_runtime(prepared, arena, 1, layers).expect("the arena is large enough");
+    black_box(network.clip(black_box(clip)));
+    network.runtime().enter(LayerKind::Classifier);
+    interrupt::free(|token| {
+        let totals = network.runtime().0.borrow(token).borrow();
+        for stage in LayerKind::STAGES {
+            let of_stage = totals
+                .spent
+                .iter()
+                .filter(|(kind, _)| kind.stage() == stage);
+            let instructions: u64 = of_stage.map(|&(_, spent)| spent).sum();
+            hprintln!("stage {} {} {}", name, stage, instructions);
+        }
+        for &(layer, instructions) in &totals.spent {
+            let number = match layer {
+                LayerKind::Expansion(n) | LayerKind::Depthwise(n) | LayerKind::Projection(n) => n,
+                LayerKind::Stem | LayerKind::Head | LayerKind::Classifier => 0,
+            };
+            hprintln!(
+                "layer {} {} {} {}",
+                name,
+                number,
+                layer.stage(),
+                instructions
+            );
+        }
+        totals.counter.clone()
+    })
+}
+
+/// Instructions between calls, for the layer that was entered before.
+struct Layers(Mutex<RefCell<Totals>>);
+
+struct Totals {
+    counter: Counter,
+    layer: Option<LayerKind>,
+    spent: heapless::Vec<(LayerKind, u64), 64>,
+}
+
+impl Runtime for Layers {
+    fn enter(&self, layer: LayerKind) {
+        interrupt::free(|token| {
+            let totals = &mut *self.0.borrow(token).borrow_mut();
+            let instructions = totals.counter.lap();
+            if let Some(previous) = totals.layer.replace(layer) {
+                match totals.spent.iter_mut().find(|(kind, _)| *kind == previous) {
+                    Some((_, spent)) => *spent += instructions,
+                    None => totals
+                        .spent
+                        .push((previous, instructions))
+                        .expect("these networks have fewer layers"),
+                }
+            }
+            // What was spent on finding the place is nobody's.
+            totals.counter.lap();
+        });
+    }
+}
