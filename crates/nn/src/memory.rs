@@ -4,6 +4,7 @@ use core::fmt;
 
 use sori_package::{BlockPlan, Convolution, Package, Spatial, TensorShape};
 
+use crate::arch::least_unpacked_len;
 use crate::plan::{delay_rows, fixed_use, history_len};
 use crate::split::{BlockShape, SplitUse};
 
@@ -277,7 +278,9 @@ pub fn head_footprint(input: TensorShape, channels: u16, classes: usize, group: 
     let row = (width * channels) as u64;
     Footprint {
         state_bytes: 0,
-        scratch_bytes: input.row_len() + width * usize::from(group),
+        scratch_bytes: input.row_len()
+            + width * usize::from(group)
+            + least_unpacked_len(input.channels, input.width),
         work: Work {
             pointwise_macs: row * u64::from(input.channels) + classes * channels as u64,
             depthwise_macs: 0,

@@ -1,6 +1,6 @@
 use sori_package::{Classifier, Convolution, InvertedResidual, MAX_BLOCKS, Package};
 
-use crate::arch::Weights;
+use crate::arch::{Layers, Region, transpose};
 use crate::kernels::classifier::logits;
 use crate::kernels::pointwise::Residual;
 use crate::memory::LayerKind;
@@ -394,7 +394,7 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
             padding,
             padding_row,
         };
-        let region = self.prepared.weights().next();
+        let region = self.prepared.layers().next();
         let count = window.count();
         let outputs = outputs.chunks_exact_mut(convolution.output.row_len());
         for (n, output) in outputs.take(count).enumerate() {
@@ -406,11 +406,11 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
 
     /// Where the first block keeps its state and its weights.
     fn first_place(&self) -> Place<'p> {
-        let mut weights = self.prepared.weights();
-        weights.next();
+        let mut layers = self.prepared.layers();
+        layers.next();
         Place {
             state: history_len(&self.package().stem()),
-            weights,
+            layers,
         }
     }
 
@@ -444,7 +444,7 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
             }
             place = after;
         }
-        self.head(place.weights, rows, end, outputs);
+        self.head(place.layers, rows, end, outputs);
     }
 
     /// Runs one block; its output rows, whose number is returned, lie at the other end.
@@ -461,12 +461,12 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
             return self.split(index, block, uses, place, feed, end);
         }
         let (runtime, backend) = (&self.runtime, self.prepared.backend());
-        let expansion_weights = match block.expansion {
-            Some(_) => place.weights.next(),
-            None => &[],
+        let expansion_region = match block.expansion {
+            Some(_) => place.layers.next(),
+            None => Region::default(),
         };
-        let depthwise_weights = place.weights.next();
-        let projection_weights = place.weights.next();
+        let depthwise_region = place.layers.next();
+        let projection_region = place.layers.next();
         let (narrow_len, wide_len) = (block.input().row_len(), block.depthwise.input.row_len());
         let (tall_len, output_len) = (
             block.depthwise.output.row_len(),
@@ -477,10 +477,8 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         let have = usize::from(self.have[index + 1].rows);
         let count = windows(have + feed.rows + feed.padding, stride);
         let [narrow, middle, mut outputs] = end.split(self.scratch, plan.input, count * output_len);
-        let (expanded, rest) = middle.split_at_mut(plan.expanded);
-        let (padding_row, rest) = rest.split_at_mut(plan.padding_row);
+        let (wide, rest) = middle.split_at_mut(plan.wide);
         let filtered = &mut rest[..plan.depthwise];
-        padding_row.fill(backend.encode(block.depthwise.input_zero_point));
         let (history, rest) = self.state[place.state..].split_at_mut(history_len(&block.depthwise));
         let mut delay = Delay {
             row_len: narrow_len,
@@ -491,31 +489,52 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         loop {
             let (tile, later) = narrow.split_at(narrow.len().min(plan.tile_rows * narrow_len));
             narrow = later;
-            let wide = match &block.expansion {
+            let (expanded, padding_row) = wide.split_at_mut(plan.expanded);
+            let padding_row = &mut padding_row[..plan.padding_row];
+            let wide_tile = tile.len() / narrow_len * wide_len;
+            let new = match &block.expansion {
                 Some(expansion) => {
                     runtime.enter(LayerKind::Expansion(index));
-                    let wide = &mut expanded[..tile.len() / narrow_len * wide_len];
-                    pointwise(
-                        runtime,
-                        backend,
-                        expansion_weights,
-                        expansion,
-                        None,
-                        tile,
-                        wide,
-                    );
-                    &*wide
+                    let new = &mut expanded[..wide_tile];
+                    if backend.is_planar() {
+                        // What the depthwise kernel will write to is free.
+                        backend.expand(expansion_region, expansion, tile, filtered, new);
+                    } else {
+                        let region = expansion_region;
+                        pointwise(
+                            runtime,
+                            backend,
+                            region,
+                            expansion,
+                            None,
+                            tile,
+                            &mut [],
+                            new,
+                        );
+                    }
+                    &*new
                 }
                 None => tile,
             };
             runtime.enter(LayerKind::Depthwise(index));
+            let new = match block.expansion {
+                None if backend.is_planar() => {
+                    let planar = &mut expanded[..wide_tile];
+                    transpose(block.depthwise.input, tile, planar);
+                    &*planar
+                }
+                _ => new,
+            };
             let padding = if narrow.is_empty() { feed.padding } else { 0 };
+            if padding > 0 {
+                padding_row.fill(backend.encode(block.depthwise.input_zero_point));
+            }
             let window = Window {
                 row_len: wide_len,
                 stride,
                 have: &mut self.have[index + 1],
                 history: &mut *history,
-                new: wide,
+                new,
                 padding,
                 padding_row,
             };
@@ -524,14 +543,14 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
             let parts = parts(runtime, 9 * filtered.len());
             divide(runtime, parts, tall_len, 0, filtered, &|first, output| {
                 let rows = |n| window.nth(first + n);
-                backend.depthwise(depthwise_weights, &block.depthwise, &rows, output);
+                backend.depthwise(depthwise_region, &block.depthwise, &rows, output);
             });
             window.keep();
 
             runtime.enter(LayerKind::Projection(index));
             let (output, later) = outputs.split_at_mut(produced * output_len);
             outputs = later;
-            let project = |input: &[i8], residual: Option<&[i8]>, output: &mut [i8]| {
+            let mut project = |input: &[i8], residual: Option<&[i8]>, output: &mut [i8]| {
                 let residual = residual
                     .zip(block.residual)
                     .map(|(input, factor)| Residual {
@@ -543,10 +562,12 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
                 pointwise(
                     runtime,
                     backend,
-                    projection_weights,
+                    projection_region,
                     projection,
                     residual,
                     input,
+                    // The expanded rows have been used, and those to be kept are.
+                    wide,
                     output,
                 );
             };
@@ -578,9 +599,9 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         end: End,
     ) -> usize {
         debug_assert_eq!(feed.rows + feed.padding, 1, "a plan is for a row at a time");
-        let expansion_weights = match block.expansion {
-            Some(_) => place.weights.next(),
-            None => &[],
+        let expansion_region = match block.expansion {
+            Some(_) => place.layers.next(),
+            None => Region::default(),
         };
         let history = &mut self.have[index + 1];
         let produced = usize::from(history.completes());
@@ -598,22 +619,20 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
             history,
             state: &mut self.state[place.state..][..uses.state()],
             new: (feed.rows > 0).then_some(&*input),
-            weights: [
-                expansion_weights,
-                place.weights.next(),
-                place.weights.next(),
-            ],
+            regions: [expansion_region, place.layers.next(), place.layers.next()],
         };
         split.run(middle, output);
         produced
     }
 
-    fn head(&mut self, mut weights: Weights<'p>, rows: usize, end: End, outputs: &mut Outputs<'_>) {
+    fn head(&mut self, mut layers: Layers<'p>, rows: usize, end: End, outputs: &mut Outputs<'_>) {
         let backend = self.backend();
         let head = self.package().head();
-        let region = weights.next();
+        let region = layers.next();
         let plan = HeadUse::new(head.as_ref(), &self.classifier, self.stripe, rows);
-        let [input, expanded, _] = end.split(self.scratch, plan.input, 0);
+        let [input, rest, _] = end.split(self.scratch, plan.input, 0);
+        let (expanded, rest) = rest.split_at_mut(plan.expanded);
+        let scratch = &mut rest[..plan.unpacked];
         if let (Some(head), Some(_)) = (&head, self.stripe.head_group()) {
             for input in input.chunks_exact(head.input.row_len()) {
                 self.pool.begin(&self.classifier);
@@ -621,7 +640,7 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
                     let part = group.pointwise(head);
                     self.runtime.enter(LayerKind::Head);
                     let row = &mut expanded[..part.output.row_len()];
-                    backend.pointwise(&[], &part, None, input, row);
+                    backend.pointwise(region.of_group(), &part, None, input, scratch, row);
                     self.runtime.enter(LayerKind::Classifier);
                     self.pool.add_group(&self.classifier, group, row);
                 }
@@ -639,7 +658,8 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
                 Some(head) => {
                     self.runtime.enter(LayerKind::Head);
                     let wide = &mut expanded[..tile.len() / input_len * wide_len];
-                    pointwise(&self.runtime, backend, region, head, None, tile, wide);
+                    let runtime = &self.runtime;
+                    pointwise(runtime, backend, region, head, None, tile, scratch, wide);
                     &*wide
                 }
                 None => tile,
@@ -659,18 +679,18 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
     }
 }
 
-/// Where a block keeps its state, and its packed weights.
+/// Where a block keeps its state, and what the backend needs of its layers.
 #[derive(Debug, Clone, Copy)]
 struct Place<'p> {
     state: usize,
-    weights: Weights<'p>,
+    layers: Layers<'p>,
 }
 
 impl Place<'_> {
     /// Where the next block does, after this one with so much state.
     fn after(mut self, state: usize, block: &InvertedResidual<'_>) -> Self {
         for _ in 0..2 + usize::from(block.expansion.is_some()) {
-            self.weights.next();
+            self.layers.next();
         }
         self.state += state;
         self
@@ -681,12 +701,17 @@ impl Place<'_> {
 fn pointwise<R: Runtime>(
     runtime: &R,
     backend: Backend,
-    weights: &[u8],
+    region: Region<'_>,
     convolution: &Convolution<'_>,
     residual: Option<Residual<'_>>,
     input: &[i8],
+    scratch: &mut [i8],
     output: &mut [i8],
 ) {
+    if backend.is_planar() {
+        // No core of this kind has threads to share the scratch.
+        return backend.pointwise(region, convolution, residual, input, scratch, output);
+    }
     let c_in = usize::from(convolution.input.channels);
     let c_out = usize::from(convolution.output.channels);
     let parts = parts(runtime, c_in * output.len());
@@ -697,7 +722,7 @@ fn pointwise<R: Runtime>(
             input: &residual.input[first * c_out..][..output.len()],
             ..residual
         });
-        backend.pointwise(weights, convolution, residual, input, output);
+        backend.pointwise(region, convolution, residual, input, &mut [], output);
     });
 }
 

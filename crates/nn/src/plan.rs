@@ -10,9 +10,10 @@
 //! the wide tiles in the middle.
 
 use sori_package::{
-    BlockPlan, Classifier, Convolution, InvertedResidual, MAX_STRIPE, Package, Spatial,
+    BlockPlan, Classifier, Convolution, InvertedResidual, MAX_STRIPE, Package, Spatial, TensorShape,
 };
 
+use crate::arch::{least_unpacked_len, unpacked_len};
 use crate::caches::Work;
 use crate::split::{BlockShape, SplitUse};
 use crate::{Backend, Caches, Prepared};
@@ -43,7 +44,8 @@ impl ArenaLayout {
         let mut rows = stripe.rows;
         let mut state = history_len(&stem);
         stripe.pass(&mut rows, &stem);
-        let mut scratch = stem_scratch(&stem, rows) + prepared.backend().patches_len(&stem);
+        let patches = prepared.backend().patches_len(&stem);
+        let mut scratch = stem_scratch(&stem, rows) + patches;
         for (index, block) in package.blocks().enumerate() {
             match stripe.block_plan(index, &block) {
                 Some(plan) => {
@@ -80,7 +82,10 @@ pub(crate) fn fixed_use(package: &Package<'_>) -> [usize; 2] {
     let kept = (classifier.pool_rows + 2) * classifier.classes * size_of::<i32>()
         + classifier.classes
         + history_len(&stem);
-    [kept, stem_scratch(&stem, 1)]
+    [
+        kept,
+        stem_scratch(&stem, 1) + Backend::SCALAR.patches_len(&stem),
+    ]
 }
 
 /// Values of scratch for the stem, and so many output rows.
@@ -137,20 +142,22 @@ pub(crate) struct BlockUse {
     pub(crate) input: usize,
     pub(crate) expanded: usize,
     pub(crate) padding_row: usize,
+    /// Both together, which what follows the depthwise kernel may use for itself.
+    pub(crate) wide: usize,
     pub(crate) depthwise: usize,
     pub(crate) output: usize,
 }
 
 impl BlockUse {
     pub(crate) fn new(block: &InvertedResidual<'_>, stripe: Stripe<'_>, feed: Feed) -> Self {
-        let wide = block.depthwise.input.row_len();
+        let wide_len = block.depthwise.input.row_len();
         let convolutions = [
             block.expansion,
             Some(block.depthwise),
             Some(block.projection),
         ];
         let work = Work {
-            row: wide + block.depthwise.output.row_len(),
+            row: wide_len + block.depthwise.output.row_len(),
             kept: history_len(&block.depthwise),
             weights: convolutions
                 .iter()
@@ -158,9 +165,28 @@ impl BlockUse {
                 .map(|c| c.kernel.weights.len())
                 .sum(),
         };
-        let tile_rows = stripe.tile_rows(wide, work, feed.rows);
+        let tile_rows = stripe.tile_rows(wide_len, work, feed.rows);
         let stride = usize::from(block.spatial().stride_time);
-        let expanded_rows = block.expansion.map_or(0, |_| tile_rows.min(feed.rows));
+        // Without an expansion, the input's rows in planar order.
+        let expanded_rows = match block.expansion.is_some() || stripe.in_place {
+            true => tile_rows.min(feed.rows),
+            false => 0,
+        };
+        let padding_row = if feed.padding > 0 { wide_len } else { 0 };
+        // Either tile is scratch while the other one is made or used.
+        let to_expand = match block.expansion {
+            Some(expansion) if stripe.in_place && feed.rows > 0 => {
+                unpacked_len(expansion.input.channels, expansion.input.width)
+            }
+            _ => 0,
+        };
+        let to_project = match stripe.in_place {
+            true => {
+                let TensorShape { channels, width } = block.projection.input;
+                least_unpacked_len(channels, width)
+            }
+            false => 0,
+        };
         // With two rows of history, n rows give at most ⌈n / stride⌉.
         let filtered_rows = (tile_rows.min(feed.rows) + feed.padding).div_ceil(stride);
         let output_rows = (feed.rows + feed.padding).div_ceil(stride);
@@ -168,15 +194,16 @@ impl BlockUse {
             state: history_len(&block.depthwise) + delay_rows(block) * block.input().row_len(),
             tile_rows,
             input: feed.rows * block.input().row_len(),
-            expanded: expanded_rows * wide,
-            padding_row: if feed.padding > 0 { wide } else { 0 },
-            depthwise: filtered_rows * block.depthwise.output.row_len(),
+            expanded: expanded_rows * wide_len,
+            padding_row,
+            wide: to_project.max(expanded_rows * wide_len + padding_row),
+            depthwise: to_expand.max(filtered_rows * block.depthwise.output.row_len()),
             output: output_rows * block.projection.output.row_len(),
         }
     }
 
     pub(crate) fn scratch(self) -> usize {
-        self.input + self.expanded + self.padding_row + self.depthwise + self.output
+        self.input + self.wide + self.depthwise + self.output
     }
 }
 
@@ -188,6 +215,7 @@ pub(crate) struct HeadUse {
     pub(crate) group: usize,
     pub(crate) input: usize,
     pub(crate) expanded: usize,
+    pub(crate) unpacked: usize,
 }
 
 impl HeadUse {
@@ -215,11 +243,15 @@ impl HeadUse {
             expanded: head.map_or(0, |_| {
                 tile_rows * usize::from(classifier.input.width) * group
             }),
+            unpacked: head.map_or(0, |head| match stripe.in_place {
+                true => least_unpacked_len(head.input.channels, head.input.width),
+                false => 0,
+            }),
         }
     }
 
     pub(crate) fn scratch(self) -> usize {
-        self.input + self.expanded
+        self.input + self.expanded + self.unpacked
     }
 }
 
@@ -237,7 +269,7 @@ pub fn stripe_sizes(package: &Package<'_>) -> [u32; 8] {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stripe<'p> {
     pub(crate) rows: usize,
-    /// That a block's expanded rows should stay in; none on [`Backend::SCALAR`].
+    /// That a block's expanded rows should stay in, where there are some.
     caches: Option<Caches>,
     /// For a row at a time: more rows are for who has memory.
     plan: Option<&'p [BlockPlan]>,
@@ -251,7 +283,7 @@ impl<'p> Stripe<'p> {
         Self {
             rows,
             // An arena's size on the scalar backend is written in the package, for every machine.
-            caches: Some(prepared.caches()).filter(|_| prepared.backend() != Backend::SCALAR),
+            caches: Some(prepared.caches()).filter(|_| !prepared.backend().runs_in_place()),
             plan: prepared.plan().filter(|_| rows == 1),
             in_place: prepared.backend().runs_in_place(),
         }

@@ -9,11 +9,12 @@
 //! ```text
 //! state:   kept expanded rows, [group][row][width][channels] │ narrow rows
 //! scratch: input row │ expanded rows of a group │ its depthwise weights │ its filtered row │
-//!          filtered row │ output row
+//!          unpacked pixels │ filtered row │ output row
 //! ```
 
 use sori_package::{BlockPlan, Convolution, InvertedResidual, Kernel, Spatial, TensorShape};
 
+use crate::arch::{Region, least_unpacked_len, transpose};
 use crate::kernels::pointwise::Residual;
 use crate::memory::LayerKind;
 use crate::plan::HISTORY;
@@ -77,6 +78,8 @@ pub(crate) struct SplitUse {
     expanded: usize,
     weights: usize,
     group_filtered: usize,
+    /// Those three and where a block of narrow pixels is unpacked, or of filtered ones.
+    work: usize,
     filtered: usize,
     output: usize,
 }
@@ -90,6 +93,21 @@ impl SplitUse {
             true => kept.min(shape.spatial.pad_time[0].into()),
             false => kept,
         };
+        // Without an expansion the newest row is one in planar order.
+        let expanded = match shape.expands {
+            true => (HISTORY + 1 - kept) * width * group,
+            false => shape.expanded.row_len(),
+        };
+        let weights = if splits { 9 * group } else { 0 };
+        let group_filtered = match splits {
+            true => usize::from(shape.filtered.width) * group,
+            false => 0,
+        };
+        let unpacked = match shape.expands {
+            true => least_unpacked_len(shape.input.channels, shape.input.width),
+            false => 0,
+        };
+        let work = expanded + weights + group_filtered + unpacked;
         Self {
             kept,
             first_narrow,
@@ -97,17 +115,13 @@ impl SplitUse {
             kept_wide: kept * shape.expanded.row_len(),
             kept_narrow: (HISTORY - first_narrow) * shape.input.row_len(),
             input: shape.input.row_len(),
-            // Without an expansion the input row is the newest one, and a row of padding is in
-            // its place.
-            expanded: match shape.expands {
-                true => (HISTORY + 1 - kept) * width * group,
-                false => 0,
-            },
-            weights: if splits { 9 * group } else { 0 },
-            group_filtered: match splits {
-                true => usize::from(shape.filtered.width) * group,
-                false => 0,
-            },
+            expanded,
+            weights,
+            group_filtered,
+            work: work.max(least_unpacked_len(
+                shape.filtered.channels,
+                shape.filtered.width,
+            )),
             filtered: shape.filtered.row_len(),
             output: shape.output.row_len(),
         }
@@ -119,12 +133,7 @@ impl SplitUse {
     }
 
     pub(crate) fn scratch(&self) -> usize {
-        self.input
-            + self.expanded
-            + self.weights
-            + self.group_filtered
-            + self.filtered
-            + self.output
+        self.input + self.work + self.filtered + self.output
     }
 }
 
@@ -198,8 +207,8 @@ pub(crate) struct Split<'n, 'p, R> {
     pub(crate) state: &'n mut [i8],
     /// The new row; none for a row of padding.
     pub(crate) new: Option<&'n [i8]>,
-    /// Packed weights of expansion, depthwise and projection; none on a backend in place.
-    pub(crate) weights: [&'p [u8]; 3],
+    /// Of expansion, depthwise and projection.
+    pub(crate) regions: [Region<'p>; 3],
 }
 
 impl<R: Runtime> Split<'_, '_, R> {
@@ -207,12 +216,12 @@ impl<R: Runtime> Split<'_, '_, R> {
     pub(crate) fn run(mut self, scratch: &mut [i8], output: &mut [i8]) {
         match self.history.completes() {
             true => self.window(scratch, output),
-            false => self.store(),
+            false => self.store(scratch),
         }
     }
 
     /// Lets the new row wait for a window.
-    fn store(&mut self) {
+    fn store(&mut self, scratch: &mut [i8]) {
         let row = usize::from(self.history.rows);
         if row < self.uses.kept {
             let place = self.history.place(row, self.uses.kept);
@@ -222,7 +231,7 @@ impl<R: Runtime> Split<'_, '_, R> {
                 let start = (self.uses.kept * group.first + place * group.channels) * width;
                 let end = start + width * group.channels;
                 let expand = Expand::of(self);
-                expand.row(group, self.new, &mut self.state[start..end]);
+                expand.row(group, self.new, scratch, &mut self.state[start..end]);
             }
         }
         if let (Some(slot), Some(new)) = (row.checked_sub(self.uses.first_narrow), self.new) {
@@ -245,25 +254,26 @@ impl<R: Runtime> Split<'_, '_, R> {
             _ if history.is_padding(row) => None,
             row => Some(&narrow[(row - uses.first_narrow) * narrow_len..][..narrow_len]),
         };
-        // A row of padding where there is no expansion takes the new row's place.
-        let expanded_len = match block.expansion {
-            None if new.is_none() => uses.input,
-            _ => uses.expanded,
-        };
-        let (expanded, rest) = scratch.split_at_mut(expanded_len);
-        let (weights, rest) = rest.split_at_mut(uses.weights);
-        let (group_filtered, rest) = rest.split_at_mut(uses.group_filtered);
+        let (work, rest) = scratch.split_at_mut(uses.work);
         let filtered = &mut rest[..uses.filtered];
+        let (expanded, rest) = work.split_at_mut(uses.expanded);
+        let (weights, rest) = rest.split_at_mut(uses.weights);
+        let (group_filtered, unpacked) = rest.split_at_mut(uses.group_filtered);
 
         for group in Group::all(block.depthwise.input.channels, uses.group) {
             let row_len = width * group.channels;
             let wide = &mut wide[uses.kept * width * group.first..][..uses.kept * row_len];
             let computed = match (&block.expansion, new) {
-                (None, Some(new)) => new,
+                (None, Some(new)) if !self.backend.is_planar() => new,
                 _ => {
                     let rows = expanded.chunks_exact_mut(row_len);
                     for (row, expanded) in (uses.kept..=HISTORY).zip(rows) {
-                        expand.row(group, narrow_row(row), expanded);
+                        // What the depthwise kernel will write to is free, if it is all one group.
+                        let scratch = match group.is_whole() && filtered.len() > unpacked.len() {
+                            true => &mut *filtered,
+                            false => &mut *unpacked,
+                        };
+                        expand.row(group, narrow_row(row), scratch, expanded);
                     }
                     &*expanded
                 }
@@ -277,12 +287,14 @@ impl<R: Runtime> Split<'_, '_, R> {
             match group.is_whole() {
                 true => {
                     self.backend
-                        .depthwise(self.weights[1], &block.depthwise, &|_| rows, filtered)
+                        .depthwise(self.regions[1], &block.depthwise, &|_| rows, filtered)
                 }
                 false => {
                     let depthwise = group.depthwise(&block.depthwise, weights);
                     let output = &mut group_filtered[..depthwise.output.row_len()];
-                    self.backend.depthwise(&[], &depthwise, &|_| rows, output);
+                    let region = self.regions[1].of_group();
+                    self.backend
+                        .depthwise(region, &depthwise, &|_| rows, output);
                     group.scatter(output, filtered);
                 }
             }
@@ -304,10 +316,11 @@ impl<R: Runtime> Split<'_, '_, R> {
             })
         });
         self.backend.pointwise(
-            self.weights[2],
+            self.regions[2],
             &block.projection,
             residual,
             filtered,
+            work,
             output,
         );
 
@@ -330,7 +343,7 @@ struct Expand<'n, 'p, R> {
     backend: Backend,
     index: usize,
     block: &'n InvertedResidual<'p>,
-    weights: &'p [u8],
+    region: Region<'p>,
 }
 
 impl<'n, 'p, R: Runtime> Expand<'n, 'p, R> {
@@ -340,30 +353,32 @@ impl<'n, 'p, R: Runtime> Expand<'n, 'p, R> {
             backend: split.backend,
             index: split.index,
             block: split.block,
-            weights: split.weights[0],
+            region: split.regions[0],
         }
     }
 
     /// The group's channels of a row; of padding, where there is no narrow one.
-    fn row(&self, group: Group, narrow: Option<&[i8]>, expanded: &mut [i8]) {
+    fn row(&self, group: Group, narrow: Option<&[i8]>, scratch: &mut [i8], expanded: &mut [i8]) {
+        let (backend, block) = (self.backend, self.block);
         let Some(narrow) = narrow else {
-            expanded.fill(self.backend.encode(self.block.depthwise.input_zero_point));
+            expanded.fill(backend.encode(block.depthwise.input_zero_point));
             return;
         };
-        let Some(expansion) = &self.block.expansion else {
-            expanded.copy_from_slice(narrow);
+        let Some(expansion) = &block.expansion else {
+            match backend.is_planar() {
+                true => transpose(block.depthwise.input, narrow, expanded),
+                false => expanded.copy_from_slice(narrow),
+            }
             return;
         };
         self.runtime.enter(LayerKind::Expansion(self.index));
-        match group.is_whole() {
-            true => self
-                .backend
-                .pointwise(self.weights, expansion, None, narrow, expanded),
-            false => {
-                let expansion = &group.pointwise(expansion);
-                self.backend
-                    .pointwise(&[], expansion, None, narrow, expanded);
-            }
+        let (region, expansion) = match group.is_whole() {
+            true => (self.region, expansion),
+            false => (self.region.of_group(), &group.pointwise(expansion)),
+        };
+        match backend.is_planar() {
+            true => backend.expand(region, expansion, narrow, scratch, expanded),
+            false => backend.pointwise(region, expansion, None, narrow, &mut [], expanded),
         }
     }
 }

@@ -45,9 +45,9 @@ fn run(prepared: &Prepared<'_>, clip: &[i8], stripe: usize, pieces: &[usize]) ->
     outputs
 }
 
-/// Shows the package prepared for each backend that this processor has.
+/// Shows the package prepared for each backend that this processor has, and for a Cortex-M's.
 fn for_each_backend(package: &Package<'_>, mut check: impl FnMut(&Prepared<'_>)) {
-    for backend in Backend::available() {
+    for backend in Backend::available().chain(Backend::emulated()) {
         let mut memory = vec![CacheLine([0xa5; 64]); Prepared::lines(package, backend)];
         check(&Prepared::new(package, backend, &mut memory).expect("the memory is exact"));
     }

@@ -2,7 +2,8 @@
 //! place that knows processors; `kernels` is what every backend here equals bit for bit.
 //!
 //! One set of vector kernels (`pointwise`, `depthwise`, `stem`) is written in the operations of
-//! [`simd::Simd`], which each instruction set implements.
+//! [`simd::Simd`], which each instruction set implements; `cortex_m` holds those for cores without
+//! vectors, which read a package's weights in place.
 #![cfg_attr(
     not(any(target_arch = "x86_64", target_arch = "aarch64")),
     allow(
@@ -15,12 +16,13 @@
 use core::fmt;
 
 use bytemuck::{Pod, Zeroable};
-use sori_package::{BlockPlan, Classifier, Convolution, Package};
+use sori_package::{BlockPlan, Classifier, Convolution, MAX_BLOCKS, Package};
 
 use crate::kernels;
 use crate::kernels::pointwise::Residual;
 use crate::plan::spatial;
 use crate::{Caches, Error};
+pub(crate) use cortex_m::{least_unpacked_len, transpose, unpacked_len};
 use pack::{Factors, Header, Layout};
 use simd::{Clamp, Kernel, Simd};
 
@@ -39,6 +41,9 @@ macro_rules! detected {
 }
 
 mod classifier;
+// Kernels index several arrays by one counter, which iterators only hide.
+#[allow(unsafe_code, clippy::needless_range_loop)]
+mod cortex_m;
 // Kernels index several arrays of vectors by one counter, which iterators only hide.
 #[allow(unsafe_code, clippy::needless_range_loop)]
 mod depthwise;
@@ -65,6 +70,10 @@ pub struct Backend(Kind);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Scalar,
+    #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
+    Armv7m(cortex_m::Plain),
+    #[cfg(not(all(target_arch = "arm", not(feature = "dsp"))))]
+    Armv7em(cortex_m::Dsp),
     #[cfg(target_arch = "x86_64")]
     Avx2(x86::Avx2),
     #[cfg(target_arch = "x86_64")]
@@ -91,6 +100,10 @@ impl Backend {
     pub fn available() -> impl Iterator<Item = Self> {
         let kinds = [
             Some(Kind::Scalar),
+            #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
+            cortex_m::Plain::new().map(Kind::Armv7m),
+            #[cfg(not(all(target_arch = "arm", not(feature = "dsp"))))]
+            cortex_m::Dsp::new().map(Kind::Armv7em),
             #[cfg(target_arch = "x86_64")]
             x86::Avx2::new().map(Kind::Avx2),
             #[cfg(target_arch = "x86_64")]
@@ -105,15 +118,31 @@ impl Backend {
         kinds.into_iter().flatten().map(Self)
     }
 
+    /// Those of a Cortex-M, in plain Rust: slow, with the same kernels and the same bits.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn emulated() -> impl Iterator<Item = Self> {
+        let kinds = [
+            #[cfg(not(target_arch = "arm"))]
+            Kind::Armv7m(cortex_m::Plain::EMULATED),
+            #[cfg(not(target_arch = "arm"))]
+            Kind::Armv7em(cortex_m::Dsp::EMULATED),
+        ];
+        kinds.into_iter().map(Self)
+    }
+
     /// The one with this name, if this processor has it.
     pub fn named(name: &str) -> Option<Self> {
         Self::available().find(|backend| backend.name() == name)
     }
 
-    /// `scalar`, `avx2`, `avxvnni`, `avx512vnni`, `neon` or `dotprod`.
+    /// `scalar`, `armv7m`, `armv7em`, `avx2`, `avxvnni`, `avx512vnni`, `neon` or `dotprod`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Kind::Scalar => "scalar",
+            #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
+            Kind::Armv7m(_) => "armv7m",
+            #[cfg(not(all(target_arch = "arm", not(feature = "dsp"))))]
+            Kind::Armv7em(_) => "armv7em",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
@@ -127,7 +156,7 @@ impl Backend {
         }
     }
 
-    /// Of packed weights; the scalar backend reads the package's own.
+    /// Of packed weights; backends without vectors read the package's own.
     fn layout(self) -> Option<Layout> {
         #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
         fn of<S: Simd>(_: S, paired: bool) -> Option<Layout> {
@@ -142,6 +171,10 @@ impl Backend {
         }
         match self.0 {
             Kind::Scalar => None,
+            #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
+            Kind::Armv7m(_) => None,
+            #[cfg(not(all(target_arch = "arm", not(feature = "dsp"))))]
+            Kind::Armv7em(_) => None,
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(simd) => of(simd, false),
             #[cfg(target_arch = "x86_64")]
@@ -160,11 +193,15 @@ impl Backend {
         self.layout().is_none()
     }
 
-    /// Runs a vector kernel; the scalar backend has none.
+    /// Runs a vector kernel, if there are vectors.
     #[inline]
     fn run<K: Kernel>(self, kernel: K) {
         match self.0 {
             Kind::Scalar => drop(kernel),
+            #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
+            Kind::Armv7m(_) => drop(kernel),
+            #[cfg(not(all(target_arch = "arm", not(feature = "dsp"))))]
+            Kind::Armv7em(_) => drop(kernel),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(simd) => simd.vectorize(kernel),
             #[cfg(target_arch = "x86_64")]
@@ -210,6 +247,7 @@ pub struct Prepared<'p> {
     caches: Caches,
     weights: &'p [CacheLine],
     plan: Option<&'p [BlockPlan]>,
+    fast: FastLayers,
 }
 
 impl<'p> From<&Package<'p>> for Prepared<'p> {
@@ -221,6 +259,7 @@ impl<'p> From<&Package<'p>> for Prepared<'p> {
             caches: Caches::SMALL,
             weights: &[],
             plan: package.plan(),
+            fast: FastLayers::default(),
         }
     }
 }
@@ -233,7 +272,7 @@ impl<'p> From<&Self> for Prepared<'p> {
 
 impl<'p> Prepared<'p> {
     /// Cache lines of memory that the backend needs for this package: exact; none for
-    /// [`Backend::SCALAR`].
+    /// backends that read the package in place: [`Backend::SCALAR`], and those of a Cortex-M.
     pub fn lines(package: &Package<'_>, backend: Backend) -> usize {
         let Some(layout) = backend.layout() else {
             return 0;
@@ -273,6 +312,7 @@ impl<'p> Prepared<'p> {
             caches: Caches::SMALL,
             weights: memory,
             plan: package.plan().filter(|_| backend.runs_in_place()),
+            fast: FastLayers::new(package),
         })
     }
 
@@ -317,26 +357,83 @@ impl<'p> Prepared<'p> {
         self.caches
     }
 
-    /// The packed layers, in order.
-    pub(crate) fn weights(&self) -> Weights<'p> {
-        Weights(bytemuck::cast_slice(self.weights))
+    /// What a backend needs of each layer, in order.
+    pub(crate) fn layers(&self) -> Layers<'p> {
+        Layers {
+            packed: bytemuck::cast_slice(self.weights),
+            fast: self.fast,
+        }
     }
 }
 
-/// Packed layers that are still to come.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Weights<'p>(&'p [u8]);
+/// A bit for each convolution, in the order of execution: whether a Cortex-M may take the short way
+/// from accumulators to activations.
+#[derive(Debug, Clone, Copy, Default)]
+struct FastLayers([u32; MOST_CONVOLUTIONS.div_ceil(32)]);
 
-impl<'p> Weights<'p> {
-    /// The next layer's; nothing for the scalar backend.
-    pub(crate) fn next(&mut self) -> &'p [u8] {
-        let Some(header) = self.0.get(..size_of::<Header>()) else {
-            return &[];
+/// Stem, three a block, head.
+const MOST_CONVOLUTIONS: usize = 3 * MAX_BLOCKS + 2;
+
+impl FastLayers {
+    fn new(package: &Package<'_>) -> Self {
+        let mut layers = Self::default();
+        let mut n = 0;
+        for_each_convolution(package, &mut |convolution, _| {
+            let fast = cortex_m::is_fast(&convolution.kernel, convolution.activation);
+            layers.0[n / 32] |= u32::from(fast) << (n % 32);
+            n += 1;
+        });
+        layers
+    }
+
+    /// The next layer's bit.
+    fn next(&mut self) -> bool {
+        let first = self.0[0] & 1 != 0;
+        let mut carry = 0;
+        for word in self.0.iter_mut().rev() {
+            (carry, *word) = (*word << 31, *word >> 1 | carry);
+        }
+        first
+    }
+}
+
+/// Layers that are still to come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layers<'p> {
+    packed: &'p [u8],
+    fast: FastLayers,
+}
+
+/// What a backend knows of one layer beside the package.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Region<'p> {
+    /// Its weights, where the backend packs them.
+    packed: &'p [u8],
+    fast: bool,
+}
+
+impl Region<'_> {
+    /// Of some of the layer's channels, where nothing is packed.
+    pub(crate) fn of_group(self) -> Region<'static> {
+        debug_assert!(self.packed.is_empty());
+        Region {
+            packed: &[],
+            fast: self.fast,
+        }
+    }
+}
+
+impl<'p> Layers<'p> {
+    /// The next layer.
+    pub(crate) fn next(&mut self) -> Region<'p> {
+        let fast = self.fast.next();
+        let Some(header) = self.packed.get(..size_of::<Header>()) else {
+            return Region { packed: &[], fast };
         };
         let bytes = bytemuck::from_bytes::<Header>(header).bytes as usize;
-        let (region, rest) = self.0.split_at(bytes);
-        self.0 = rest;
-        region
+        let (packed, rest) = self.packed.split_at(bytes);
+        self.packed = rest;
+        Region { packed, fast }
     }
 }
 
@@ -394,8 +491,27 @@ fn for_each_convolution<'p>(
     }
 }
 
-/// What the executor calls. A region is that of the layer, from [`Weights::next`].
+/// Calls a kernel of `cortex_m`, if that is what runs.
+macro_rules! on_cortex_m {
+    ($backend:expr, |$core:ident| $call:expr) => {
+        match $backend.0 {
+            #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
+            Kind::Armv7m($core) => return $call,
+            #[cfg(not(all(target_arch = "arm", not(feature = "dsp"))))]
+            Kind::Armv7em($core) => return $call,
+            _ => {}
+        }
+    };
+}
+
+/// What the executor calls. A region is that of the layer, from [`Layers::next`].
 impl Backend {
+    /// Whether expanded rows are planar, and pixels are unpacked in scratch.
+    pub(crate) fn is_planar(self) -> bool {
+        on_cortex_m!(self, |_core| true);
+        false
+    }
+
     /// An activation as this backend keeps it between layers.
     pub(crate) fn encode(self, q: i8) -> i8 {
         self.layout().map_or(q, |layout| layout.encode(q))
@@ -403,7 +519,13 @@ impl Backend {
 
     /// Values of scratch that [`stem`](Self::stem) needs for one output row.
     pub(crate) fn patches_len(self, stem: &Convolution<'_>) -> usize {
-        self.layout().map_or(0, |layout| {
+        // In place, the sizes are those of whichever backend needs most.
+        let in_place = || {
+            let patch_len = stem::patch_len_of(4, stem);
+            let width = stem.output.width;
+            usize::from(width) * patch_len + unpacked_len(patch_len as u16, width)
+        };
+        self.layout().map_or_else(in_place, |layout| {
             usize::from(stem.output.width) * stem::patch_len(layout, stem)
         })
     }
@@ -411,20 +533,33 @@ impl Backend {
     /// One output row of the stem from three rows as they come from the caller.
     pub(crate) fn stem(
         self,
-        region: &[u8],
+        region: Region<'_>,
         stem: &Convolution<'_>,
         rows: [&[i8]; 3],
         patches: &mut [i8],
         output: &mut [i8],
     ) {
+        on_cortex_m!(self, |core| {
+            let patch_len = stem::patch_len_of(4, stem);
+            let patches_len = usize::from(stem.output.width) * patch_len;
+            let (patches, scratch) = patches.split_at_mut(patches_len);
+            stem::patches(patch_len, stem, rows, patches);
+            cortex_m::stem(core, region.fast, stem, patches, scratch, output);
+        });
         let Some(layout) = self.layout() else {
             return kernels::stem::stem(stem, spatial(stem), rows, output);
         };
-        stem::patches(layout, stem, rows, patches);
+        let patch_len = stem::patch_len(layout, stem);
+        stem::patches(patch_len, stem, rows, patches);
+        if layout.unsigned {
+            for value in &mut *patches {
+                *value = layout.encode(*value);
+            }
+        }
         self.run(pointwise::Pointwise {
             layout,
-            region,
-            c_in: stem::patch_len(layout, stem),
+            region: region.packed,
+            c_in: patch_len,
             c_out: stem.output.channels.into(),
             clamp: clamp(layout, stem),
             residual: None,
@@ -433,21 +568,51 @@ impl Backend {
         });
     }
 
+    /// A 1×1 convolution of whole rows to planar ones.
+    pub(crate) fn expand(
+        self,
+        region: Region<'_>,
+        convolution: &Convolution<'_>,
+        input: &[i8],
+        scratch: &mut [i8],
+        output: &mut [i8],
+    ) {
+        on_cortex_m!(self, |core| cortex_m::expand(
+            core,
+            region.fast,
+            convolution,
+            input,
+            scratch,
+            output
+        ));
+        debug_assert!(!self.is_planar());
+    }
+
     /// A 1×1 convolution of any number of pixels.
     pub(crate) fn pointwise(
         self,
-        region: &[u8],
+        region: Region<'_>,
         convolution: &Convolution<'_>,
         residual: Option<Residual<'_>>,
         input: &[i8],
+        scratch: &mut [i8],
         output: &mut [i8],
     ) {
+        on_cortex_m!(self, |core| cortex_m::project(
+            core,
+            region.fast,
+            convolution,
+            residual,
+            input,
+            scratch,
+            output
+        ));
         let Some(layout) = self.layout() else {
             return kernels::pointwise::pointwise(convolution, residual, input, output);
         };
         self.run(pointwise::Pointwise {
             layout,
-            region,
+            region: region.packed,
             c_in: convolution.input.channels.into(),
             c_out: convolution.output.channels.into(),
             clamp: clamp(layout, convolution),
@@ -463,13 +628,18 @@ impl Backend {
     /// in this crate.
     pub(crate) fn depthwise<'r>(
         self,
-        region: &[u8],
+        region: Region<'_>,
         convolution: &Convolution<'_>,
         rows: &dyn Fn(usize) -> [&'r [i8]; 3],
         output: &mut [i8],
     ) {
         let spatial = spatial(convolution);
         let row_len = convolution.output.row_len();
+        on_cortex_m!(self, |core| {
+            for (n, output) in output.chunks_exact_mut(row_len).enumerate() {
+                cortex_m::depthwise(core, region.fast, convolution, rows(n), output);
+            }
+        });
         let Some(layout) = self.layout() else {
             for (n, output) in output.chunks_exact_mut(row_len).enumerate() {
                 kernels::depthwise::depthwise(convolution, spatial, rows(n), output);
@@ -486,7 +656,7 @@ impl Backend {
             }
             self.run(depthwise::Depthwise {
                 layout,
-                region,
+                region: region.packed,
                 channels: convolution.input.channels.into(),
                 spatial,
                 clamp: clamp(layout, convolution),
@@ -501,7 +671,7 @@ impl Backend {
 
     /// What one row adds to each class' total.
     pub(crate) fn row_totals(self, classifier: &Classifier<'_>, row: &[i8], totals: &mut [i32]) {
-        if self == Self::SCALAR {
+        if self.runs_in_place() {
             return kernels::classifier::row_totals::<SCALAR_LANES>(
                 classifier,
                 i32::from,
@@ -537,7 +707,7 @@ impl Backend {
 
     /// Adds each channel's sum over frequency of one row.
     pub(crate) fn add_sums(self, classifier: &Classifier<'_>, row: &[i8], sums: &mut [i32]) {
-        if self == Self::SCALAR {
+        if self.runs_in_place() {
             return kernels::classifier::add_sums::<SCALAR_LANES>(classifier, i32::from, row, sums);
         }
         self.run(classifier::AddSums {
@@ -555,7 +725,7 @@ impl Backend {
         rows: usize,
         totals: &mut [i32],
     ) {
-        if self == Self::SCALAR {
+        if self.runs_in_place() {
             return kernels::classifier::totals::<SCALAR_LANES>(classifier, sums, rows, totals);
         }
         self.run(classifier::Totals {
@@ -568,7 +738,7 @@ impl Backend {
 }
 
 /// Channels whose sums stay in registers.
-const SCALAR_LANES: usize = 32;
+const SCALAR_LANES: usize = if cfg!(target_arch = "arm") { 4 } else { 32 };
 
 fn clamp(layout: Layout, convolution: &Convolution<'_>) -> Clamp {
     let activation = convolution.activation;

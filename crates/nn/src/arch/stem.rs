@@ -6,39 +6,34 @@ use crate::plan::spatial;
 /// Lays the 3×3 windows of one output row out as pixels `[width_out][patch_len]`, so that the
 /// stem becomes a pointwise layer with `9 · c_in` inputs; what fills a patch up has weight 0.
 pub(crate) fn patches(
-    layout: Layout,
+    patch_len: usize,
     stem: &Convolution<'_>,
     rows: [&[i8]; 3],
     patches: &mut [i8],
 ) {
     match stem.input.channels {
-        1 => patches_of_1(layout, stem, rows, patches),
-        2 => patches_of::<6>(layout, stem, rows, patches),
-        3 => patches_of_3(layout, stem, rows, patches),
+        1 => patches_of_1(patch_len, stem, rows, patches),
+        2 => patches_of::<6>(patch_len, stem, rows, patches),
+        3 => patches_of_3(patch_len, stem, rows, patches),
         c_in => {
             let taps = 3 * usize::from(c_in);
-            fill(layout, stem, rows, patches, |patch, windows| {
+            fill(patch_len, stem, rows, patches, |patch, windows| {
                 for (part, window) in patch.chunks_exact_mut(taps).zip(windows) {
                     part.copy_from_slice(&window[..taps]);
                 }
             });
         }
     }
-    if layout.unsigned {
-        for value in patches {
-            *value = layout.encode(*value);
-        }
-    }
 }
 
 /// With `TAPS`, 3 · c_in, known the copies are loads and stores.
 fn patches_of<const TAPS: usize>(
-    layout: Layout,
+    patch_len: usize,
     stem: &Convolution<'_>,
     rows: [&[i8]; 3],
     patches: &mut [i8],
 ) {
-    fill(layout, stem, rows, patches, |patch, windows| {
+    fill(patch_len, stem, rows, patches, |patch, windows| {
         let (parts, _) = patch.as_chunks_mut::<TAPS>();
         for (part, window) in parts.iter_mut().zip(windows) {
             if let Some(window) = window.first_chunk() {
@@ -50,8 +45,8 @@ fn patches_of<const TAPS: usize>(
 
 /// With one channel a copy of four bytes is a load and a store; the next one, or a weight of 0,
 /// covers the fourth.
-fn patches_of_1(layout: Layout, stem: &Convolution<'_>, rows: [&[i8]; 3], patches: &mut [i8]) {
-    fill(layout, stem, rows, patches, |patch, windows| {
+fn patches_of_1(patch_len: usize, stem: &Convolution<'_>, rows: [&[i8]; 3], patches: &mut [i8]) {
+    fill(patch_len, stem, rows, patches, |patch, windows| {
         let Some(patch) = patch.first_chunk_mut::<10>() else {
             return;
         };
@@ -65,8 +60,8 @@ fn patches_of_1(layout: Layout, stem: &Convolution<'_>, rows: [&[i8]; 3], patche
 }
 
 /// With three channels nine bytes are two copies of eight that overlap.
-fn patches_of_3(layout: Layout, stem: &Convolution<'_>, rows: [&[i8]; 3], patches: &mut [i8]) {
-    fill(layout, stem, rows, patches, |patch, windows| {
+fn patches_of_3(patch_len: usize, stem: &Convolution<'_>, rows: [&[i8]; 3], patches: &mut [i8]) {
+    fill(patch_len, stem, rows, patches, |patch, windows| {
         let Some(patch) = patch.first_chunk_mut::<27>() else {
             return;
         };
@@ -83,7 +78,7 @@ fn patches_of_3(layout: Layout, stem: &Convolution<'_>, rows: [&[i8]; 3], patche
 /// that hang over an edge itself.
 #[inline(always)]
 fn fill(
-    layout: Layout,
+    patch_len: usize,
     stem: &Convolution<'_>,
     rows: [&[i8]; 3],
     patches: &mut [i8],
@@ -92,7 +87,6 @@ fn fill(
     let spatial = spatial(stem);
     let [width, c_in] = [stem.input.width, stem.input.channels].map(usize::from);
     let [stride, pad_low] = [spatial.stride_freq, spatial.pad_freq[0]].map(usize::from);
-    let patch_len = patch_len(layout, stem);
     let patches = patches.chunks_exact_mut(patch_len).enumerate();
     for (x, patch) in patches {
         let first = (x * stride).wrapping_sub(pad_low);
@@ -115,5 +109,10 @@ fn fill(
 
 /// Bytes of a patch.
 pub(crate) fn patch_len(layout: Layout, stem: &Convolution<'_>) -> usize {
-    (9 * usize::from(stem.input.channels)).next_multiple_of(layout.patch_multiple)
+    patch_len_of(layout.patch_multiple, stem)
+}
+
+/// Bytes of a patch, a multiple of `multiple`.
+pub(crate) fn patch_len_of(multiple: usize, stem: &Convolution<'_>) -> usize {
+    (9 * usize::from(stem.input.channels)).next_multiple_of(multiple)
 }

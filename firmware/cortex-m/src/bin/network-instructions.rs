@@ -9,7 +9,8 @@
 //! layer NETWORK NUMBER STAGE INSTRUCTIONS   of the block with this number, 0 where there is none
 //! ```
 //!
-//! Reading the timer costs a little, so that the layers are together a little more than the clip.
+//! The logits are compared with those of the scalar kernels, and the program fails where they
+//! differ. Reading the timer costs a little, so that the layers are together a little more than the clip.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -41,6 +42,8 @@ macro_rules! network {
 const ARENA_BYTES: usize = 512 * 1024;
 static ARENA: ConstStaticCell<Aligned<[u8; ARENA_BYTES]>> =
     ConstStaticCell::new(Aligned([0; ARENA_BYTES]));
+
+const CLASSES: usize = 10;
 
 /// 96 rows of 96 pixels of 3 channels.
 const CLIP_BYTES: usize = 96 * 96 * 3;
@@ -75,12 +78,20 @@ fn measure(
     clip: &[i8],
     mut counter: Counter,
 ) -> Counter {
+    let scalar = Network::new(prepared.package(), arena, 1);
+    let mut scalar = scalar.expect("the arena is large enough");
+    let expected = scalar.clip(clip).expect("the clip is long enough");
+    let expected = <[i8; CLASSES]>::try_from(expected).expect("both networks have so many");
     for stripe in [1, 4, 16] {
         let bytes = Network::arena_bytes(prepared, stripe);
         let mut network = Network::new(prepared, arena, stripe).expect("the arena is large enough");
         counter.lap();
-        black_box(network.clip(black_box(clip)));
+        let logits = network.clip(black_box(clip)).map(<[i8; CLASSES]>::try_from);
         let instructions = counter.lap();
+        if logits != Some(Ok(expected)) {
+            hprintln!("network {}: other logits than the scalar kernels'", name);
+            exit(false)
+        }
         match stripe {
             1 => {
                 hprintln!("network {}: {}", name, instructions);
