@@ -4,7 +4,6 @@ use core::fmt;
 
 use sori_package::{BlockPlan, Convolution, Package, Spatial, TensorShape};
 
-use crate::arch::least_unpacked_len;
 use crate::plan::{delay_rows, fixed_use, history_len};
 use crate::split::{BlockShape, SplitUse};
 
@@ -278,9 +277,7 @@ pub fn head_footprint(input: TensorShape, channels: u16, classes: usize, group: 
     let row = (width * channels) as u64;
     Footprint {
         state_bytes: 0,
-        scratch_bytes: input.row_len()
-            + width * usize::from(group)
-            + least_unpacked_len(input.channels, input.width),
+        scratch_bytes: input.row_len() + width * usize::from(group),
         work: Work {
             pointwise_macs: row * u64::from(input.channels) + classes * channels as u64,
             depthwise_macs: 0,

@@ -243,7 +243,7 @@ impl HeadUse {
             expanded: head.map_or(0, |_| {
                 tile_rows * usize::from(classifier.input.width) * group
             }),
-            unpacked: head.map_or(0, |head| match stripe.in_place {
+            unpacked: head.map_or(0, |head| match stripe.in_place && stripe.plan.is_none() {
                 true => least_unpacked_len(head.input.channels, head.input.width),
                 false => 0,
             }),

@@ -9,12 +9,12 @@
 //! ```text
 //! state:   kept expanded rows, [group][row][width][channels] │ narrow rows
 //! scratch: input row │ expanded rows of a group │ its depthwise weights │ its filtered row │
-//!          unpacked pixels │ filtered row │ output row
+//!          filtered row │ output row
 //! ```
 
 use sori_package::{BlockPlan, Convolution, InvertedResidual, Kernel, Spatial, TensorShape};
 
-use crate::arch::{Region, least_unpacked_len, transpose};
+use crate::arch::{Region, transpose};
 use crate::kernels::pointwise::Residual;
 use crate::memory::LayerKind;
 use crate::plan::HISTORY;
@@ -78,7 +78,7 @@ pub(crate) struct SplitUse {
     expanded: usize,
     weights: usize,
     group_filtered: usize,
-    /// Those three and where a block of narrow pixels is unpacked, or of filtered ones.
+    /// Those three together.
     work: usize,
     filtered: usize,
     output: usize,
@@ -103,11 +103,7 @@ impl SplitUse {
             true => usize::from(shape.filtered.width) * group,
             false => 0,
         };
-        let unpacked = match shape.expands {
-            true => least_unpacked_len(shape.input.channels, shape.input.width),
-            false => 0,
-        };
-        let work = expanded + weights + group_filtered + unpacked;
+        let work = expanded + weights + group_filtered;
         Self {
             kept,
             first_narrow,
@@ -118,7 +114,7 @@ impl SplitUse {
             expanded,
             weights,
             group_filtered,
-            work: work.max(least_unpacked_len(
+            work,
                 shape.filtered.channels,
                 shape.filtered.width,
             )),
@@ -258,7 +254,7 @@ impl<R: Runtime> Split<'_, '_, R> {
         let filtered = &mut rest[..uses.filtered];
         let (expanded, rest) = work.split_at_mut(uses.expanded);
         let (weights, rest) = rest.split_at_mut(uses.weights);
-        let (group_filtered, unpacked) = rest.split_at_mut(uses.group_filtered);
+        let group_filtered = &mut rest[..uses.group_filtered];
 
         for group in Group::all(block.depthwise.input.channels, uses.group) {
             let row_len = width * group.channels;
@@ -268,10 +264,10 @@ impl<R: Runtime> Split<'_, '_, R> {
                 _ => {
                     let rows = expanded.chunks_exact_mut(row_len);
                     for (row, expanded) in (uses.kept..=HISTORY).zip(rows) {
-                        // What the depthwise kernel will write to is free, if it is all one group.
-                        let scratch = match group.is_whole() && filtered.len() > unpacked.len() {
+                        // What the depthwise kernel will write to is free.
+                        let scratch = match group.is_whole() {
                             true => &mut *filtered,
-                            false => &mut *unpacked,
+                            false => &mut *group_filtered,
                         };
                         expand.row(group, narrow_row(row), scratch, expanded);
                     }

@@ -11,9 +11,10 @@ use crate::steps::{Step, Steps};
 use crate::tools;
 
 /// Programs, and the features that each is built with.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("sori-mcu", ""),
     ("frontend-instructions", ""),
+    ("network-instructions", ""),
     ("plan-instructions", ""),
     ("conformance", "conformance"),
 ];

@@ -140,7 +140,8 @@ impl<'a, K: Core> Layer<'a, K> {
         }
         let units = units_of::<K>(c_in);
         let start = scratch.as_ptr().align_offset(align_of::<K::Unit>());
-        let aligned = &mut scratch[start.min(ALIGNMENT)..];
+        let start = start.min(scratch.len());
+        let aligned = &mut scratch[start..];
         let whole = aligned.len() / size_of::<K::Unit>() * size_of::<K::Unit>();
         let scratch: &mut [K::Unit] = bytemuck::cast_slice_mut(&mut aligned[..whole]);
         let room = scratch.len() / (BLOCK * units) * BLOCK;
