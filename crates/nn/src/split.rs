@@ -115,9 +115,6 @@ impl SplitUse {
             weights,
             group_filtered,
             work,
-                shape.filtered.channels,
-                shape.filtered.width,
-            )),
             filtered: shape.filtered.row_len(),
             output: shape.output.row_len(),
         }

@@ -143,7 +143,9 @@ impl<'a, K: Core> Layer<'a, K> {
         let start = start.min(scratch.len());
         let aligned = &mut scratch[start..];
         let whole = aligned.len() / size_of::<K::Unit>() * size_of::<K::Unit>();
-        let scratch: &mut [K::Unit] = bytemuck::cast_slice_mut(&mut aligned[..whole]);
+        // Too short to be aligned is too short to be used.
+        let scratch = bytemuck::try_cast_slice_mut::<_, K::Unit>(&mut aligned[..whole]);
+        let scratch = scratch.unwrap_or_default();
         let room = scratch.len() / (BLOCK * units) * BLOCK;
         let mut first = 0;
         while first < self.pixels {
