@@ -34,7 +34,10 @@ fn main() {
     };
     let a = benchmark_network("a").expect("sori-nn knows its benchmarks");
     write("a", &a);
-    write("b", &benchmark_network("b").expect("sori-nn knows its benchmarks"));
+    write(
+        "b",
+        &benchmark_network("b").expect("sori-nn knows its benchmarks"),
+    );
     for (name, arena_bytes) in PLANS {
         let package = Package::parse(&a).expect("just built");
         let plan = sori_plan::plan(&package, arena_bytes).expect("it fits");
