@@ -501,9 +501,7 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
                         backend.expand(expansion_region, expansion, tile, filtered, new);
                     } else {
                         let region = expansion_region;
-                        pointwise(
-                            runtime,
-                            backend,
+                        Machine { runtime, backend }.pointwise(
                             region,
                             expansion,
                             None,
@@ -559,9 +557,7 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
                         factor,
                     });
                 let projection = &block.projection;
-                pointwise(
-                    runtime,
-                    backend,
+                Machine { runtime, backend }.pointwise(
                     projection_region,
                     projection,
                     residual,
@@ -659,7 +655,7 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
                     self.runtime.enter(LayerKind::Head);
                     let wide = &mut expanded[..tile.len() / input_len * wide_len];
                     let runtime = &self.runtime;
-                    pointwise(runtime, backend, region, head, None, tile, scratch, wide);
+                    Machine { runtime, backend }.pointwise(region, head, None, tile, scratch, wide);
                     &*wide
                 }
                 None => tile,
@@ -697,33 +693,41 @@ impl Place<'_> {
     }
 }
 
-/// A 1×1 convolution, shared by the threads if it is large.
-fn pointwise<R: Runtime>(
-    runtime: &R,
+/// What runs a layer.
+struct Machine<'r, R> {
+    runtime: &'r R,
     backend: Backend,
-    region: Region<'_>,
-    convolution: &Convolution<'_>,
-    residual: Option<Residual<'_>>,
-    input: &[i8],
-    scratch: &mut [i8],
-    output: &mut [i8],
-) {
-    if backend.is_planar() {
-        // No core of this kind has threads to share the scratch.
-        return backend.pointwise(region, convolution, residual, input, scratch, output);
-    }
-    let c_in = usize::from(convolution.input.channels);
-    let c_out = usize::from(convolution.output.channels);
-    let parts = parts(runtime, c_in * output.len());
-    divide(runtime, parts, c_out, 0, output, &|first, output| {
-        let pixels = output.len() / c_out;
-        let input = &input[first * c_in..][..pixels * c_in];
-        let residual = residual.map(|residual| Residual {
-            input: &residual.input[first * c_out..][..output.len()],
-            ..residual
+}
+
+impl<R: Runtime> Machine<'_, R> {
+    /// A 1×1 convolution, shared by the threads if it is large.
+    fn pointwise(
+        &self,
+        region: Region<'_>,
+        convolution: &Convolution<'_>,
+        residual: Option<Residual<'_>>,
+        input: &[i8],
+        scratch: &mut [i8],
+        output: &mut [i8],
+    ) {
+        let Self { runtime, backend } = *self;
+        if backend.is_planar() {
+            // No core of this kind has threads to share the scratch.
+            return backend.pointwise(region, convolution, residual, input, scratch, output);
+        }
+        let c_in = usize::from(convolution.input.channels);
+        let c_out = usize::from(convolution.output.channels);
+        let parts = parts(runtime, c_in * output.len());
+        divide(runtime, parts, c_out, 0, output, &|first, output| {
+            let pixels = output.len() / c_out;
+            let input = &input[first * c_in..][..pixels * c_in];
+            let residual = residual.map(|residual| Residual {
+                input: &residual.input[first * c_out..][..output.len()],
+                ..residual
+            });
+            backend.pointwise(region, convolution, residual, input, &mut [], output);
         });
-        backend.pointwise(region, convolution, residual, input, &mut [], output);
-    });
+    }
 }
 
 /// The last input rows of a block whose output rows are still to come, oldest first.

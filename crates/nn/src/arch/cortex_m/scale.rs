@@ -96,7 +96,7 @@ mod tests {
                 for multiplier in [1 << 30, (1 << 30) + 1, 0x5a82_799a, i32::MAX] {
                     let fast = Fast::channel(multiplier, shift, activation);
                     let exact = <Requantize as Scale>::channel(multiplier, shift, activation);
-                    let mut check = |acc| {
+                    let check = |acc| {
                         assert_eq!(fast.apply(acc), Scale::apply(exact, acc), "{exact:?} {acc}");
                     };
                     let half = 1i32 << (shift - 1);
