@@ -12,6 +12,7 @@ import subprocess
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +191,14 @@ def clean(clip, rng):
     return (total / (np.abs(total).max() + 1e-9)).astype(np.float32)
 
 
+def recording(path, stretches):
+    """A recording as 16 bits, and again slower or faster at the same pitch."""
+    samples = load(path)
+    samples = samples / (np.abs(samples).max() + 1e-9)
+    versions = [samples, *(stretched(samples, factor) for factor in stretches)]
+    return [np.round(np.clip(x, -1, 1) * 32_767).astype(np.int16) for x in versions]
+
+
 _worker = {}
 
 
@@ -197,7 +206,10 @@ def _start(make_teachers, rooms_count):
     import torch
 
     torch.set_num_threads(1)
-    _worker["teachers"] = make_teachers and make_teachers()
+    if make_teachers:
+        from teachers import of_clip
+
+        _worker["words"] = partial(of_clip, make_teachers())
     rng = seeded("rooms")
     _worker["rooms"] = [rooms.image_source(rng) for _ in range(rooms_count)]
 
@@ -212,9 +224,9 @@ def _make(clip, out):
         path = out / "audio" / f"{clip.name}.{version}.wav"
         # 24 bits: at -50 dBFS, 16 would leave eight.
         soundfile.write(path, rooms.heard(samples, rng, _worker["rooms"], version), RATE, subtype="PCM_24")
-    partial = target.with_suffix(".partial.npz")
-    np.savez(partial, **(_worker["teachers"](samples) if _worker["teachers"] else {}))
-    partial.rename(target)
+    unfinished = target.with_suffix(".partial.npz")
+    np.savez(unfinished, **(_worker["words"](samples) if "words" in _worker else {}))
+    unfinished.rename(target)
 
 
 def build(clips, out, make_teachers, progress, rooms_count=200):

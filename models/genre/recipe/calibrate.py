@@ -71,7 +71,8 @@ def calibrate(genres, answers):
         return softmax(scaled).mean(0)
 
     def loss(log_temperature):
-        said = np.stack([clip(l, np.exp(log_temperature), -100.0)[:genres] for _, l in answers])
+        # What is no music has its share of the probability, as on the device.
+        said = np.stack([clip(l, np.exp(log_temperature), 0.0)[:genres] for _, l in answers])
         return -np.log(said[np.arange(len(truth)), truth] + 1e-9).mean()
 
     temperature = float(np.exp(minimize_scalar(loss, bounds=(-1, 1), method="bounded").x))

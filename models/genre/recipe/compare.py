@@ -21,7 +21,6 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 import bank
-import calibrate
 import recipe
 
 # What differs from the recipe's own network.
@@ -29,7 +28,7 @@ NETWORKS = {
     "the recipe's": {},
     "symmetric": {"causal": False},
     "width 0.35": {"width": 0.35},
-    "width 0.65": {"width": 0.65},
+    "width 0.5": {"width": 0.5},
     "width 0.75": {"width": 0.75},
     "width 1.0, head 1280": {"width": 1.0, "head": 1280},
     "head 1280": {"head": 1280},
@@ -77,10 +76,12 @@ def by_track(run, embedded, c):
 
 def teachers(run):
     """What the teachers say of each excerpt: {name: [[spans, dims], …]}."""
+    from teachers import of_clip
+
     path = run.args.work / "compare" / "teachers.pickle"
     if not path.exists():
         asked = recipe.make_teachers(run.args)
-        words = [asked(bank.load(run.args.data / row["file"])) for row in run.tracks]
+        words = [of_clip(asked, bank.load(run.args.data / row["file"])) for row in run.tracks]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps({name: [w[name].astype(np.float32) for w in words] for name in words[0]}))
     return pickle.loads(path.read_bytes())
@@ -108,7 +109,7 @@ def network(run, steps, name):
     clips.read(run.parts["more"], run.bank / "more", rows_at / "more")
     clips.stacked()
     indices = np.arange(len(clips.names))
-    target = Target(clips, indices)
+    target = Target(clips.teachers)
     stage = Stage(steps, run.args.rate, run.args.batch // 2)
     student = train(setup, stage, clips, indices, target, out / "state.pt", log=run.say(name))
     student.eval()

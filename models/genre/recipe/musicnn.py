@@ -8,7 +8,6 @@ it is in the shipped weights.
 
 import struct
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -106,57 +105,68 @@ def mel_filters():
 class Musicnn:
     WIDTH = 200
 
-    def __init__(self, wheel):
-        self.weights = checkpoint(wheel)
-        self.filters = mel_filters()
-        self.window = torch.hann_window(FFT)
+    def __init__(self, wheel, device="cpu"):
+        self.weights = {name: tensor.to(device) for name, tensor in checkpoint(wheel).items()}
+        self.filters = mel_filters().to(device)
+        self.window = torch.hann_window(FFT, device=device)
+        self.precision = torch.float16 if self.window.is_cuda else torch.float32
 
     def normalised(self, x, name, shape):
         mean, variance, gamma, beta = (
             self.weights[f"{name}/{part}"] for part in ["moving_mean", "moving_variance", "gamma", "beta"])
         scale = gamma / torch.sqrt(variance + EPSILON)
-        return x * scale.view(shape) + (beta - mean * scale).view(shape)
+        return x * scale.view(shape).to(x.dtype) + (beta - mean * scale).view(shape).to(x.dtype)
 
-    def block(self, x, index, padding=(0, 0)):
-        """A convolution, its activation and its normalisation; index 0 is the input's normalisation."""
+    def block(self, x, index, padding):
+        """A convolution over [windows, frames, bands], its activation, its normalisation, and the
+        largest over bands: [windows, frames, channels].
+
+        Kernels are long and the input has one channel: a matrix product, in half precision where
+        there are units for it. All that follows it rises or falls with it, so that largest and
+        smallest can be taken first."""
         suffix = f"_{index}" if index else ""
-        kernel = self.weights[f"conv2d{suffix}/kernel"].permute(3, 2, 0, 1)
-        x = F.relu(F.conv2d(F.pad(x, (0, 0, *padding)), kernel, self.weights[f"conv2d{suffix}/bias"]))
-        return self.normalised(x, f"batch_normalization_{index + 1}", (1, -1, 1, 1))
+        kernel = self.weights[f"conv2d{suffix}/kernel"][:, :, 0]
+        frames, bands, channels = kernel.shape
+        x = F.pad(x.to(self.precision), (0, 0, *padding))
+        if bands == 1:
+            # [windows, bands, frames, length]: what is copied lies together.
+            columns, over = x.transpose(1, 2).contiguous().unfold(2, frames, 1), 1
+        else:
+            columns, over = x.unfold(1, frames, 1).unfold(2, bands, 1).flatten(3), 2
+        products = columns @ kernel.reshape(frames * bands, channels).to(self.precision)
+        smallest, largest = torch.aminmax(products, dim=over)
+        rising = self.weights[f"batch_normalization_{index + 1}/gamma"] > 0
+        x = torch.where(rising, largest, smallest) + self.weights[f"conv2d{suffix}/bias"].to(self.precision)
+        return self.normalised(F.relu(x), f"batch_normalization_{index + 1}", (-1,))
 
-    def log_mel(self, samples):
-        """[windows, 187, 96] of non-overlapping windows of 3 s; a shorter clip is repeated."""
-        samples = torch.as_tensor(samples)
-        if len(samples) < WINDOW:
-            samples = samples.repeat(WINDOW // len(samples) + 1)[:WINDOW]
-        count = len(samples) // WINDOW
-        spectrum = torch.stft(samples, FFT, HOP, window=self.window, center=True, pad_mode="constant",
+    def log_mel(self, clips):
+        """[clips · windows, 187, 96] of non-overlapping windows of 3 s; a shorter clip is repeated."""
+        if clips.shape[1] < WINDOW:
+            clips = clips.repeat(1, WINDOW // clips.shape[1] + 1)[:, :WINDOW]
+        count = clips.shape[1] // WINDOW
+        spectrum = torch.stft(clips, FFT, HOP, window=self.window, center=True, pad_mode="constant",
                               return_complex=True).abs() ** 2
-        mel = (self.filters @ spectrum).T[: count * FRAMES]
-        return torch.log10(10_000 * mel + 1).view(count, FRAMES, MELS)
+        mel = (self.filters @ spectrum).transpose(1, 2)[:, : count * FRAMES]
+        return torch.log10(10_000 * mel + 1).reshape(-1, FRAMES, MELS)
 
     @torch.no_grad()
-    def __call__(self, samples, parts=False):
-        """[windows, 200]: the layer below the tags, a row each 3 s."""
-        x = self.normalised(self.log_mel(samples)[:, None], "batch_normalization", (1, 1, 1, 1))
-        timbre = [self.block(x, index, (3, 3)).amax(3) for index in range(2)]
+    def __call__(self, clips):
+        """[clips, windows, 200] of [clips, samples]: the layer below the tags, a row each 3 s."""
+        x = self.normalised(self.log_mel(clips), "batch_normalization", (-1,))
+        timbre = [self.block(x, index, (3, 3)) for index in range(2)]
         rhythm = []
         for index, length in [(2, 128), (3, 64), (4, 32)]:
-            rhythm.append(self.block(x, index, ((length - 1) // 2, length // 2)).amax(3))
-        front = torch.cat([*timbre, *rhythm], 1)  # [windows, 561, 187]
+            rhythm.append(self.block(x, index, ((length - 1) // 2, length // 2)))
+        front = torch.cat([*timbre, *rhythm], 2)  # [windows, 187, 561]
         layers = [front]
         y = front
         for index in range(5, 8):
-            z = self.block(y.transpose(1, 2)[:, None], index, (3, 3))[..., 0]
+            z = self.block(y, index, (3, 3))
             y = z if index == 5 else y + z
             layers.append(y)
-        everything = torch.cat(layers, 1)
+        everything = torch.cat(layers, 2).float()
         # Its flattening keeps maximum and mean of a channel side by side.
-        pooled = torch.stack([everything.amax(2), everything.mean(2)], 2).flatten(1)
+        pooled = torch.stack([everything.amax(1), everything.mean(1)], 2).flatten(1)
         z = self.normalised(pooled, "batch_normalization_9", (1, -1))
         z = F.relu(z @ self.weights["dense/kernel"] + self.weights["dense/bias"])
-        penultimate = self.normalised(z, "batch_normalization_10", (1, -1))
-        tags = penultimate @ self.weights["dense_1/kernel"] + self.weights["dense_1/bias"]
-        if parts:
-            return penultimate.numpy(), pooled.numpy(), tags.numpy()
-        return penultimate.numpy()
+        return self.normalised(z, "batch_normalization_10", (1, -1)).view(len(clips), -1, self.WIDTH)

@@ -9,6 +9,10 @@ stages are the bank (audio and the teachers' words), features (from sori-dsp its
 pretraining on what is in no fold, one network a fold, the network on everything, its
 calibration by the folds, and the package. Each goes on where it stopped. `--smoke` runs
 all of them on generated tones in less than a minute, without data or teachers.
+
+Where PyTorch finds a GPU, networks hear audio made for every step (`live.py`) in place of the
+bank. `--train-only` stops after them: the rest, which needs `sori` and no GPU, can run elsewhere on
+the same `--work`.
 """
 
 import argparse
@@ -18,6 +22,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -38,7 +43,7 @@ def arguments():
     parser.add_argument("--speech", type=Path, nargs="*", default=[], help="folders of speech, to be unknown")
     parser.add_argument("--yamnet", type=Path, help="yamnet.tflite, a teacher")
     parser.add_argument("--musicnn", type=Path, help="the wheel of musicnn 0.1.0, a teacher")
-    parser.add_argument("--sori", type=Path, required=True, help="the `sori` command")
+    parser.add_argument("--sori", type=Path, help="the `sori` command")
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--contract", type=Path, default=HERE.parent / "contract.toml")
     parser.add_argument("--width", type=float, default=0.65)
@@ -54,10 +59,13 @@ def arguments():
     parser.add_argument("--name", default="genre", help="what the package calls itself")
     parser.add_argument("--calibration", type=int, default=160, help="clips to choose int8 ranges by")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--train-only", action="store_true", help="the networks, no packages")
     parser.add_argument("--smoke", action="store_true")
     args = parser.parse_args()
     if not (args.smoke or (args.data and args.music and args.yamnet and args.musicnn)):
         parser.error("--data, --music, --yamnet and --musicnn are needed, or --smoke")
+    if not (args.sori or args.train_only):
+        parser.error("--sori is needed")
     return args
 
 
@@ -74,24 +82,10 @@ def progress(results, total, what):
         yield result
 
 
-class NoTeachers:
-    """Stands in for them in the smoke run: what a clip's spectrum says."""
+def make_teachers(args, device="cpu"):
+    from teachers import NoTeachers, Teachers
 
-    def __call__(self, samples):
-        def words(hop, dims):
-            return np.stack([
-                np.log(np.abs(np.fft.rfft(samples[at : at + hop], 2 * dims))[1 : dims + 1] + 1e-3)
-                for at in range(0, len(samples) - hop + 1, hop)
-            ]).astype(np.float16)
-        return {"yamnet": words(15_360, 1024), "musicnn": words(47_872, 200)}
-
-
-def make_teachers(args):
-    if args.smoke:
-        return NoTeachers()
-    from teachers import Teachers
-
-    return Teachers(args.yamnet, args.musicnn)
+    return NoTeachers() if args.smoke else Teachers(args.yamnet, args.musicnn, device)
 
 
 class Recipe:
@@ -101,10 +95,10 @@ class Recipe:
         self.genres = sorted({row["genre"] for row in self.tracks})
         self.labels = [*self.genres, bank.UNKNOWN]
         self.folds = sorted({int(row["fold"]) for row in self.tracks})
-        music = [bank.audio_below(folder) for folder in args.music]
-        speech = [path for folder in args.speech for path in bank.audio_below(folder)]
+        self.music = [paths for folder in args.music if (paths := bank.audio_below(folder))]
+        self.speech = [path for folder in args.speech for path in bank.audio_below(folder)]
         self.parts = {
-            "more": bank.plan_more(music, speech, args.others),
+            "more": bank.plan_more(self.music, self.speech, args.others),
             "tracks": bank.plan_tracks(self.tracks, args.data, args.rounds),
         }
         self.bank = args.work / "bank"
@@ -116,20 +110,36 @@ class Recipe:
         args = self.args
         return Setup(width=args.width, head=args.head, pool_s=args.context, seed=args.seed)
 
-    def make_bank(self, part):
+    def stage(self, steps, rate, **more):
+        from train import Stage
+
+        return Stage(steps, rate, self.args.batch, **more)
+
+    def teachers(self, device):
+        return make_teachers(self.args, device)
+
+    def mel(self):
+        """The front end's part of the contract."""
+        return tomllib.loads(self.args.contract.read_text())["mel"]
+
+    def make_bank(self, part, taught=True):
+        """All its clips with what the teachers say, or those with a label alone."""
         clips, sori = self.parts[part], self.args.sori
-        bank.build(clips, self.bank / part, partial(make_teachers, self.args), progress,
-                   rooms_count=4 if self.args.smoke else 200)
+        if not taught:
+            clips = [clip for clip in clips if clip.label]
+        teachers = partial(make_teachers, self.args) if taught else None
+        bank.build(clips, self.bank / part, teachers, progress, rooms_count=4 if self.args.smoke else 200)
         bank.features(sori, self.args.contract, self.bank / part / "audio", self.features / part)
         if part == "tracks":
             bank.features(sori, self.args.contract, self.args.data, self.features / "excerpts")
 
-    def read(self, *parts):
+    def read(self, *parts, labelled=False):
         from train import Clips
 
         clips = Clips(self.labels)
         for part in parts:
-            clips.read(self.parts[part], self.bank / part, self.features / part)
+            of = [clip for clip in self.parts[part] if clip.label or not labelled]
+            clips.read(of, self.bank / part, self.features / part)
         return clips.stacked()
 
     def excerpts(self):
@@ -159,51 +169,86 @@ class Recipe:
             sys.exit("pretraining failed")
 
     def pretrain_rank(self, state, rank, common):
-        from train import Ranks, Stage, Target, train
+        from train import Ranks, Target, train
 
         args = self.args
-        stage = Stage(args.pretrain, args.rate, args.batch)
         clips = self.read("more")
         indices = np.arange(len(clips.names))
         log = self.say("pretraining") if rank == 0 else lambda *_: None
-        train(self.setup(), stage, clips, indices, Target(clips, indices), state, log=log,
-              ranks=Ranks(rank, *common))
+        train(self.setup(), self.stage(args.pretrain, args.rate), clips, indices, Target(clips.teachers),
+              state, log=log, ranks=Ranks(rank, *common))
 
     def network(self, fold):
         """Trains the network that never hears `fold`; None hears everything."""
         import torch
-        from train import Stage, Target, train
+        from train import Target, train
 
         args, name = self.args, named(fold)
-        out = args.work / name
-        if (out / "outputs.npz").exists():
-            return name
         clips = self.read("more", "tracks")
         indices = np.flatnonzero(clips.folds != fold) if fold is not None else np.arange(len(clips.names))
         # Of what is in no fold, as in pretraining.
-        target = Target(clips, np.flatnonzero(clips.folds < 0)).judge(clips, indices)
+        free = clips.folds < 0
+        target = Target({teacher: words[free] for teacher, words in clips.teachers.items()})
         start = torch.load(args.work / "pretrained.pt", weights_only=False)["student"]
-        stage = Stage(args.steps, 0.4 * args.rate, args.batch, rooms=(0.5, 0.5))
-        student = train(self.setup(), stage, clips, indices, target, out / "state.pt", start,
-                        self.say(name))
-        student.eval()
-        outputs = calibrate.heard(self.setup(), student, clips, self.excerpts())
+        stage = self.stage(args.steps, 0.4 * args.rate, rooms=(0.5, 0.5))
+        train(self.setup(), stage, clips, indices, target, self.state(fold), start, self.say(name))
+
+    def listen(self, fold):
+        """What a trained network makes of all that has a label."""
+        import torch
+        from train import Student
+
+        torch.set_num_threads(1)
+        setup, out = self.setup(), self.args.work / named(fold)
+        if (out / "outputs.npz").exists():
+            return
+        learnt = torch.load(self.state(fold), weights_only=False)["student"]
+        student = Student.of(setup, len(self.labels), learnt)
+        outputs = calibrate.heard(setup, student, self.read("more", "tracks", labelled=True), self.excerpts())
         torch.save({"net": student.net.state_dict(), "regression": student.regression()}, out / "network.pt")
         partial = out / "outputs.partial.npz"
         np.savez(partial, **outputs)
         partial.rename(out / "outputs.npz")
-        return name
 
-    def run(self):
-        args = self.args
+    def state(self, fold):
+        return self.args.work / named(fold) / "state.pt"
+
+    def trained(self, fold):
+        import torch
+
+        state = self.state(fold)
+        return state.exists() and torch.load(state, weights_only=False)["step"] >= self.args.steps
+
+    def train(self):
+        """Every network that is not trained yet."""
+        import torch
+
+        missing = [fold for fold in [*self.folds, None] if not self.trained(fold)]
+        if not missing:
+            return
+        if torch.cuda.is_available():
+            import live
+
+            live.train(self, "cuda", progress)
+            return
         self.make_bank("more")
         self.pretrain()
         self.make_bank("tracks")
-        # Each network in a process of its own: a thread each, whatever the others do.
-        with ProcessPoolExecutor(args.jobs, max_tasks_per_child=1, mp_context=context()) as pool:
-            jobs = [*self.folds, None]
-            for _ in progress(pool.map(self.network, jobs), len(jobs), "networks"):
+        self.each(self.network, missing, "networks")
+
+    def each(self, work, folds, what):
+        # Each in a process of its own: a thread each, whatever the others do.
+        with ProcessPoolExecutor(self.args.jobs, max_tasks_per_child=1, mp_context=context()) as pool:
+            for _ in progress(pool.map(work, folds), len(folds), what):
                 pass
+
+    def run(self):
+        self.train()
+        if self.args.train_only:
+            return
+        for part in self.parts:
+            self.make_bank(part, taught=False)
+        self.each(self.listen, [*self.folds, None], "listening")
         self.package()
 
     def package(self):
@@ -240,7 +285,8 @@ class Recipe:
         calibration = self.args.work / name / "calibration"
         fold = None if name == "all" else int(name.removeprefix("fold-"))
         parts = {clip.name: part for part, clips in self.parts.items() for clip in clips}
-        heard = [clip for clips in self.parts.values() for clip in clips if fold is None or clip.fold != fold]
+        heard = [clip for clips in self.parts.values() for clip in clips
+                 if clip.label and (fold is None or clip.fold != fold)]
         rng = bank.seeded("calibration", name)
         calibration.mkdir(exist_ok=True)
         for index in rng.permutation(len(heard))[: self.args.calibration]:
@@ -270,7 +316,7 @@ def smoke(args):
             lines.append(f"{name},{genre},{genre}.{track:05},{track}")
     args.split = args.work / "tracks.csv"
     args.split.write_text("\n".join(lines) + "\n")
-    args.music = [args.data]
+    args.music = args.speech = [args.data]
     args.rounds, args.others, args.width, args.head, args.pretrain, args.steps = 1, 0.01, 0.1, 32, 4, 4
     # So few steps leave weights so large that a mean of ten seconds could overflow.
     args.batch, args.calibration, args.context = 4, 4, 2.56
@@ -292,6 +338,12 @@ def main():
     args.work.mkdir(parents=True, exist_ok=True)
     if args.smoke:
         smoke(args)
+        import live
+
+        # What only a GPU is fast enough for, on the processor and into a folder of its own.
+        elsewhere = argparse.Namespace(**{**vars(args), "work": args.work / "live"})
+        elsewhere.work.mkdir(exist_ok=True)
+        live.train(Recipe(elsewhere), "cpu", progress)
     Recipe(args).run()
 
 

@@ -5,50 +5,35 @@ Song Dataset): 200 numbers for each 3 s.
 """
 
 import numpy as np
+import torch
 
-import musicnn
-
-PATCH = 15_360  # hop of YAMNet's patches, in samples of 16 kHz
-INPUT = 15_600
-
-
-class Yamnet:
-    def __init__(self, path):
-        from ai_edge_litert.interpreter import Interpreter
-
-        self.interpreter = Interpreter(str(path), num_threads=1, experimental_preserve_all_tensors=True)
-        self.interpreter.allocate_tensors()
-        details = self.interpreter.get_input_details()[0]
-        self.input, self.shape = details["index"], details["shape"]
-        [self.embedding] = [
-            tensor["index"]
-            for tensor in self.interpreter.get_tensor_details()
-            if tensor["name"].endswith("global_average_pooling2d/Mean")
-        ]
-
-    def __call__(self, samples):
-        """One row of 1024 a whole patch; at least one, the end padded with zeros."""
-        patches = max(1, len(samples) // PATCH)
-        samples = np.pad(samples, (0, max(0, patches * PATCH + INPUT - PATCH - len(samples))))
-        rows = []
-        for patch in range(patches):
-            block = samples[patch * PATCH : patch * PATCH + INPUT].astype(np.float32)
-            self.interpreter.set_tensor(self.input, block.reshape(self.shape))
-            self.interpreter.invoke()
-            rows.append(self.interpreter.get_tensor(self.embedding).reshape(-1).copy())
-        return np.stack(rows)
+from musicnn import Musicnn
+from yamnet import Yamnet, weights
 
 
 class Teachers:
-    def __init__(self, yamnet, musicnn_wheel):
-        self.yamnet = Yamnet(yamnet)
-        self.musicnn = musicnn.Musicnn(musicnn_wheel)
+    def __init__(self, yamnet, musicnn_wheel, device="cpu"):
+        self.yamnet = Yamnet(weights(yamnet), device)
+        self.musicnn = Musicnn(musicnn_wheel, device)
 
-    def __call__(self, samples):
-        """{"yamnet": [patches, 1024], "musicnn": [windows, 200]}, half precision."""
-        # Neither has a level normalisation of its own.
-        samples = (samples / (np.abs(samples).max() + 1e-9) * 0.5).astype(np.float32)
-        return {
-            "yamnet": self.yamnet(samples).astype(np.float16),
-            "musicnn": self.musicnn(samples).astype(np.float16),
-        }
+    def __call__(self, clips):
+        """{"yamnet": [clips, patches, 1024], "musicnn": [clips, windows, 200]} of [clips, samples]."""
+        return {"yamnet": self.yamnet(clips), "musicnn": self.musicnn(clips)}
+
+
+class NoTeachers:
+    """Stands in for them in the smoke run: what a clip's spectrum says."""
+
+    def __call__(self, clips):
+        def words(hop, dims):
+            spans = clips[:, : clips.shape[1] // hop * hop].view(len(clips), -1, hop)
+            return torch.log(torch.fft.rfft(spans, 2 * dims).abs()[..., 1 : dims + 1] + 1e-3)
+
+        return {"yamnet": words(15_360, 1024), "musicnn": words(47_872, 200)}
+
+
+def of_clip(teachers, samples):
+    """What they say of one, as the bank keeps it: {name: [spans, dims]} in half precision."""
+    # Neither has a level normalisation of its own.
+    level = torch.from_numpy((samples / (np.abs(samples).max() + 1e-9) * 0.5).astype(np.float32))[None]
+    return {name: words[0].numpy().astype(np.float16) for name, words in teachers(level).items()}

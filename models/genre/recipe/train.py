@@ -1,10 +1,8 @@
 """Function matching (arXiv:2106.05237): how a network is trained.
 
 The student hears seconds of a version of a clip, and after each patch of YAMNet's and each
-window of musicnn's regresses what that teacher made of the clean clip there; in the end
-also which genres a judge of both teachers' words would name. The judge alone has heard
-labels. Every step draws its batch from its own number, so that a run that was stopped goes
-on to the same bits.
+window of musicnn's regresses what that teacher made of the clean clip there. Every step draws its
+batch from its own number, so that a run that was stopped goes on to the same bits.
 """
 
 import os
@@ -12,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from bank import UNKNOWN, VERSIONS
@@ -20,12 +17,10 @@ from net import MobileNetV2, running_mean
 
 FEATURE_SCALE = 1 / 64
 TEACHERS = ["yamnet", "musicnn"]
-JUDGE = "judge"
 # Seconds of a patch of YAMNet's and of a window of musicnn's; neither overlaps the next.
-SPAN_S = {"yamnet": 0.96, "musicnn": 2.992, JUDGE: 2.992}
+SPAN_S = {"yamnet": 0.96, "musicnn": 2.992}
 DIMS = 64  # principal components of each teacher
-JUDGE_C = 0.03
-ROOT = {"yamnet": lambda x: np.sqrt(np.maximum(x, 0)), "musicnn": lambda x: x}
+ROOT = {"yamnet": lambda x: abs(x) ** 0.5, "musicnn": lambda x: x}
 WINDOWS_OF_A_CLIP = 3
 
 
@@ -64,6 +59,13 @@ class Stage:
     windows: int = 1  # a training sequence, in musicnn's windows
     rooms: tuple = (0.0, 0.6)  # share of what is heard through a microphone, first and last
 
+    def roomy(self, step):
+        return np.interp(step / self.steps, [0, 0.7], self.rooms)
+
+    def rate_at(self, step):
+        warm = min(1, (step + 1) / min(300, 0.1 * self.steps))
+        return float(self.rate * warm * (0.01 + 0.495 * (1 + np.cos(np.pi * step / self.steps))))
+
 
 @dataclass
 class Clips:
@@ -82,7 +84,7 @@ class Clips:
             least = min(map(len, versions))
             self.rows.append(np.stack([rows[:least] for rows in versions]))
             with np.load(bank / "teachers" / f"{clip.name}.npz") as words:
-                for name in TEACHERS:
+                for name in words:
                     self.teachers[name].append(words[name].astype(np.float32))
             self.names.append(clip.name)
             self.labels.append(self.labels_known.index(clip.label) if clip.label in self.labels_known else -1)
@@ -90,7 +92,7 @@ class Clips:
 
     def stacked(self):
         self.labels, self.folds = np.array(self.labels), np.array(self.folds)
-        self.teachers = {name: np.stack(words) for name, words in self.teachers.items()}
+        self.teachers = {name: np.stack(words) for name, words in self.teachers.items() if words}
         return self
 
     def is_music(self):
@@ -105,11 +107,11 @@ class Target:
     rectified values, whose roots are nearer to a normal distribution.
     """
 
-    def __init__(self, clips, indices):
-        self.names = list(TEACHERS)
-        self.bases, self.words, self.variance = {}, {}, {}
-        for name, words in clips.teachers.items():
-            seen = ROOT[name](words[indices]).reshape(-1, words.shape[-1]).astype(np.float64)
+    def __init__(self, words):
+        """The components of {teacher: [clips, spans, its dims]}."""
+        self.bases, self.variance = {}, {}
+        for name, seen in words.items():
+            seen = ROOT[name](seen).reshape(-1, seen.shape[-1]).astype(np.float64)
             mean = seen.mean(0)
             # musicnn's are batch-normalised, but not alike in music as ours.
             scale = seen.std(0) + 1e-3 if name == "musicnn" else np.ones(len(mean))
@@ -119,7 +121,6 @@ class Target:
             # The sign of an axis is the solver's choice.
             axes = axes * np.sign(axes[np.abs(axes).argmax(0), np.arange(axes.shape[1])])
             self.bases[name] = (mean, axes / scale[:, None] / np.sqrt(values[0]))
-            self.words[name] = self.components(name, words)
             self.variance[name] = float(values.sum() / values[0])
 
     def components(self, name, words):
@@ -127,28 +128,24 @@ class Target:
         mean, axes = self.bases[name]
         return ((ROOT[name](words) - mean) @ axes).astype(np.float32)
 
-    def judge(self, clips, indices):
-        """Adds the genres' log-odds at each window of musicnn's, by logistic regression on
-        both teachers' words of the labelled clips among `indices`."""
-        windows = self.words["musicnn"].shape[1]
-        patches = self.words["yamnet"].shape[1]
-        middles = (np.arange(patches) + 0.5) * SPAN_S["yamnet"] / SPAN_S["musicnn"]
-        yamnet = [self.words["yamnet"][:, middles.astype(int) == w].mean(1) for w in range(windows)]
-        both = np.concatenate([np.stack(yamnet, 1), self.words["musicnn"]], 2)
-        labelled = [i for i in indices if clips.labels[i] >= 0 and clips.is_music()[i]]
-        known = both[labelled].mean(1)
-        mean, scale = known.mean(0), known.std(0) + 0.03
-        fitted = LogisticRegression(C=JUDGE_C, max_iter=500).fit((known - mean) / scale, clips.labels[labelled])
-        odds = (both - mean) / scale @ fitted.coef_.T + fitted.intercept_
-        odds -= odds.mean(2, keepdims=True)
-        deviation = odds[indices].std()
-        self.names.append(JUDGE)
-        self.words[JUDGE] = (odds / deviation).astype(np.float32)
-        self.variance[JUDGE] = float((odds[indices] / deviation).reshape(-1, odds.shape[2]).var(0).sum())
-        return self
-
     def dims(self):
-        return {name: self.words[name].shape[2] for name in self.names}
+        return {name: axes.shape[1] for name, (_, axes) in self.bases.items()}
+
+
+def shares(setup, name, start, outputs, known):
+    """For a sequence of `outputs` that starts at a row: which of a teacher's `known` spans lie
+    in it, and of each the share that every output has in it, [spans, outputs]."""
+    rows, per = SPAN_S[name] / setup.hop_s, setup.rows_per_output
+    ends = per * np.arange(1, outputs + 1) + start
+    spans, weights = [], []
+    for span in range(known):
+        if span * rows < start - 1 or (span + 1) * rows > start + outputs * per:
+            continue
+        overlap = np.minimum(ends, (span + 1) * rows) - np.maximum(ends - per, span * rows)
+        overlap = np.maximum(overlap, 0)
+        spans.append(span)
+        weights.append(overlap / overlap.sum())
+    return spans, np.array(weights, np.float32)
 
 
 class Batches:
@@ -165,28 +162,14 @@ class Batches:
         per = setup.rows_per_output
         self.outputs = int(np.ceil(stage.windows * SPAN_S["musicnn"] / setup.hop_s / per))
         self.length = self.outputs * per
-        self.target = target
-        self.spans = {name: [self.weights(name, first) for first in range(WINDOWS_OF_A_CLIP - stage.windows + 1)]
-                      for name in target.names}
+        self.words = {name: target.components(name, clips.teachers[name]) for name in TEACHERS}
+        self.spans = {
+            name: [shares(setup, name, self.start(first), self.outputs, words.shape[1])
+                   for first in range(WINDOWS_OF_A_CLIP - stage.windows + 1)]
+            for name, words in self.words.items()}
 
     def start(self, first):
         return round(first * SPAN_S["musicnn"] / self.setup.hop_s)
-
-    def weights(self, name, first):
-        """For a sequence that starts at a window: the spans in it, and of each the share that
-        every output has in it, [spans, outputs]."""
-        rows, per = SPAN_S[name] / self.setup.hop_s, self.setup.rows_per_output
-        start = self.start(first)
-        ends = per * np.arange(1, self.outputs + 1) + start
-        spans, weights = [], []
-        for span in range(self.target.words[name].shape[1]):
-            if span * rows < start - 1 or (span + 1) * rows > start + self.length:
-                continue
-            overlap = np.minimum(ends, (span + 1) * rows) - np.maximum(ends - per, span * rows)
-            overlap = np.maximum(overlap, 0)
-            spans.append(span)
-            weights.append(overlap / overlap.sum())
-        return spans, np.array(weights, np.float32)
 
     def draw(self, step):
         """Features [batch, 1, rows, bands]; of each teacher the weights of the outputs
@@ -194,12 +177,11 @@ class Batches:
         rng = np.random.default_rng([self.setup.seed, step, self.ranks.rank])
         stage = self.stage
         batch = stage.batch // self.ranks.count
-        roomy = np.interp(step / stage.steps, [0, 0.7], stage.rooms)
+        roomy = stage.roomy(step)
         kinds = rng.choice(3, batch, p=self.shares)
         indices = [self.kinds[kind][rng.integers(len(self.kinds[kind]))] for kind in kinds]
         x = []
-        names = self.target.names
-        weights, words = {name: [] for name in names}, {name: [] for name in names}
+        weights, words = {name: [] for name in TEACHERS}, {name: [] for name in TEACHERS}
         for index in indices:
             first = rng.integers(WINDOWS_OF_A_CLIP - stage.windows + 1)
             version = rng.integers(1, VERSIONS) if rng.random() < roomy else 0
@@ -212,10 +194,10 @@ class Batches:
                 at = rng.integers(0, self.length)
                 piece[at : at + rng.integers(0, self.length // 12)] = -128
             x.append(piece)
-            for name in names:
-                spans, shares = self.spans[name][first]
-                weights[name].append(torch.from_numpy(shares))
-                words[name].append(self.target.words[name][index][spans])
+            for name in TEACHERS:
+                spans, parts = self.spans[name][first]
+                weights[name].append(torch.from_numpy(parts))
+                words[name].append(self.words[name][index][spans])
         x = torch.from_numpy(np.stack(x))[:, None] * FEATURE_SCALE
         weights = {name: torch.block_diag(*w) for name, w in weights.items()}
         return x, weights, {name: torch.from_numpy(np.concatenate(w)) for name, w in words.items()}
@@ -229,9 +211,17 @@ class Student(nn.Module):
         self.net = setup.network(classes)
         self.regressors = nn.ModuleDict({name: nn.Linear(setup.head, d) for name, d in dims.items()})
 
+    @classmethod
+    def of(cls, setup, classes, learnt):
+        """A trained one, from its state."""
+        dims = {name: len(learnt[f"regressors.{name}.weight"]) for name in TEACHERS}
+        student = cls(setup, classes, dims)
+        student.load_state_dict(learnt)
+        return student.eval()
+
     def regression(self):
         """(weight, bias) from pooled outputs to both teachers' words, [2 · DIMS, head] and [2 · DIMS]."""
-        return [torch.cat([getattr(self.regressors[name], part) for name in TEACHERS]).detach().numpy()
+        return [torch.cat([getattr(self.regressors[name], part) for name in TEACHERS]).detach().cpu().numpy()
                 for part in ["weight", "bias"]]
 
 
@@ -261,7 +251,7 @@ class Muon(torch.optim.Optimizer):
                 update = (x.T if tall else x).float().view_as(p)
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 # AdamW's usual size of an update, so that one rate serves both.
-                p.sub_(update, alpha=group["lr"] * 0.2 * max(x.shape) ** 0.5)
+                p.sub_(update * (group["lr"] * 0.2 * max(x.shape) ** 0.5))
 
 
 class Ranks:
@@ -291,72 +281,98 @@ class Ranks:
             t.copy_(part.view_as(t))
 
 
-def optimizers(student, rate):
-    pointwise, rest = [], []
-    for name, p in student.named_parameters():
-        if "classifier" not in name:
-            (pointwise if p.ndim == 4 and p.shape[1] > 1 else rest).append(p)
-    return [Muon(pointwise, rate), torch.optim.AdamW(rest, lr=rate, weight_decay=0.02)]
+class Trainer:
+    """A student, its optimizers, and where they are in a stage."""
+
+    def __init__(self, setup, stage, classes, target, start=None, device="cpu"):
+        self.stage, self.target = stage, target
+        self.student = Student(setup, classes, target.dims()).to(device)
+        if start is not None:
+            self.student.load_state_dict(start)
+        self.rate = torch.zeros((), device=device)
+        pointwise, rest = [], []
+        for name, p in self.student.named_parameters():
+            if "classifier" not in name:
+                (pointwise if p.ndim == 4 and p.shape[1] > 1 else rest).append(p)
+        self.parameters = pointwise + rest
+        self.on_gpu = self.rate.is_cuda
+        rate = self.rate if self.on_gpu else 0.0
+        adamw = torch.optim.AdamW(rest, lr=rate, weight_decay=0.02, capturable=self.on_gpu)
+        self.optimizers = [Muon(pointwise, rate), adamw]
+        self.outputs = self.student.net.rows
+        if os.environ.get("SORI_COMPILE", "1") == "1" and not self.on_gpu:
+            self.outputs = torch.compile(self.outputs)
+        self.student.train()
+        self.unexplained = []
+
+    def step(self, number, x, weights, words, average=lambda _: None):
+        """One update. Keeps the shares of the teachers' variance that are not explained."""
+        rate = self.stage.rate_at(number)
+        self.rate.fill_(rate)
+        if not self.on_gpu:
+            for optimizer in self.optimizers:
+                optimizer.param_groups[0]["lr"] = rate
+        self.unexplained.append(self.update(x, weights, words, average))
+
+    def update(self, x, weights, words, average):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.on_gpu, cache_enabled=False):
+            rows = self.outputs(x.contiguous(memory_format=torch.channels_last))
+        rows = rows.flatten(0, 1).float()
+        unexplained = [
+            (self.student.regressors[name](weights[name] @ rows) - words[name]).square().sum(1).mean()
+            / self.target.variance[name]
+            for name in TEACHERS
+        ]
+        self.student.zero_grad()
+        sum(unexplained).backward()
+        average([p.grad for p in self.parameters])
+        nn.utils.clip_grad_norm_(self.parameters, 5.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        return torch.stack(unexplained).detach()
+
+    def said(self):
+        """Mean of what was not explained since it was last asked, a teacher each."""
+        mean = torch.stack(self.unexplained).mean(0).tolist()
+        self.unexplained = []
+        return mean
+
+    def save(self, path, step):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        student = {name: tensor.cpu() for name, tensor in self.student.state_dict().items()}
+        going_on = self.optimizers if step < self.stage.steps else []
+        torch.save({"student": student, "step": step,
+                    "optimizers": [optimizer.state_dict() for optimizer in going_on]}, partial)
+        partial.rename(path)
+
+    def load(self, path):
+        """Goes on from a file; the step that is next."""
+        state = torch.load(path, weights_only=False)
+        self.student.load_state_dict(state["student"])
+        if state["step"] < self.stage.steps:
+            for optimizer, saved in zip(self.optimizers, state["optimizers"]):
+                optimizer.load_state_dict(saved)
+        return state["step"]
 
 
 def train(setup, stage, clips, indices, target, state_path, start=None, log=print, say=200, ranks=Ranks()):
-    """Trains one stage; from `start`'s weights, if given. Returns the student."""
+    """Trains one stage on the bank; from `start`'s weights, if given. Returns the student."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    student = Student(setup, len(clips.labels_known), target.dims())
-    if start is not None:
-        # A judge has no part in pretraining.
-        student.load_state_dict(start, strict=False)
+    trainer = Trainer(setup, stage, len(clips.labels_known), target, start)
+    first = trainer.load(state_path) if state_path.exists() else 0
     batches = Batches(setup, stage, clips, indices, target, ranks)
-    both = optimizers(student, stage.rate)
-    parameters = [p for optimizer in both for group in optimizer.param_groups for p in group["params"]]
-    statistics = [buffer for buffer in student.buffers() if buffer.is_floating_point()]
-    first = 0
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=False)
-        student.load_state_dict(state["student"])
-        if state["step"] >= stage.steps:
-            return student
-        for optimizer, saved in zip(both, state["optimizers"]):
-            optimizer.load_state_dict(saved)
-        first = state["step"]
-    outputs = student.net.rows
-    if os.environ.get("SORI_COMPILE", "1") == "1":
-        outputs = torch.compile(outputs)
-    student.train()
-    said = []
+    statistics = [buffer for buffer in trainer.student.buffers() if buffer.is_floating_point()]
     for step in range(first, stage.steps):
-        warm = min(1, (step + 1) / min(300, 0.1 * stage.steps))
-        rate = stage.rate * warm * (0.01 + 0.495 * (1 + np.cos(np.pi * step / stage.steps)))
-        for optimizer in both:
-            for group in optimizer.param_groups:
-                group["lr"] = float(rate)
-        x, weights, words = batches.draw(step)
-        rows = outputs(x.contiguous(memory_format=torch.channels_last)).flatten(0, 1)
-        # The shares of the variance that are not explained.
-        unexplained = [
-            (student.regressors[name](weights[name] @ rows) - words[name]).square().sum(1).mean() / target.variance[name]
-            for name in target.names
-        ]
-        student.zero_grad()
-        sum(unexplained).backward()
-        ranks.average([p.grad for p in parameters])
-        nn.utils.clip_grad_norm_(parameters, 5.0)
-        for optimizer in both:
-            optimizer.step()
-        said.append([u.item() for u in unexplained])
+        trainer.step(step, *batches.draw(step), ranks.average)
         if (step + 1) % say == 0 or step + 1 == stage.steps:
-            log(step + 1, stage.steps, np.mean(said, 0))
-            said = []
+            log(step + 1, stage.steps, trainer.said())
         if (step + 1) % 500 == 0 or step + 1 == stage.steps:
             ranks.average(statistics)
             if ranks.rank == 0:
-                state_path.parent.mkdir(parents=True, exist_ok=True)
-                partial = state_path.with_suffix(".partial")
-                torch.save({"student": student.state_dict(), "step": step + 1,
-                            "optimizers": [optimizer.state_dict() for optimizer in both]}, partial)
-                partial.rename(state_path)
-    return student
+                trainer.save(state_path, step + 1)
+    return trainer.student
 
 
 @torch.no_grad()
