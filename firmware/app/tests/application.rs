@@ -87,9 +87,11 @@ impl Board for Bench {
     }
 
     fn sleep_if(&mut self, is_idle: impl FnOnce() -> bool) {
-        assert!(is_idle(), "there is something to do");
-        self.sleeps += 1;
-        self.ticks += 1000;
+        // A block that comes between the listener's look and this one is not slept through.
+        if is_idle() {
+            self.sleeps += 1;
+            self.ticks += 1000;
+        }
     }
 
     fn delay_ms(&mut self, ms: u32) {
