@@ -42,7 +42,8 @@ Commands:
                --json     print JSON
                --mcu      instead: Cortex-M3, M4, M7 and M33 in QEMU, and
                           bench-mcu-baseline.json; keys begin with m4/, say
-               --mca      instead: cycles per MAC of the hottest loop by llvm-mca
+               --mca      instead: cycles per MAC of the hottest loop by llvm-mca; with
+                          --mcu, of the kernels of Cortex-M4 and M7
                KEY…       only counts whose keys start so, cortex-a53/a/ say
   dist       build sori-pi for a Raspberry Pi, and put together what is copied there
   pi         what ci leaves out of sori-pi: that binary under QEMU, the page in Chromium

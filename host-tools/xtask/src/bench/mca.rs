@@ -1,6 +1,8 @@
 //! Cycles that a model of the processor gives the hottest loop: `llvm-mca` on what the
 //! compiler made of the pointwise kernel, which has four fifths of a network's MACs.
 
+pub(super) mod cortex_m;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::io::Write as _;
@@ -23,6 +25,10 @@ enum Multiply {
     Smlal,
     Sdot,
     Vpdpbusd,
+    /// And what multiplies one pair of 16-bit halves.
+    Smlad,
+    /// High words of products, and with a sum.
+    Smmul,
 }
 
 impl Multiply {
@@ -41,6 +47,8 @@ impl Multiply {
                 Some((before, _)) if before.ends_with('y') => 32,
                 _ => 16,
             },
+            (Self::Smlad, "smlad") => 2,
+            (Self::Smlad, "smlabb" | "smlatb") | (Self::Smmul, "smmul" | "smmla") => 1,
             _ => 0,
         }
     }
@@ -249,12 +257,17 @@ fn innermost_loops(function: &str, code: &[(u64, &str)], multiply: Multiply) -> 
         .collect()
 }
 
+const THUMB_BRANCHES: [&str; 10] = [
+    "beq", "bne", "bhs", "blo", "bhi", "bls", "bge", "blt", "bgt", "ble",
+];
+
 /// Where a conditional branch goes, which is what ends a loop.
 fn branches_to(instruction: &str) -> Option<u64> {
     let (mnemonic, operands) = instruction.split_once('\t')?;
     let is_conditional = ["b.", "cbz", "cbnz", "tbz", "tbnz"]
         .iter()
         .any(|start| mnemonic.starts_with(start))
+        || THUMB_BRANCHES.contains(&mnemonic.trim_end_matches(".w"))
         || mnemonic.starts_with('j') && !mnemonic.starts_with("jmp");
     let (target, _) = operands.split_once(" <")?;
     let (_, target) = target.rsplit_once("0x")?;

@@ -101,10 +101,13 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     tools::require_toolchain()?;
     if has("--mca") {
         ensure!(
-            !has("--accept") && !has("--mcu") && starts.is_empty(),
+            !has("--accept") && starts.is_empty(),
             "--mca has no baseline and takes no keys: {USAGE}"
         );
-        return mca::run(has("--json"));
+        return match has("--mcu") {
+            true => mca::cortex_m::run(has("--json")),
+            false => mca::run(has("--json")),
+        };
     }
     if has("--mcu") {
         return mcu::run(&starts, has("--json"), has("--accept"));
