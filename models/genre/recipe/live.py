@@ -45,7 +45,7 @@ class Sizes:
 
 
 SMOKE = Sizes(1, 1, dict(one=2, two=1, over=1, speech=1, noise=1, tones=1),
-              dict(one=1, two=1, over=1, speech=1, noise=1, tones=1), target=2, rooms=2)
+              dict(one=1, two=1, over=1, speech=1, noise=1, tones=1), target=1, rooms=2)
 
 
 class Pool:

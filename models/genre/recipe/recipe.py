@@ -341,7 +341,7 @@ def main():
         import live
 
         # What only a GPU is fast enough for, on the processor and into a folder of its own.
-        elsewhere = argparse.Namespace(**{**vars(args), "work": args.work / "live"})
+        elsewhere = argparse.Namespace(**{**vars(args), "work": args.work / "live", "pretrain": 1, "steps": 1})
         elsewhere.work.mkdir(exist_ok=True)
         live.train(Recipe(elsewhere), "cpu", progress)
     Recipe(args).run()

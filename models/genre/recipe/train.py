@@ -157,8 +157,8 @@ class Batches:
             [i for i in indices if clips.folds[i] < 0 and music[i]],
             [i for i in indices if not music[i]],
         ]
-        shares = np.array([0.62, 0.3, 0.08]) * [len(kind) > 0 for kind in self.kinds]
-        self.shares = shares / shares.sum()
+        parts = np.array([0.62, 0.3, 0.08]) * [len(kind) > 0 for kind in self.kinds]
+        self.parts = parts / parts.sum()
         per = setup.rows_per_output
         self.outputs = int(np.ceil(stage.windows * SPAN_S["musicnn"] / setup.hop_s / per))
         self.length = self.outputs * per
@@ -178,7 +178,7 @@ class Batches:
         stage = self.stage
         batch = stage.batch // self.ranks.count
         roomy = stage.roomy(step)
-        kinds = rng.choice(3, batch, p=self.shares)
+        kinds = rng.choice(3, batch, p=self.parts)
         indices = [self.kinds[kind][rng.integers(len(self.kinds[kind]))] for kind in kinds]
         x = []
         weights, words = {name: [] for name in TEACHERS}, {name: [] for name in TEACHERS}
@@ -195,8 +195,8 @@ class Batches:
                 piece[at : at + rng.integers(0, self.length // 12)] = -128
             x.append(piece)
             for name in TEACHERS:
-                spans, parts = self.spans[name][first]
-                weights[name].append(torch.from_numpy(parts))
+                spans, overlaps = self.spans[name][first]
+                weights[name].append(torch.from_numpy(overlaps))
                 words[name].append(self.words[name][index][spans])
         x = torch.from_numpy(np.stack(x))[:, None] * FEATURE_SCALE
         weights = {name: torch.block_diag(*w) for name, w in weights.items()}
