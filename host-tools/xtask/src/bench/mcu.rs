@@ -35,7 +35,7 @@ pub(super) const BEST_PEERS: [(&str, u64); 9] = [
 
 /// Programs that count, none of which needs a heap. `network-instructions` prints networks, stages
 /// and layers.
-const PROGRAMS: [&str; 2] = ["frontend-instructions", "sori-mcu"];
+const PROGRAMS: [&str; 3] = ["network-instructions", "frontend-instructions", "sori-mcu"];
 
 pub(super) fn run(starts: &[&str], as_json: bool, accept: bool) -> anyhow::Result<()> {
     tools::require("qemu-system-arm", "qemu-system-arm")?;
