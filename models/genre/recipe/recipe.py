@@ -192,6 +192,7 @@ class Recipe:
         start = torch.load(args.work / "pretrained.pt", weights_only=False)["student"]
         stage = self.stage(args.steps, 0.4 * args.rate, rooms=(0.5, 0.5))
         train(self.setup(), stage, clips, indices, target, self.state(fold), start, self.say(name))
+        self.listen(fold)
 
     def listen(self, fold):
         """What a trained network makes of all that has a label."""
@@ -200,8 +201,6 @@ class Recipe:
 
         torch.set_num_threads(1)
         setup, out = self.setup(), self.args.work / named(fold)
-        if (out / "outputs.npz").exists():
-            return
         learnt = torch.load(self.state(fold), weights_only=False)["student"]
         student = Student.of(setup, len(self.labels), learnt)
         outputs = calibrate.heard(setup, student, self.read("more", "tracks", labelled=True), self.excerpts())
@@ -248,7 +247,9 @@ class Recipe:
             return
         for part in self.parts:
             self.make_bank(part, taught=False)
-        self.each(self.listen, [*self.folds, None], "listening")
+        folds = [*self.folds, None]
+        silent = [fold for fold in folds if not (self.args.work / named(fold) / "outputs.npz").exists()]
+        self.each(self.listen, silent, "listening")
         self.package()
 
     def package(self):
