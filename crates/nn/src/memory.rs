@@ -4,6 +4,7 @@ use core::fmt;
 
 use sori_package::{BlockPlan, Convolution, Package, Spatial, TensorShape};
 
+use crate::arch::{least_unpacked_len, unpacked_len};
 use crate::plan::{delay_rows, fixed_use, history_len};
 use crate::split::{BlockShape, SplitUse};
 
@@ -179,29 +180,91 @@ pub struct Footprint {
     pub work: Work,
 }
 
-/// Counted work.
+/// Counted work of the kernels that read weights in place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Multiplications of 1×1 convolutions.
-    pub pointwise_macs: u64,
+    /// Multiplications of 1×1 convolutions, of blocks of pixels that are unpacked together, the
+    /// last one filled up.
+    pub block_macs: u64,
+    /// The others, of two pixels at a time.
+    pub pair_macs: u64,
     /// Multiplications of depthwise convolutions.
     pub depthwise_macs: u64,
     /// Accumulators that become activations.
     pub requantized: u64,
-    /// Bytes that are copied: rows kept, groups put together.
+    /// Output channels that a 1×1 kernel begins, for the pixels that it takes together.
+    pub channels: u64,
+    /// Channels that a depthwise kernel begins.
+    pub depthwise_channels: u64,
+    /// Bytes that are put where a kernel wants them.
+    pub arranged: u64,
+    /// Bytes that are copied in rows.
     pub copied: u64,
-    /// Calls of a kernel.
+    /// Calls of kernels and of what copies a few bytes.
     pub calls: u64,
 }
 
+/// Pixels that a 1×1 kernel takes together.
+const BLOCK: u64 = 4;
+
 impl Work {
+    /// A row through a 1×1 convolution that unpacks pixels into so many bytes.
+    fn pointwise(input: TensorShape, c_out: u64, scratch: usize) -> Self {
+        let c_in = u64::from(input.channels);
+        let mut left = u64::from(input.width);
+        let block_bytes = unpacked_len(input.channels, BLOCK as u16);
+        let room = (scratch / block_bytes) as u64 * BLOCK;
+        let mut work = Self {
+            calls: 1,
+            ..Self::default()
+        };
+        while left > 0 {
+            let some = left.min(room);
+            // As the kernel has it: three pixels are a block that is not stored whole.
+            let packed = match some % BLOCK {
+                3 => some,
+                rest => some - rest,
+            };
+            let (taken, whole) = match packed {
+                0 => (left.min(2), 2),
+                _ => (packed, packed.next_multiple_of(BLOCK)),
+            };
+            match packed {
+                0 => work.pair_macs += whole * c_in * c_out,
+                _ => work.block_macs += whole * c_in * c_out,
+            }
+            work.arranged += packed * c_in;
+            work.requantized += whole * c_out;
+            work.channels += c_out;
+            left -= taken;
+        }
+        work
+    }
+
+    /// A row through a 3×3 kernel, from rows of the `input`'s shape.
+    fn depthwise(input: TensorShape, output: TensorShape) -> Self {
+        let (row, channels) = (output.row_len() as u64, u64::from(output.channels));
+        Self {
+            depthwise_macs: 9 * row,
+            requantized: row,
+            depthwise_channels: channels,
+            arranged: 3 * input.row_len() as u64,
+            calls: 1,
+            ..Self::default()
+        }
+    }
+
     /// Twice, three times … as much.
     #[must_use]
     pub fn times(self, n: u64) -> Self {
         Self {
-            pointwise_macs: n * self.pointwise_macs,
+            block_macs: n * self.block_macs,
+            pair_macs: n * self.pair_macs,
             depthwise_macs: n * self.depthwise_macs,
             requantized: n * self.requantized,
+            channels: n * self.channels,
+            depthwise_channels: n * self.depthwise_channels,
+            arranged: n * self.arranged,
             copied: n * self.copied,
             calls: n * self.calls,
         }
@@ -211,22 +274,49 @@ impl Work {
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
-            pointwise_macs: self.pointwise_macs + other.pointwise_macs,
+            block_macs: self.block_macs + other.block_macs,
+            pair_macs: self.pair_macs + other.pair_macs,
             depthwise_macs: self.depthwise_macs + other.depthwise_macs,
             requantized: self.requantized + other.requantized,
+            channels: self.channels + other.channels,
+            depthwise_channels: self.depthwise_channels + other.depthwise_channels,
+            arranged: self.arranged + other.arranged,
             copied: self.copied + other.copied,
             calls: self.calls + other.calls,
         }
     }
 
     /// About so many instructions of a Cortex-M4.
+    ///
+    /// Fitted to what `cargo xtask bench --mcu` counts of the benchmark networks' layers.
     pub fn instructions(self) -> u64 {
-        2 * self.pointwise_macs
-            + 3 * self.depthwise_macs
-            + 12 * self.requantized
-            + self.copied
-            + 150 * self.calls
+        let sixteenths = 15 * self.block_macs
+            + 27 * self.pair_macs
+            + 8 * self.depthwise_macs
+            + 80 * self.requantized
+            + 1312 * self.channels
+            + 1680 * self.depthwise_channels
+            + 88 * self.arranged
+            + 16 * self.copied
+            + 1440 * self.calls;
+        sixteenths / 16
     }
+}
+
+/// What an output row of the stem costs: its windows are put side by side, and are then a 1×1
+/// convolution's pixels.
+pub fn stem_work(stem: &Convolution<'_>) -> Work {
+    let channels = stem.output.channels;
+    let patch = TensorShape {
+        width: stem.output.width,
+        channels: (stem.kernel.weights.len() / usize::from(channels)) as u16,
+    };
+    let scratch = unpacked_len(patch.channels, patch.width);
+    let rows_of_patches = Work {
+        calls: 3 * u64::from(patch.width),
+        ..Work::default()
+    };
+    Work::pointwise(patch, channels.into(), scratch).plus(rows_of_patches)
 }
 
 /// What a block takes by a plan, on a backend that reads its weights in place.
@@ -236,55 +326,86 @@ pub fn block_footprint(shape: &BlockShape, plan: BlockPlan) -> Footprint {
         u64::from(shape.spatial.stride_time),
         u64::from(plan.kept_rows),
     );
-    let groups = u64::from(shape.expanded.channels.div_ceil(plan.group));
     let len = |row: TensorShape| row.row_len() as u64;
-    let channels = |row: TensorShape| u64::from(row.channels);
     // For each window the rows that are not kept; while one is awaited, rows that will be.
-    let expanded_rows = match shape.expands {
-        true => (3 - kept).max(stride),
-        false => 0,
-    };
+    let wide_rows = (3 - kept).max(stride);
     let stored_rows = match shape.expands {
         true => kept.min(3 - stride),
         false => stride,
     };
-    let split = u64::from(groups > 1);
+    let channels = shape.expanded.channels;
+    let splits = plan.group < channels;
+    let to_project = Work::pointwise(shape.filtered, shape.output.channels.into(), uses.work);
+    let mut work = to_project.plus(Work {
+        copied: stored_rows * len(shape.expanded) + (3 - kept) * len(shape.input),
+        ..Work::default()
+    });
+    for first in (0..channels).step_by(plan.group.into()) {
+        let of_group = |row: TensorShape| TensorShape {
+            channels: plan.group.min(channels - first),
+            ..row
+        };
+        let (expanded, filtered) = (of_group(shape.expanded), of_group(shape.filtered));
+        let wide_row = match shape.expands {
+            true => {
+                let scratch = if splits { filtered } else { shape.filtered }.row_len();
+                Work::pointwise(shape.input, expanded.channels.into(), scratch)
+            }
+            false => Work {
+                arranged: len(expanded),
+                ..Work::default()
+            },
+        };
+        // The group's weights are put together, and its part of each pixel is put into the row.
+        let moved = Work {
+            calls: if splits {
+                9 + u64::from(filtered.width)
+            } else {
+                0
+            },
+            ..Work::default()
+        };
+        work = work
+            .plus(wide_row.times(wide_rows))
+            .plus(Work::depthwise(expanded, filtered))
+            .plus(moved);
+    }
     Footprint {
         state_bytes: uses.state(),
         scratch_bytes: uses.scratch(),
-        work: Work {
-            pointwise_macs: expanded_rows * len(shape.expanded) * channels(shape.input)
-                + len(shape.output) * channels(shape.filtered),
-            depthwise_macs: 9 * len(shape.filtered),
-            requantized: expanded_rows * len(shape.expanded)
-                + len(shape.filtered)
-                + len(shape.output),
-            copied: stored_rows * len(shape.expanded)
-                + (3 - kept) * len(shape.input)
-                + split * (len(shape.filtered) + 9 * channels(shape.expanded)),
-            calls: groups * (expanded_rows + 1) + 1,
-        },
+        work,
     }
 }
 
 /// What head and classifier take, `group` of the head's channels at a time.
 pub fn head_footprint(input: TensorShape, channels: u16, classes: usize, group: u16) -> Footprint {
-    let (width, channels, classes) = (
-        usize::from(input.width),
-        usize::from(channels),
-        classes as u64,
-    );
-    let row = (width * channels) as u64;
+    let width = usize::from(input.width);
+    let mut work = pool_work(input.width, channels, classes);
+    for first in (0..channels).step_by(group.into()) {
+        let part = u64::from(group.min(channels - first));
+        // By a plan the head unpacks nothing.
+        work = work.plus(Work::pointwise(input, part, 0));
+        work.calls += 1;
+    }
     Footprint {
         state_bytes: 0,
         scratch_bytes: input.row_len() + width * usize::from(group),
-        work: Work {
-            pointwise_macs: row * u64::from(input.channels) + classes * channels as u64,
-            depthwise_macs: 0,
-            requantized: row,
-            copied: 0,
-            calls: 2 * (channels as u64).div_ceil(group.into()),
-        },
+        work,
+    }
+}
+
+/// What head and classifier cost without a plan.
+pub fn head_work(input: TensorShape, channels: u16, classes: usize) -> Work {
+    let scratch = least_unpacked_len(input.channels, input.width);
+    let head = Work::pointwise(input, channels.into(), scratch);
+    head.plus(pool_work(input.width, channels, classes))
+}
+
+fn pool_work(width: u16, channels: u16, classes: usize) -> Work {
+    Work {
+        arranged: u64::from(channels) * (u64::from(width) + classes as u64),
+        calls: 1,
+        ..Work::default()
     }
 }
 

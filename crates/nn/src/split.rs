@@ -79,7 +79,7 @@ pub(crate) struct SplitUse {
     weights: usize,
     group_filtered: usize,
     /// Those three together.
-    work: usize,
+    pub(crate) work: usize,
     filtered: usize,
     output: usize,
 }

@@ -344,12 +344,7 @@ impl Problem {
         if let Some(spatial) = stem.spatial {
             rows = spatial.output_rows(rows);
         }
-        let stem = Work {
-            pointwise_macs: (stem.kernel.weights.len() * usize::from(stem.output.width)) as u64,
-            requantized: stem.output.row_len() as u64,
-            ..Work::default()
-        };
-        let stem = stem.times(rows).instructions();
+        let stem = memory::stem_work(&stem).times(rows).instructions();
         let mut parts: Vec<Part> = package
             .blocks()
             .map(|block| {
@@ -433,7 +428,18 @@ impl Problem {
     }
 
     fn full_speed(&self) -> u64 {
-        let of = |part: &Part| part.footprint(part.whole()).work.times(part.rows);
+        let of = |part: &Part| {
+            let work = match part.kind {
+                Kind::Head {
+                    input,
+                    channels,
+                    classes,
+                    splits: true,
+                } => memory::head_work(input, channels, classes),
+                _ => part.footprint(part.whole()).work,
+            };
+            work.times(part.rows)
+        };
         let works = self.parts.iter().map(of);
         self.stem + works.fold(Work::default(), Work::plus).instructions()
     }
@@ -627,14 +633,14 @@ mod tests {
     }
 
     #[test]
-    fn network_a_fits_48_kib_nearly_for_free_and_a_third_of_that_at_a_price() {
+    fn network_a_fits_48_kib_for_little_and_a_third_of_that_at_a_price() {
         let bytes = benchmark_network("a").unwrap();
         let package = Package::parse(&bytes).unwrap();
         let full = Network::arena_bytes(&package, 1);
         assert!(full <= 80 * 1024, "{full} bytes at full speed");
         let planned = plan(&package, 48 * 1024).unwrap();
         assert!(planned.arena_bytes <= 48 * 1024);
-        assert!(planned.cost() < 0.05, "{}", planned.cost());
+        assert!(planned.cost() < 0.15, "{}", planned.cost());
         let error = plan(&package, 1024).unwrap_err();
         assert!(error.smallest.arena_bytes < 16 * 1024);
         assert!(error.smallest.cost() > planned.cost());
@@ -665,6 +671,23 @@ mod tests {
         assert_eq!(stated.arena_bytes(1), before.arena_bytes(1));
     }
 
+    /// `plan-instructions` counts these on a Cortex-M4, for the plans that are chosen today.
+    #[test]
+    fn estimates_are_what_the_emulated_core_counts() {
+        let bytes = benchmark_network("a").unwrap();
+        let package = Package::parse(&bytes).unwrap();
+        let in_48_kib = plan(&package, 48 * 1024).unwrap();
+        let in_16_kib = plan(&package, 16 * 1024).unwrap();
+        for (estimate, counted) in [
+            (in_48_kib.full_speed, 27_132_080),
+            (in_48_kib.instructions, 30_541_240),
+            (in_16_kib.instructions, 40_874_720),
+        ] {
+            let ratio = estimate as f64 / f64::from(counted);
+            assert!((0.9..1.1).contains(&ratio), "{estimate} of {counted}");
+        }
+    }
+
     #[test]
     fn the_trade_off_goes_from_small_and_slow_to_large_and_fast() {
         let bytes = benchmark_network("a").unwrap();
@@ -674,7 +697,8 @@ mod tests {
             assert!(pair[0].arena_bytes < pair[1].arena_bytes);
             assert!(pair[0].instructions > pair[1].instructions);
         }
-        // Groups and copies cost a little even where nothing is computed twice.
-        assert!(plans.last().unwrap().cost().abs() < 0.01);
+        // By a plan the head unpacks nothing, which costs a little even where nothing is computed
+        // twice.
+        assert!(plans.last().unwrap().cost().abs() < 0.1);
     }
 }
