@@ -257,11 +257,6 @@ fn inspect_states_the_arena_that_the_prologue_states() {
     assert_eq!(inspected["schema_version"], 1);
     for arena in inspected["memory"]["arena"].as_array().unwrap() {
         let stripe = arena["stripe_rows"].as_u64().unwrap() as usize;
-        // The shipped package was written before a block without expansion kept its input planar:
-        // from 64 rows on it states too little, until it is packaged again.
-        if stripe > 32 {
-            continue;
-        }
         assert_eq!(
             arena["bytes"],
             prologue.arena_bytes(stripe),
@@ -988,10 +983,14 @@ fn an_arena_that_is_none_or_too_small_is_refused_and_says_what_would_do() {
         "no plan fits 4096 bytes",
         "the smallest arena",
         "more",
-        "train it for",
+        "train it for input rows of 8, or give it more",
     ] {
         assert!(stderr.contains(part), "{part} in {stderr}");
     }
+    // Where fewer channels would do, that is offered too.
+    let (code, stderr) = refusal(&sori(&["plan", &genre, "--arena", "12K", "--out", &out]));
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains("of the channels"), "{stderr}");
     assert_eq!(folder.entries(), 0);
     for size in ["48Q", "0", "-1", "4.5K", "99999999999999999999"] {
         let output = sori(&["plan", &genre, &format!("--arena={size}")]);

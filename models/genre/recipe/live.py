@@ -18,13 +18,15 @@ import numpy as np
 import torch
 
 import bank
+import musicnn
 import rooms
+import yamnet
 from bank import LENGTH, RATE, SPEEDS
 from train import FEATURE_SCALE, ROOT, TEACHERS, Target, Trainer, shares
 
 PARTS = 3  # short recordings that are played one after the other
 # Spans of a clip that a teacher hears whole.
-KNOWN = {"yamnet": LENGTH // 15_360, "musicnn": LENGTH // 47_872}
+KNOWN = {"yamnet": LENGTH // yamnet.PATCH, "musicnn": LENGTH // musicnn.WINDOW}
 TAPS, PHASES = 8, 512
 TRANSFORM = 163_840  # a clip and half a second of room, and few prime factors
 

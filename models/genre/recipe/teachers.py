@@ -7,8 +7,8 @@ Song Dataset): 200 numbers for each 3 s.
 import numpy as np
 import torch
 
-from musicnn import Musicnn
-from yamnet import Yamnet, weights
+from musicnn import WINDOW, Musicnn
+from yamnet import PATCH, Yamnet, weights
 
 
 class Teachers:
@@ -29,7 +29,7 @@ class NoTeachers:
             spans = clips[:, : clips.shape[1] // hop * hop].view(len(clips), -1, hop)
             return torch.log(torch.fft.rfft(spans, 2 * dims).abs()[..., 1 : dims + 1] + 1e-3)
 
-        return {"yamnet": words(15_360, 1024), "musicnn": words(47_872, 200)}
+        return {"yamnet": words(PATCH, Yamnet.WIDTH), "musicnn": words(WINDOW, Musicnn.WIDTH)}
 
 
 def of_clip(teachers, samples):

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::count::{AARCH64, Example, build, number_after};
 use crate::tools;
@@ -136,14 +136,26 @@ pub(super) fn run(as_json: bool) -> anyhow::Result<()> {
             "address": hottest.address,
         }));
     }
-    let tool = version(&mca)?;
+    conclude(&mca, as_json, &results, |tool| {
+        format!("by {tool}; nothing waits for memory in its models")
+    })
+}
+
+/// The loops as JSON, or for people what they are by.
+fn conclude(
+    mca: &str,
+    as_json: bool,
+    loops: &[Value],
+    remark: impl Fn(&str) -> String,
+) -> anyhow::Result<()> {
+    let tool = version(mca)?;
     if as_json {
         println!(
             "{:#}",
-            json!({ "schema_version": 1, "tool": tool, "loops": results })
+            json!({ "schema_version": 1, "tool": tool, "loops": loops })
         );
     } else {
-        println!("by {tool}; nothing waits for memory in its models");
+        println!("{}", remark(&tool));
     }
     Ok(())
 }

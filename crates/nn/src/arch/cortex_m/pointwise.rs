@@ -44,10 +44,7 @@ pub(crate) fn expand<K: Core>(
     for (input, output) in rows {
         let c_in = convolution.input.channels.into();
         let mut layer = Layer::new(core, convolution, c_in, input, output);
-        match fast {
-            true => layer.run::<Fast, PLANAR>(scratch),
-            false => layer.run::<Requantize, PLANAR>(scratch),
-        }
+        layer.run::<PLANAR>(fast, scratch);
     }
 }
 
@@ -66,10 +63,7 @@ pub(crate) fn project<K: Core>(
         residual,
         ..Layer::new(core, convolution, c_in, input, output)
     };
-    match fast {
-        true => layer.run::<Fast, HWC>(scratch),
-        false => layer.run::<Requantize, HWC>(scratch),
-    }
+    layer.run::<HWC>(fast, scratch);
 }
 
 /// The stem: its windows, `[pixels][patch_len]`, as a 1×1 convolution.
@@ -83,10 +77,7 @@ pub(crate) fn stem<K: Core>(
 ) {
     let patch_len = patches.len() / usize::from(stem.output.width);
     let mut layer = Layer::new(core, stem, patch_len, patches, output);
-    match fast {
-        true => layer.run::<Fast, HWC>(scratch),
-        false => layer.run::<Requantize, HWC>(scratch),
-    }
+    layer.run::<HWC>(fast, scratch);
 }
 
 /// Where an output goes.
@@ -125,9 +116,18 @@ impl<'a, K: Core> Layer<'a, K> {
         }
     }
 
+    /// `fast` is what the packer proved of the layer's requantization.
+    #[inline(always)]
+    fn run<const PLANAR: bool>(&mut self, fast: bool, scratch: &mut [i8]) {
+        match fast {
+            true => self.run_scaled::<Fast, PLANAR>(scratch),
+            false => self.run_scaled::<Requantize, PLANAR>(scratch),
+        }
+    }
+
     /// As many pixels at a time as the scratch holds unpacked.
     #[inline(never)]
-    fn run<S: Scale, const PLANAR: bool>(&mut self, scratch: &mut [i8]) {
+    fn run_scaled<S: Scale, const PLANAR: bool>(&mut self, scratch: &mut [i8]) {
         let (kernel, pixel_len) = (self.kernel, self.pixel_len);
         let c_out = kernel.bias.len();
         let c_in = kernel.weights.len() / c_out;

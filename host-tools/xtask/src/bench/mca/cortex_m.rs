@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use super::{
-    Loop, Multiply, branches_to, cycles, disassemble, functions, innermost_loops, newest, version,
+    Loop, Multiply, branches_to, conclude, cycles, disassemble, functions, innermost_loops, newest,
 };
 use crate::boards::{BOARDS, DIRECTORY};
 use crate::steps::{Step, Steps};
@@ -137,16 +137,9 @@ pub(in super::super) fn run(as_json: bool) -> anyhow::Result<()> {
             "address": found.address,
         }));
     }
-    let tool = version(&mca)?;
-    if as_json {
-        println!(
-            "{:#}",
-            json!({ "schema_version": 1, "tool": tool, "loops": results })
-        );
-    } else {
-        println!("by the M4's Technical Reference Manual and by {tool}; memory has no wait states");
-    }
-    Ok(())
+    conclude(&mca, as_json, &results, |tool| {
+        format!("by the M4's Technical Reference Manual and by {tool}; memory has no wait states")
+    })
 }
 
 impl Kernel {
