@@ -11,7 +11,8 @@
 //! └──────────┴────────────────────────────┴───────┴─────────────────────┴───────┘
 //! ```
 //!
-//! `FORMAT.md` beside this crate describes every byte.
+//! A [`Signature`] may follow, in the same file: a target that has a key refuses packages of
+//! others, every other target passes over it. `FORMAT.md` beside this crate describes every byte.
 //!
 //! # A tour
 //! 1. [`Prologue`] reads the fixed head in `const` context, so that firmware
@@ -25,7 +26,8 @@
 //!    parts. Host tools and tests use it; targets leave it off.
 //!
 //! # What it will not do
-//! Run the network (`sori-nn`), compute features (`sori-dsp`), or read files.
+//! Run the network (`sori-nn`), compute features (`sori-dsp`), sign and check signatures
+//! (`sori-sign`), or read files.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -37,6 +39,7 @@ mod desc;
 mod error;
 mod parse;
 mod prologue;
+mod signature;
 mod view;
 #[cfg(feature = "write")]
 pub mod write;
@@ -48,6 +51,7 @@ pub use desc::{
 pub use error::Error;
 pub use parse::Package;
 pub use prologue::{ALIGNMENT, MAX_BLOCKS, MAX_STRIPE, Prologue, VERSION};
+pub use signature::Signature;
 pub use view::{
     Blocks, Classifier, Convolution, Golden, InvertedResidual, Kernel, Labels, MelBand, MelContract,
 };

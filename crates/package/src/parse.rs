@@ -8,7 +8,7 @@ use crate::view::{
 };
 use crate::{
     Activation, BlockPlan, DecisionRule, Error, MAX_BLOCKS, MAX_STRIPE, Prologue, Provenance,
-    Spatial, TensorShape,
+    Signature, Spatial, TensorShape,
 };
 
 pub(crate) const CRC32: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
@@ -438,7 +438,8 @@ pub struct Package<'a> {
 }
 
 impl<'a> Package<'a> {
-    /// Checks every byte once and borrows the rest. Costs one pass over the file.
+    /// Checks every byte once and borrows the rest. Costs one pass over the file. A signature
+    /// behind the package is passed over; [`Signature::split`] gives it.
     ///
     /// # Errors
     /// See [`Error`]; each says what to do.
@@ -448,12 +449,7 @@ impl<'a> Package<'a> {
         let header_end = LEN as u64 + u64::from(prologue.header_len);
         let blob_offset = u64::from(prologue.blob_offset);
         let blob_end = blob_offset + u64::from(prologue.blob_len);
-        if bytes.len() as u64 != expected {
-            return Err(Error::Length {
-                expected,
-                found: bytes.len() as u64,
-            });
-        }
+        let (bytes, _) = Signature::split_at(bytes, prologue.file_len)?;
         if header_end > blob_offset
             || !blob_offset.is_multiple_of(ALIGNMENT as u64)
             || blob_end + 4 != expected

@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
 
     let folder = tempfile::tempdir()?;
     let history = folder.path().join("history.sqlite");
-    let model = Arc::new(Model::load(None)?);
+    let model = Arc::new(Model::built_in()?);
     let (board, commands) = Board::new();
     begin(&board, &model, microphone);
     if microphone {

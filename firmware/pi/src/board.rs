@@ -125,6 +125,8 @@ pub struct Recognizer {
     pub name: String,
     /// Where it is from; none is the built-in one.
     pub path: Option<String>,
+    /// Where another one is looked for.
+    pub watched: Option<String>,
     /// Its classes.
     pub labels: Vec<String>,
     /// Values of a feature row.
@@ -145,6 +147,7 @@ impl Recognizer {
     /// Another package listens from here on; what was counted stays.
     pub fn becomes(&mut self, next: Self) {
         *self = Self {
+            watched: self.watched.take(),
             swapped: self.swapped,
             refused: self.refused,
             ..next

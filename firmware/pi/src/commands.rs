@@ -10,7 +10,7 @@ use sori_pi::history::{self, Format, Query};
 use sori_pi::mic::Terminal;
 use sori_pi::model::{Model, Unusable};
 use sori_pi::run::{self, Options};
-use sori_pi::{capture, field_test, hardware, mic};
+use sori_pi::{asking, capture, field_test, hardware, mic};
 
 /// Listens to a microphone and tells what music it hears.
 #[derive(Debug, Parser)]
@@ -31,6 +31,12 @@ pub(crate) struct Cli {
 enum Command {
     /// Listens, and serves what it hears
     Run(Run),
+    /// Asks the service that runs here what it hears, and with which package
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// What microphones there are, whether they work, and why not
     #[command(subcommand)]
     Mic(Mic),
@@ -151,6 +157,7 @@ impl Cli {
         log();
         let result = match self.command {
             Command::Run(run) => run.run(self.config),
+            Command::Status { json } => status(self.config, json),
             Command::Mic(mic) => mic.run(self.config),
             Command::Export(export) => export.run(self.config),
             Command::FieldTest(test) => test.run(self.config),
@@ -206,7 +213,7 @@ impl Run {
 
 fn check(path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let config = Config::load(path.as_deref())?;
-    let model = Model::load(config.model.package.as_deref())?;
+    let model = Model::load(&config.model)?;
     let conflicts = hardware::conflicts(&config);
     for conflict in &conflicts {
         eprintln!("error: {conflict}");
@@ -229,6 +236,17 @@ fn check(path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         None => writeln!(out, "broker      none")?,
     }
     writeln!(out, "This configuration can be used.")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn status(path: Option<PathBuf>, json: bool) -> anyhow::Result<ExitCode> {
+    let config = Config::load(path.as_deref())?;
+    let status = asking::ask(&config.page)?;
+    let mut out = io::stdout().lock();
+    match json {
+        true => writeln!(out, "{status}")?,
+        false => asking::write_text(&status, &mut out)?,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -290,7 +308,7 @@ impl Export {
 impl FieldTest {
     fn run(self, config: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         let config = Config::load(config.as_deref())?;
-        let model = Model::load(config.model.package.as_deref())?;
+        let model = Model::load(&config.model)?;
         let mut out = io::stdout().lock();
         match self {
             Self::Make { folder, out: file } => {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
+use sori_sign::PublicKey;
 
 /// Environment variables that begin so override the file: `SORI_PI_MQTT_HOST` is
 /// `host` of `[mqtt]`.
@@ -185,9 +186,23 @@ impl Default for Microphone {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Model {
-    /// The package; without it the genre model that is built in. A new file at this path is
-    /// verified and taken while running.
+    /// The package; without it `genre.sori` in the service's state directory, and where there
+    /// is none the genre model that is built in. A new file at this path is verified and taken
+    /// while running.
     pub package: Option<PathBuf>,
+    /// Who must have signed the package, which then is proof that it is the owner's. The one
+    /// that is built in needs no signature: it came with the program that would check it.
+    pub key: Option<PublicKey>,
+}
+
+impl Model {
+    const FILE: &str = "genre.sori";
+
+    /// Where a package may be, now or later.
+    pub fn path(&self) -> Option<PathBuf> {
+        let usual = || state_directory().map(|folder| folder.join(Self::FILE));
+        self.package.clone().or_else(usual)
+    }
 }
 
 /// `[history]`
@@ -528,6 +543,10 @@ mod tests {
             ),
             ("[microfone]\n", vec!["line 1", "microfone", "`microphone`"]),
             (
+                "[model]\npackage = \"a.sori\"\nkey = \"11qYAYKxCrfVS\"\n",
+                vec!["line 3", "key", "ed25519:", "`sori sign` prints"],
+            ),
+            (
                 "[history]\nkeep_days = 0\n",
                 vec!["line 2", "keep_days", "from 1 to 36500"],
             ),
@@ -598,6 +617,7 @@ mod tests {
         for (variable, value, part) in [
             ("SORI_PI_HISTORY_KEEP_DAYS", "many", "invalid type"),
             ("SORI_PI_HISTORY_KEEP_DAYS", "0", "from 1 to"),
+            ("SORI_PI_MODEL_KEY", "ed25519:mine", "`sori sign` prints"),
             ("SORI_PI_HISTORY_COLOUR", "red", "unknown field"),
             ("SORI_PI_NONSENSE", "1", "SORI_PI_SECTION_KEY"),
         ] {

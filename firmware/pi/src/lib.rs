@@ -1,6 +1,7 @@
 //! Sori on a Raspberry Pi: everything of it that needs no hardware to be tested.
 #![forbid(unsafe_code)]
 
+pub mod asking;
 pub mod board;
 pub mod capture;
 pub mod config;

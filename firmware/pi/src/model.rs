@@ -10,6 +10,7 @@ use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
 
 use crate::board::Recognizer;
+use crate::config;
 
 /// The genre model that is built in.
 static GENRE: &[u8] = include_bytes!("../../../models/genre/genre.sori");
@@ -49,22 +50,42 @@ impl fmt::Display for Unusable {
 impl std::error::Error for Unusable {}
 
 impl Model {
-    /// The one at `path`, or the built-in one.
+    /// The configured one; where none is configured and none in the usual place, the built-in one.
     ///
     /// # Errors
-    /// It cannot be read or parsed, does not hear audio, or computes other bits than it
-    /// promises.
-    pub fn load(path: Option<&Path>) -> Result<Self, Unusable> {
+    /// It cannot be read or parsed, is not signed by the configured key, does not hear audio, or
+    /// computes other bits than it promises.
+    pub fn load(configured: &config::Model) -> Result<Self, Unusable> {
+        let must_exist = configured.package.is_some();
+        let path = configured.path();
+        let Some(path) = path.filter(|path| must_exist || path.exists()) else {
+            return Self::built_in();
+        };
+        let unusable = |why: String| Unusable {
+            path: Some(path.clone()),
+            why,
+        };
+        let bytes = std::fs::read(&path).map_err(|error| unusable(error.to_string()))?;
+        // Before anything else is done with a stranger's bytes.
+        if let Some(key) = &configured.key {
+            sori_sign::check(&bytes, key).map_err(|refusal| unusable(refusal.to_string()))?;
+        }
+        Self::prove(PackageBytes::copy_from(&bytes), Some(&path))
+    }
+
+    /// The one that is built in, which no key is asked of: who could change it could change the
+    /// program that would look.
+    ///
+    /// # Errors
+    /// It computes other bits than it promises: this processor is not one that it was made for.
+    pub fn built_in() -> Result<Self, Unusable> {
+        Self::prove(PackageBytes::copy_from(GENRE), None)
+    }
+
+    fn prove(bytes: PackageBytes, path: Option<&Path>) -> Result<Self, Unusable> {
         let unusable = |why: String| Unusable {
             path: path.map(Path::to_path_buf),
             why,
-        };
-        let bytes = match path {
-            Some(path) => {
-                let bytes = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
-                PackageBytes::copy_from(&bytes)
-            }
-            None => PackageBytes::copy_from(GENRE),
         };
         let package = Package::parse(&bytes).map_err(|error| unusable(error.to_string()))?;
         let mel = package.mel().ok_or_else(|| {
@@ -164,7 +185,7 @@ mod tests {
 
     #[test]
     fn the_built_in_package_proves_itself() {
-        let model = Model::load(None).expect("it was made by this code");
+        let model = Model::built_in().expect("it was made by this code");
         assert!(model.labels.iter().any(|label| label == "jazz"));
         assert_eq!(model.bands, 64);
     }
@@ -173,7 +194,14 @@ mod tests {
     fn what_is_no_package_says_why() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.sori");
-        let why = |path: &Path| Model::load(Some(path)).expect_err("unusable").to_string();
+        let why = |path: &Path| {
+            let configured = config::Model {
+                package: Some(path.to_path_buf()),
+                key: None,
+            };
+            let unusable = Model::load(&configured).expect_err("unusable");
+            unusable.to_string()
+        };
         assert!(why(&path).contains("No such file"), "{}", why(&path));
         std::fs::write(&path, b"garbage").unwrap();
         assert!(
@@ -202,7 +230,7 @@ mod tests {
                 [0, 400_000 + (tone * 200_000.0) as i32]
             })
             .collect();
-        let model = Model::load(None).unwrap();
+        let model = Model::built_in().unwrap();
         let said = |chunk: usize| {
             let mut said = Vec::new();
             model

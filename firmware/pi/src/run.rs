@@ -145,18 +145,20 @@ impl Session<'_> {
     /// The configured package, or the built-in one if that one cannot be used.
     fn model(&self, config: &Config) -> anyhow::Result<Arc<Model>> {
         let mut problem = None;
-        let model = match Model::load(config.model.package.as_deref()) {
+        let model = match Model::load(&config.model) {
             Ok(model) => model,
-            Err(unusable) if config.model.package.is_some() => {
+            Err(unusable) if config.model.path().is_some() => {
                 tracing::error!("{unusable}; the built-in one listens until there is another");
                 problem = Some(unusable.to_string());
-                Model::load(None)?
+                Model::built_in()?
             }
             Err(unusable) => return Err(unusable.into()),
         };
         self.board.update(|status| {
             let recognizer = &mut status.recognizer;
             recognizer.becomes(model.describe());
+            let watched = config.model.path();
+            recognizer.watched = watched.map(|path| path.display().to_string());
             recognizer.refused += u64::from(problem.is_some());
             recognizer.problem = problem;
         });
@@ -232,7 +234,7 @@ impl Session<'_> {
         threads: &Threads,
         signals: &mut Signals,
     ) -> anyhow::Result<Ended> {
-        let mut package = PackageFile::new(config.model.package.as_deref());
+        let mut package = PackageFile::new(&config.model);
         let listening = Alive::pulse("the listening thread", house.pulse.clone(), LONGEST_BLOCK);
         let _watchdog = Watchdog::start(&self.service, vec![listening])?;
         self.service.ready(&format!(

@@ -19,6 +19,7 @@ use serde_json::Value;
 use shim::Microphone;
 use sori::{Sori, configure, is_foreign, music};
 use sori_pi::history::{self, Query, Span};
+use sori_sign::SecretKey;
 
 /// Within two seconds, and two more for a machine that is busy with other tests.
 const BACK: Duration = Duration::from_secs(4);
@@ -322,6 +323,68 @@ fn a_package_is_taken_when_it_proves_itself_and_refused_when_it_does_not() {
     sori.until("a good one is taken", |status| {
         status["recognizer"]["swapped"] == 1
     });
+    assert!(until_decision(&sori) < BACK);
+    sori.stop();
+}
+
+/// What `sori deploy --model-only` relies on.
+#[test]
+fn without_a_configured_package_the_state_directory_s_is_taken_when_it_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let package = folder.path().join("genre.sori");
+    let genre = include_bytes!("../../../models/genre/genre.sori");
+    let mut sori = Sori::start(folder.path(), free_port(), MIC, |command| {
+        command.env("STATE_DIRECTORY", folder.path());
+    });
+    let status = sori.until("it watches", |status| {
+        status["recognizer"]["watched"].is_string()
+    });
+    assert_eq!(status["recognizer"]["path"], Value::Null, "{status:#}");
+    assert_eq!(status["recognizer"]["refused"], 0, "{status:#}");
+    fs::write(&package, genre).unwrap();
+    let status = sori.until("it is taken", |status| status["recognizer"]["swapped"] == 1);
+    let path = package.to_str().unwrap();
+    assert_eq!(status["recognizer"]["path"], path);
+    let asked = sori.command(&["status"]).output().expect("it starts");
+    let lines = String::from_utf8(asked.stdout).unwrap();
+    for line in ["taken       1\n", &format!("watched     {path}\n")] {
+        assert!(lines.contains(line), "{lines}");
+    }
+    sori.stop();
+}
+
+/// At the start the built-in model listens in its place, later the one that listened before.
+#[test]
+fn with_a_key_only_packages_that_it_signed_listen() {
+    let folder = tempfile::tempdir().unwrap();
+    let jazz = microphone("jazz.flac");
+    let package = folder.path().join("new.sori");
+    let genre = include_bytes!("../../../models/genre/genre.sori");
+    let key = SecretKey::generate().unwrap();
+    let signed = sori_sign::sign(genre, &key).unwrap();
+    fs::write(&package, genre).unwrap();
+    let more = format!("[model]\npackage = {package:?}\nkey = \"{}\"", key.public());
+    let mut sori = listening(folder.path(), &jazz, &more);
+    let says = |status: &Value, why: &str| {
+        let problem = status["recognizer"]["problem"].as_str();
+        problem.is_some_and(|problem| problem.contains("new.sori") && problem.contains(why))
+    };
+    let status = sori.until("an unsigned one is refused at the start", |status| {
+        says(status, "it is not signed")
+    });
+    assert_eq!(status["recognizer"]["path"], Value::Null, "{status:#}");
+    fs::write(&package, &signed).unwrap();
+    let status = sori.until("a signed one is taken", |status| {
+        status["recognizer"]["swapped"] == 1
+    });
+    assert!(status["recognizer"]["path"].is_string(), "{status:#}");
+    let mut altered = signed;
+    *altered.last_mut().expect("bytes") ^= 1;
+    fs::write(&package, &altered).unwrap();
+    let status = sori.until("an altered one is refused", |status| {
+        says(status, "changed after it was signed")
+    });
+    assert!(status["recognizer"]["path"].is_string(), "{status:#}");
     assert!(until_decision(&sori) < BACK);
     sori.stop();
 }

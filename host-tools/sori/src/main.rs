@@ -5,7 +5,7 @@
 //! (many of them on all cores), `clips` (folders to feature rows),
 //! `evaluation` (what many answers show), `package` (any package to aligned bytes), `backend`
 //! (the instructions that run it), `memory_plan` (what less memory costs), `stopwatch` (how long
-//! that takes), `uf2` (a program as a board takes it), `output` (files that appear whole or not
+//! that takes), `signing_key` (where the key is that signs packages), `uf2` (a program as a board takes it), `output` (files that appear whole or not
 //! at all, tables) and `exit` (what the exit code says).
 #![forbid(unsafe_code)]
 
@@ -26,6 +26,7 @@ mod npy;
 mod output;
 mod package;
 mod pcm;
+mod signing_key;
 mod stopwatch;
 mod uf2;
 

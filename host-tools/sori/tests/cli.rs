@@ -275,6 +275,97 @@ fn inspect_states_the_arena_that_the_prologue_states() {
 }
 
 /// One folder is a label spelt differently, one is none, one holds jazz under another name.
+/// `sori` with another home, and so another key.
+fn of_user(home: &str, arguments: &[&str]) -> Output {
+    command(arguments)
+        .env("XDG_CONFIG_HOME", home)
+        .output()
+        .expect("the command starts")
+}
+
+#[test]
+fn sign_makes_a_key_once_and_verify_asks_for_it() {
+    let folder = Folder::new();
+    let (mine, other) = (folder.at("mine"), folder.at("other"));
+    let package = folder.at("model.sori");
+    fs::copy(in_genre("genre.sori"), &package).unwrap();
+    let sign = |home: &str, arguments: &[&str]| -> Value {
+        let output = of_user(home, &[&["sign", "--json"], arguments].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    };
+    let first = sign(&mine, &[&package]);
+    assert_eq!(first["new_key"], true);
+    let again = sign(&mine, &[]);
+    assert_eq!(again["new_key"], false);
+    assert_eq!(again["public_key"], first["public_key"]);
+    let key = first["public_key"].as_str().unwrap();
+
+    let output = sori(&["verify", "--key", key, &package]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains(&format!("signed by {key}")));
+    let inspected = sori(&["inspect", "--json", &package]);
+    let inspected: Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    assert_eq!(inspected["signature"]["state"], "holds");
+    assert_eq!(inspected["signature"]["public_key"], key);
+
+    // Somebody else's, nobody's, and one that was changed.
+    let (by_other, altered) = (folder.at("other.sori"), folder.at("altered.sori"));
+    sign(&other, &[&package, "--out", &by_other]);
+    let mut bytes = fs::read(&package).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&altered, bytes).unwrap();
+    for (file, why) in [
+        (&by_other, "and only ed25519:"),
+        (&in_genre("genre.sori"), "sign it with `sori sign`"),
+        (&altered, "changed after it was signed"),
+    ] {
+        let (code, why_not) = refusal(&sori(&["verify", "--key", key, file]));
+        assert_eq!(code, 5);
+        assert!(why_not.contains(why), "{why_not}");
+    }
+    let shown = text(&sori(&["inspect", &altered]).stdout);
+    assert!(shown.contains("the signature does not hold"), "{shown}");
+    // Who has no key to ask for passes over it.
+    assert!(sori(&["verify", &altered]).status.success());
+}
+
+#[test]
+fn a_key_is_private_and_never_overwritten() {
+    let folder = Folder::new();
+    let key = folder.at("key.pem");
+    assert!(sori(&["sign", "--new-key", &key]).status.success());
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(&key).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    let before = fs::read(&key).unwrap();
+    let (code, why) = refusal(&sori(&["sign", "--new-key", &key]));
+    assert_eq!(code, 2);
+    assert!(why.contains("is there already and stays"), "{why}");
+    assert_eq!(fs::read(&key).unwrap(), before);
+
+    let nothing = folder.at("nothing.pem");
+    let (code, why) = refusal(&sori(&["sign", "--key", &nothing]));
+    assert!(code == 2 && why.contains("sori sign --new-key"), "{why}");
+    let garbage = folder.at("garbage.sori");
+    fs::write(&garbage, "garbage").unwrap();
+    let home = folder.at("home");
+    let (code, why) = refusal(&of_user(&home, &["sign", &garbage]));
+    assert!(code == 5 && why.contains("not a Sori package"), "{why}");
+    assert!(!Path::new(&home).exists(), "no key for nothing");
+    assert_eq!(fs::read(&garbage).unwrap(), b"garbage");
+    let (code, why) = refusal(&sori(&["sign", &in_genre("genre.sori"), "--key", &garbage]));
+    assert!(code == 1 && why.contains("no secret Ed25519 key"), "{why}");
+    for wrong in ["ed25519:AAAA", &key] {
+        let output = sori(&["verify", "--key", wrong, &in_genre("genre.sori")]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains("the whole line ed25519:"));
+    }
+}
+
 #[test]
 fn eval_counts_labelled_folders_and_draws_the_matrix() {
     let folder = Folder::new();

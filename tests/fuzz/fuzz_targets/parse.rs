@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use sori_dsp::FrontEnd;
 use sori_nn::Network;
-use sori_package::{Aligned, Package, Prologue};
+use sori_package::{Aligned, Package, Prologue, Signature};
 
 /// Larger networks only cost time.
 const ARENA_BYTES: usize = 1 << 20;
@@ -12,20 +12,33 @@ const ARENA_BYTES: usize = 1 << 20;
 const MACS: u64 = 20_000_000;
 const ROWS: usize = 5;
 const FILE_BYTES: usize = 1 << 16;
+/// Nothing that reads a package looks at what it says.
+const SIGNATURE: Signature<'_> = Signature {
+    public_key: &[1; 32],
+    ed25519: &[2; 64],
+};
 
 fuzz_target!(|data: &[u8]| {
     if data.len() > FILE_BYTES {
         return;
     }
-    let mut file = Aligned([0; FILE_BYTES]);
-    let file = &mut file.0[..data.len()];
+    let mut memory = Aligned([0; FILE_BYTES + Signature::LEN]);
+    let (file, behind) = memory.0.split_at_mut(data.len());
     file.copy_from_slice(data);
     // As it came, for the refusals; then with what a mutation cannot guess made right.
     let _ = Package::parse(file);
     if !repair(file) {
         return;
     }
-    let Ok(package) = Package::parse(file) else {
+    // A signature behind a package changes nothing.
+    behind[..Signature::LEN].copy_from_slice(&SIGNATURE.to_bytes());
+    let signed = &memory.0[..data.len() + Signature::LEN];
+    let parsed = Package::parse(&memory.0[..data.len()]);
+    assert_eq!(
+        parsed.as_ref().err(),
+        Package::parse(signed).as_ref().err()
+    );
+    let Ok(package) = parsed else {
         return;
     };
     walk(&package);

@@ -6,4 +6,5 @@ mod damage;
 mod format;
 mod refusals;
 mod round_trip;
+mod signature;
 mod tiny;

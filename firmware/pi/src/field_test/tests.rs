@@ -123,7 +123,7 @@ const HISS: f64 = 1e-4;
 #[test]
 fn every_clip_is_found_in_a_room_with_noise_and_another_clock() {
     let test = Test::new();
-    let model = Model::load(None).unwrap();
+    let model = Model::built_in().unwrap();
     for (before_s, ppm) in [(2.7, 100.0), (0.0, -200.0), (31.3, 200.0)] {
         let frames = test.through(before_s, ppm, QUIET, HISS);
         let recording = test.record(&frames, 60.0).unwrap();
@@ -178,7 +178,7 @@ fn places_are_right_within_20_ms() {
 #[test]
 fn the_report_is_text_and_json_with_accuracy_and_confusion() {
     let test = Test::new();
-    let model = Model::load(None).unwrap();
+    let model = Model::built_in().unwrap();
     let recording = test
         .record(&test.through(1.0, 0.0, 0.5, 1e-5), 60.0)
         .unwrap();
@@ -247,7 +247,7 @@ fn without_a_beep_it_is_said_what_to_do() {
         1,
         noise.iter().map(|&x| f64::from(x) / 1e5),
     );
-    let model = Model::load(None).unwrap();
+    let model = Model::built_in().unwrap();
     let trouble = judge(&model, &test.manifest, &recording, None).expect_err("no beep");
     assert!(matches!(trouble, Trouble::NoBeep { .. }), "{trouble}");
 }
@@ -255,7 +255,7 @@ fn without_a_beep_it_is_said_what_to_do() {
 #[test]
 fn a_recording_that_was_cut_short_says_which_clips_are_missing() {
     let test = Test::new();
-    let model = Model::load(None).unwrap();
+    let model = Model::built_in().unwrap();
     let mut frames = test.through(1.0, 50.0, QUIET, HISS);
     let cut = |frames: &mut Vec<i32>, clip: usize| {
         let until_s = 1.0 + test.manifest.clips[clip].start_s + 1.0;
@@ -283,7 +283,7 @@ fn a_recording_that_was_cut_short_says_which_clips_are_missing() {
 #[test]
 fn sound_that_was_lost_on_the_way_is_told() {
     let test = Test::new();
-    let model = Model::load(None).unwrap();
+    let model = Model::built_in().unwrap();
     let mut frames = test.through(1.0, 0.0, QUIET, HISS);
     let lost = 2 * 48_000 * 15;
     frames.drain(lost..lost + 48_000);
@@ -358,7 +358,7 @@ fn a_manifest_of_something_else_is_refused() {
     fs::write(&path, with(1, 3.0)).unwrap();
     let manifest = Manifest::read(&path).unwrap();
     // A label of another package.
-    let model = Model::load(None).unwrap();
+    let model = Model::built_in().unwrap();
     let other = Manifest {
         clips: vec![Clip {
             label: "polka".into(),
@@ -375,7 +375,7 @@ fn a_manifest_of_something_else_is_refused() {
 #[ignore = "needs clips that are not here"]
 fn real_clips_through_a_room() {
     let clips = PathBuf::from(std::env::var_os("SORI_CLIPS").expect("a folder of clips"));
-    let model = Model::load(None).unwrap();
+    let model = Model::built_in().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("playlist.wav");
     let (manifest, _) = make(&clips, &model.labels, &out).unwrap();

@@ -447,7 +447,7 @@ mod tests {
 
     #[test]
     fn every_form_of_a_sound_gives_the_listener_s_own_answer() {
-        let model = Model::load(None).unwrap();
+        let model = Model::built_in().unwrap();
         for rate_hz in [16_000, 44_100] {
             let sound = chord(rate_hz, 4);
             let mut summary = model.summary();
@@ -491,7 +491,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_file_is_said() {
-        let model = Model::load(None).unwrap();
+        let model = Model::built_in().unwrap();
         let good = wav(spec(16_000, 1, 16, SampleFormat::Int), &chord(16_000, 2));
         let refused = |bytes: &[u8]| hear(&model, bytes, 600).expect_err("a bad file");
         for (bytes, status, words) in [
@@ -534,7 +534,7 @@ mod tests {
 
     #[test]
     fn no_damage_of_a_file_is_more_than_a_bad_file() {
-        let model = Model::load(None).unwrap();
+        let model = Model::built_in().unwrap();
         let good = wav(
             spec(16_000, 2, 16, SampleFormat::Int),
             &chord(16_000, 1)[..1600],

@@ -22,7 +22,7 @@ pub(crate) const TOKEN: &str = "0123456789abcdef";
 /// It is loaded once: proving itself takes a moment.
 pub(crate) fn model() -> Arc<Model> {
     static MODEL: OnceLock<Arc<Model>> = OnceLock::new();
-    Arc::clone(MODEL.get_or_init(|| Arc::new(Model::load(None).unwrap())))
+    Arc::clone(MODEL.get_or_init(|| Arc::new(Model::built_in().unwrap())))
 }
 
 pub(crate) struct Server {

@@ -111,6 +111,16 @@ impl Sori {
         rest
     }
 
+    /// Another command with the same configuration.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program();
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(self.folder.join("sori-pi.toml"));
+        command
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }

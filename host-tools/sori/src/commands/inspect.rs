@@ -1,5 +1,6 @@
 //! `sori inspect`: what is in a package, and what it needs.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -48,7 +49,7 @@ impl Inspect {
         }
         let bytes = package::read_or_built_in(self.model.as_deref())?;
         let package = package::parse(&bytes, package::name(self.model.as_deref()))?;
-        let inspected = Inspected::new(&package, bytes.len());
+        let inspected = Inspected::new(&package, bytes.len(), Signed::of(&bytes));
         if self.json {
             output::line(&serde_json::to_string_pretty(&inspected)?)?;
         } else {
@@ -140,6 +141,7 @@ struct Inspected<'a> {
     provenance: Provenance<'a>,
     labels: Vec<&'a str>,
     package_bytes: usize,
+    signature: Signed,
     weight_bytes: usize,
     parameters: usize,
     /// Rows of one whole input as trained.
@@ -163,6 +165,37 @@ struct Provenance<'a> {
     calibration: &'a str,
     tool: &'a str,
     metrics: &'a str,
+}
+
+/// Whose signature stands behind the package; whom to trust is for `sori verify --key`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum Signed {
+    Unsigned,
+    Holds { public_key: String },
+    Altered,
+}
+
+impl Signed {
+    fn of(file: &[u8]) -> Self {
+        match sori_sign::signer(file) {
+            Ok(None) => Self::Unsigned,
+            Ok(Some(key)) => Self::Holds {
+                public_key: key.to_string(),
+            },
+            Err(_) => Self::Altered,
+        }
+    }
+}
+
+impl fmt::Display for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsigned => f.write_str("by nobody"),
+            Self::Holds { public_key } => write!(f, "by {public_key}, and unchanged since"),
+            Self::Altered => f.write_str("but the signature does not hold: it was changed since"),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -236,7 +269,7 @@ struct Golden {
 }
 
 impl<'a> Inspected<'a> {
-    fn new(package: &Package<'a>, package_bytes: usize) -> Self {
+    fn new(package: &Package<'a>, package_bytes: usize, signature: Signed) -> Self {
         let nominal_rows = package.nominal_rows();
         let provenance = package.provenance();
         let mut layers = Vec::new();
@@ -263,6 +296,7 @@ impl<'a> Inspected<'a> {
             },
             labels: package.labels().collect(),
             package_bytes,
+            signature,
             weight_bytes: layers.iter().map(|layer| layer.weight_bytes).sum(),
             parameters,
             nominal_rows,
@@ -333,6 +367,7 @@ impl<'a> Inspected<'a> {
         writeln!(out, "  from         {} (SHA-256)", provenance.source_sha256)?;
         writeln!(out, "  calibrated   {}", provenance.calibration)?;
         writeln!(out, "  measured     {}", provenance.metrics)?;
+        writeln!(out, "  signed       {}", self.signature)?;
         writeln!(
             out,
             "  size         {} bytes, of which {} weights; {} parameters\n",

@@ -11,6 +11,7 @@ mod inspect;
 mod listen;
 mod plan;
 mod quantize;
+mod sign;
 mod verify;
 
 use anyhow::Result;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Plan(plan::Plan),
     /// Check that this machine computes the bits that a package promises
     Verify(verify::Verify),
+    /// Sign a package, and make the key for that
+    Sign(sign::Sign),
     /// Time a package, or an ONNX network, on this machine
     Bench(bench::Bench),
     /// Write the front end's int8 rows of audio files as .npy, for training
@@ -58,6 +61,7 @@ impl Command {
             Self::Inspect(command) => command.run(),
             Self::Plan(command) => command.run(),
             Self::Verify(command) => command.run(&backend.several()?),
+            Self::Sign(command) => command.run(),
             Self::Bench(command) => command.run(backend.one()?),
             Self::Features(command) => command.run(),
             Self::Flash(command) => command.run(),

@@ -1,27 +1,38 @@
-//! `sori verify`: this machine computes the bits that the package promises.
+//! `sori verify`: this machine computes the bits that the package promises, and who signed it.
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 use sori_nn::Backend;
+use sori_sign::PublicKey;
 
 use crate::backend::Weights;
+use crate::commands::sign;
 use crate::exit::Failure;
 use crate::{output, package};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example: sori verify --backend all model.sori")]
+#[command(after_help = "Examples:
+  sori verify --backend all model.sori
+  sori verify --key ed25519:… model.sori     and only if that key signed it")]
 pub(crate) struct Verify {
     /// The package
     #[arg(value_name = "FILE.sori")]
     model: PathBuf,
+    /// Who must have signed it: the line that `sori sign` prints
+    #[arg(long, value_name = "ed25519:…")]
+    key: Option<PublicKey>,
 }
 
 impl Verify {
     pub(crate) fn run(self, backends: &[Backend]) -> Result<()> {
         let bytes = package::read(&self.model)?;
         let parsed = package::parse(&bytes, &self.model)?;
+        if let Some(key) = &self.key {
+            sign::check(&bytes, key, &self.model)?;
+            output::line(&format!("{}: signed by {key}", self.model.display()))?;
+        }
         for &backend in backends {
             let mut weights = Weights::new(&parsed, backend);
             let prepared = weights.prepare(&parsed, backend)?;
