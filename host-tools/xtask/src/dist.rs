@@ -79,7 +79,7 @@ pub(crate) fn build(steps: &mut Steps) -> anyhow::Result<()> {
 pub(crate) fn check() -> anyhow::Result<()> {
     tools::require_toolchain()?;
     tools::require_library("alsa", "libasound2-dev")?;
-    tools::require_mosquitto()?;
+    tools::require_server("mosquitto", "mosquitto")?;
     tools::require("npm", "npm")?;
     tools::require("chromium", "chromium")?;
     let mut steps = Steps::default();

@@ -40,16 +40,16 @@ pub(crate) fn require(program: &str, debian_package: &str) -> anyhow::Result<()>
     install_unless(|| exists(program), program, debian_package)
 }
 
-/// The broker of sori-pi's tests, which has no `--version` and is where only root looks.
-pub(crate) fn require_mosquitto() -> anyhow::Result<()> {
+/// The same for a server, which may have no `--version` and be where only root looks.
+pub(crate) fn require_server(program: &str, debian_package: &str) -> anyhow::Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = || {
         let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
         folders
-            .map(|folder| folder.join("mosquitto"))
+            .map(|folder| folder.join(program))
             .any(|file| file.exists())
     };
-    install_unless(is_there, "mosquitto", "mosquitto")
+    install_unless(is_there, program, debian_package)
 }
 
 /// The same for a C library that pkg-config knows as `library`.

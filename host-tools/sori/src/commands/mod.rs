@@ -4,6 +4,7 @@ mod bench;
 mod classify;
 mod compare;
 mod completions;
+mod deploy;
 mod eval;
 mod features;
 mod flash;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Bench(bench::Bench),
     /// Write the front end's int8 rows of audio files as .npy, for training
     Features(features::Features),
+    /// Bring sori-pi, or only a package, to a Raspberry Pi over ssh
+    Deploy(deploy::Deploy),
     /// Put the firmware onto a microcontroller board
     Flash(flash::Flash),
     /// Print a completion script for a shell
@@ -64,6 +67,7 @@ impl Command {
             Self::Sign(command) => command.run(),
             Self::Bench(command) => command.run(backend.one()?),
             Self::Features(command) => command.run(),
+            Self::Deploy(command) => command.run(),
             Self::Flash(command) => command.run(),
             Self::Completions(command) => command.run(),
         }

@@ -1,0 +1,63 @@
+# What `sori deploy` asks a target about itself. It changes nothing.
+# shellcheck shell=sh
+set -u
+export LC_ALL=C
+
+# A login may print other things.
+say() { printf 'sori:%s=%s\n' "$1" "$2"; }
+
+root=${SORI_DEPLOY_ROOT:-}
+state=$root/var/lib/sori-deploy
+
+# The string in a device tree ends with a zero byte.
+if [ -r /proc/device-tree/model ]; then
+    say board "$(tr -d '\0' </proc/device-tree/model)"
+fi
+say machine "$(uname -m)"
+say os "$(. /etc/os-release 2>/dev/null && printf %s "${PRETTY_NAME:-}")"
+say glibc "$(getconf GNU_LIBC_VERSION 2>/dev/null | sed 's/^glibc //')"
+if architecture=$(dpkg --print-architecture 2>/dev/null); then
+    say architecture "$architecture"
+    installed=$(dpkg-query -W -f '${db:Status-Status} ${Version}' sori-pi 2>/dev/null)
+    say installed "$installed"
+fi
+
+if [ "$(id -u)" = 0 ]; then
+    say root itself
+    sudo=
+elif ! command -v sudo >/dev/null 2>&1; then
+    say root no-sudo
+elif sudo -n true 2>/dev/null; then
+    say root sudo
+    sudo='sudo -n'
+else
+    say root asks
+fi
+say user "$(id -un)"
+
+# The folders themselves may not be there yet.
+free() {
+    folder=$1
+    while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
+    df -Pk "$folder" | awk 'NR == 2 { print $4 }'
+}
+say free_upload_kib "$(free "${XDG_CACHE_HOME:-$HOME/.cache}")"
+say free_system_kib "$(free "$root/usr/bin")"
+say free_state_kib "$(free "$state")"
+# An appliance's system is replaced as a whole.
+if [ -n "${sudo+set}" ] && ! $sudo test -w "$root/usr/bin"; then
+    say read_only yes
+fi
+
+# What an earlier `sori deploy` left: what it brought, and how it ended, if it has.
+# Somebody may have installed another since.
+if read -r sum version 2>/dev/null <"$state/deployed" && [ "${installed:-}" = "installed $version" ]; then
+    say deployed "$sum"
+fi
+if [ -r "$state/state" ]; then
+    if ! flock -n "$state/lock" true 2>/dev/null; then
+        say running yes
+    fi
+    sed 's/^/sori:last_/' "$state/state"
+fi
+say complete yes

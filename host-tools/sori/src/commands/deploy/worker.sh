@@ -1,0 +1,360 @@
+#!/bin/sh
+# The part of `sori deploy` that runs on the target, as root and without a connection: once it
+# has started, whoever started it may go away. It ends with the old or the new, whole.
+#
+#   worker.sh start FILE SHA256 deb|model ID    takes the file, and leaves `work` behind
+#   worker.sh work deb|model ID
+#
+# What it does it tells in $state/state, a line each of id, kind, sha256, phase, outcome, why:
+#   phase    queued, checking, saving, installing, starting, rolling-back, done
+#   outcome  when done: ok; refused (nothing was changed); rolled-back; broken
+# and in detail in $state/log.
+set -u
+umask 022
+export LC_ALL=C DEBIAN_FRONTEND=noninteractive
+PATH=${PATH:-/usr/sbin:/usr/bin}:/usr/local/sbin:/usr/sbin:/sbin
+
+# Tests have a root of their own.
+root=${SORI_DEPLOY_ROOT:-}
+state=$root/var/lib/sori-deploy
+# Where the service looks for a package, for sori-pi when it is asked by hand.
+export STATE_DIRECTORY="$root/var/lib/sori-pi"
+config=$root/etc/sori-pi/sori-pi.toml
+# Seconds to become healthy. The service itself has 30 to start.
+patience=45
+
+# One line, whatever it was.
+flat() { printf %s "$1" | tr '\n' ' ' | sed 's/  */ /g; s/^ //; s/ $//'; }
+
+tell() { # PHASE [OUTCOME [WHY]]
+    {
+        echo "id=$id"
+        echo "kind=$kind"
+        echo "sha256=$sha256"
+        echo "phase=$1"
+        echo "outcome=${2:-}"
+        echo "why=$(flat "${3:-}")"
+    } >"$state/state.partial"
+    sync "$state/state.partial" 2>/dev/null
+    mv "$state/state.partial" "$state/state"
+    echo "$(date -u +%H:%M:%S) $1 ${2:-} ${3:-}" >>"$state/log"
+}
+
+# Nothing was changed.
+refuse() {
+    rm -rf "$state/new"
+    tell done refused "$1"
+    exit 1
+}
+
+sum() { sha256sum <"$1" | cut -c1-64; }
+
+start() { # FILE SHA256
+    mkdir -p "$state" || exit 1
+    exec 9>"$state/lock"
+    if ! flock -n 9; then
+        echo "sori:busy=yes"
+        exit 0
+    fi
+    # A copy that only root can change: what is checked is what is used.
+    if ! cp "$1" "$state/incoming.partial" || [ "$(sum "$state/incoming.partial")" != "$2" ]; then
+        rm -f "$state/incoming.partial"
+        echo "sori:damaged=yes"
+        exit 0
+    fi
+    cp "$0" "$state/worker.partial" || exit 1
+    sync
+    mv "$state/incoming.partial" "$state/incoming.$kind"
+    mv "$state/worker.partial" "$state/worker.sh"
+    sha256=$2
+    : >"$state/log"
+    tell queued
+    flock -u 9
+    # A session's processes may be ended with it; a unit of its own is not of the session.
+    if [ -d "$root/run/systemd/system" ]; then
+        systemd-run --quiet --collect --unit="sori-deploy-$id" \
+            /bin/sh "$state/worker.sh" work "$kind" "$id" || exit 1
+    else
+        setsid /bin/sh "$state/worker.sh" work "$kind" "$id" </dev/null >/dev/null 2>&1 9>&- &
+    fi
+    echo "sori:started=yes"
+}
+
+status() { # FIELD
+    "$1" status --config "$config" 2>>"$state/log" | sed -n "s/^$2  *//p" | head -n 1
+}
+
+# The program with this system's libraries, configuration and package: the configuration can be
+# used, and the package computes the bits that it promises, and is signed as the configuration asks.
+prove() { # PROGRAM
+    if [ -f "$config" ]; then
+        said=$("$1" run --check-config --config "$config" 2>&1)
+    else
+        said=$("$1" run --check-config --config "$state/new/etc/sori-pi/sori-pi.toml" 2>&1)
+    fi
+}
+
+healthy() {
+    tries=$patience
+    row=0
+    while [ "$tries" -gt 0 ]; do
+        # One answer may be the last of a service that is about to end.
+        if systemctl is-active --quiet sori-pi && [ -n "$(status "$root/usr/bin/sori-pi" version)" ]; then
+            row=$((row + 1))
+            [ "$row" -ge 3 ] && return 0
+        else
+            row=0
+        fi
+        if systemctl is-failed --quiet sori-pi; then
+            return 1
+        fi
+        sleep 1
+        tries=$((tries - 1))
+    done
+    return 1
+}
+
+restart() {
+    systemctl daemon-reload >>"$state/log" 2>&1
+    systemctl reset-failed sori-pi >>"$state/log" 2>&1
+    systemctl restart sori-pi >>"$state/log" 2>&1 9>&-
+}
+
+version_of() { dpkg-query -W -f '${db:Status-Status} ${Version}' sori-pi 2>/dev/null; }
+
+# Others may install just now.
+dpkg_do() {
+    waited=0
+    while :; do
+        # Without the lock: what a package starts would hold it for as long as it lives.
+        dpkg --force-confdef --force-confold "$@" </dev/null >"$state/dpkg.log" 2>&1 9>&-
+        code=$?
+        cat "$state/dpkg.log" >>"$state/log"
+        if [ $code = 0 ] || [ $waited -ge 60 ] || ! grep -q 'lock' "$state/dpkg.log"; then
+            return $code
+        fi
+        sleep 2
+        waited=$((waited + 1))
+    done
+}
+
+why_of_dpkg() { grep -m 1 -i 'error\|cannot\|depend' "$state/dpkg.log" || tail -n 1 "$state/dpkg.log"; }
+
+# What is installed as a package again, its configuration included, as dpkg-repack does it.
+repack() { # FILE
+    folder=$state/repack
+    rm -rf "$folder" "$1"
+    mkdir -p "$folder/DEBIAN" || return 1
+    dpkg-query -L sori-pi | while IFS= read -r path; do
+        from=$root$path
+        if [ -L "$from" ] || [ -f "$from" ]; then
+            mkdir -p "$folder$(dirname "$path")" && cp -a "$from" "$folder$path" || exit 1
+        fi
+    done || return 1
+    dpkg-query -s sori-pi | sed '/^Status:/d; /^Conffiles:/,/^[^ ]/{/^Conffiles:/d; /^ /d}; /^Config-Version:/d' \
+        >"$folder/DEBIAN/control" || return 1
+    for part in preinst postinst prerm postrm conffiles triggers config templates shlibs; do
+        info=$root/var/lib/dpkg/info/sori-pi.$part
+        if [ -f "$info" ]; then
+            cp "$info" "$folder/DEBIAN/$part" || return 1
+        fi
+    done
+    chmod -R go-w "$folder"
+    dpkg-deb --root-owner-group -b "$folder" "$1.partial" >>"$state/log" 2>&1 || return 1
+    rm -rf "$folder"
+    mv "$1.partial" "$1"
+}
+
+# The way back: $state/previous.deb, or none where nothing was installed.
+save() {
+    now=$(version_of)
+    case $now in
+    "installed "*)
+        if [ -f "$state/current.deb" ] &&
+            [ "$(sum "$state/current.deb") ${now#installed }" = "$(cat "$state/deployed" 2>/dev/null)" ]; then
+            cp "$state/current.deb" "$state/previous.partial" && mv "$state/previous.partial" "$state/previous.deb"
+        else
+            repack "$state/previous.deb"
+        fi
+        ;;
+    "" | "not-installed "* | "config-files "*)
+        rm -f "$state/previous.deb" "$state/by-hand.tar"
+        # Files that stand where the package's will be were put there by hand.
+        dpkg-deb --fsys-tarfile "$state/incoming.deb" | tar -t | sed 's|^\./||; /\/$/d' | while IFS= read -r path; do
+            if [ -f "$root/$path" ]; then printf '%s\n' "$path"; fi
+        done >"$state/by-hand"
+        if [ -s "$state/by-hand" ]; then
+            tar -C "$root/" -cf "$state/by-hand.tar" -T "$state/by-hand" >>"$state/log" 2>&1
+        fi
+        ;;
+    # An installation that power ended: the way back is still the one from before it.
+    *) [ -f "$state/previous.deb" ] || [ ! -f "$state/current.deb" ] || cp "$state/current.deb" "$state/previous.deb" ;;
+    esac
+}
+
+roll_back() { # WHY
+    tell rolling-back "" "$1"
+    if [ -f "$state/previous.deb" ]; then
+        if dpkg_do -i "$state/previous.deb" && { ! is_enabled || { restart; healthy; }; }; then
+            tell done rolled-back "$1"
+        else
+            tell done broken "$1; and the version from before does not start either: $(why_of_dpkg)"
+        fi
+    else
+        # Its configuration and history stay.
+        dpkg_do --remove sori-pi
+        if [ -f "$state/by-hand.tar" ]; then
+            tar -C "$root/" -xpf "$state/by-hand.tar" >>"$state/log" 2>&1
+            restart
+        fi
+        tell done rolled-back "$1"
+    fi
+    rm -rf "$state/new"
+    exit 1
+}
+
+is_enabled() { systemctl is-enabled --quiet sori-pi 2>/dev/null; }
+
+# Libraries that it needs, before anything of its own is there. Without apt dpkg says what is missing.
+satisfy() {
+    depends=$(dpkg-deb -f "$state/incoming.deb" Depends)
+    if [ -z "$depends" ] || ! command -v apt-get >/dev/null 2>&1; then return 0; fi
+    for try in 1 2; do
+        if apt-get -q -y --no-install-recommends --no-remove -o DPkg::Lock::Timeout=120 satisfy "$depends" \
+            </dev/null >"$state/apt.log" 2>&1; then
+            cat "$state/apt.log" >>"$state/log"
+            return 0
+        fi
+        cat "$state/apt.log" >>"$state/log"
+        [ $try = 2 ] || apt-get -q update </dev/null >>"$state/log" 2>&1
+    done
+    return 1
+}
+
+deploy_deb() {
+    deb=$state/incoming.deb
+    new=$state/new
+    tell checking
+    rm -rf "$new"
+    name=$(dpkg-deb -f "$deb" Package 2>>"$state/log") || refuse "the file is no Debian package"
+    [ "$name" = sori-pi ] || refuse "the package is $name and not sori-pi"
+    ours=$(dpkg --print-architecture)
+    theirs=$(dpkg-deb -f "$deb" Architecture)
+    [ "$theirs" = "$ours" ] || [ "$theirs" = all ] ||
+        refuse "the package is for $theirs and this system is $ours: give --deb the one for $ours, which cargo xtask dist makes"
+    needs=$(dpkg-deb -f "$deb" Depends | tr ',|' '\n\n' | sed -n 's/^ *libc6 (>= \([^)]*\)).*/\1/p' | head -n 1)
+    has=$(dpkg-query -W -f '${Version}' libc6 2>/dev/null | head -n 1)
+    if [ -n "$needs" ] && [ -n "$has" ] && ! dpkg --compare-versions "$has" ge "$needs"; then
+        refuse "it needs glibc $needs and this system has $has: update the system to Debian 12 (Bookworm) or newer"
+    fi
+    # What a cut of power may have left of others' or our own installations.
+    dpkg_do --configure -a || refuse "dpkg has unfinished work that fails: $(why_of_dpkg); run dpkg --configure -a there"
+    satisfy || refuse "packages that it needs cannot be installed: $(grep '^E:' "$state/apt.log" | head -n 1)"
+    dpkg-deb -x "$deb" "$new" 2>>"$state/log" || refuse "there is no room to unpack it: $(df -Ph "$state" | awk 'NR == 2 { print $4 " are free" }')"
+    if ! prove "$new/usr/bin/sori-pi"; then
+        case $said in
+        *GLIBC_*) refuse "it needs a newer glibc than this system's $has: update the system to Debian 12 (Bookworm) or newer" ;;
+        *) refuse "the new program does not work here: $said" ;;
+        esac
+    fi
+    tell saving
+    save || refuse "the installed version cannot be kept as the way back: $(tail -n 1 "$state/log")"
+    tell installing
+    dpkg_do -i "$deb" || roll_back "installing it failed: $(why_of_dpkg)"
+    prove "$root/usr/bin/sori-pi" || roll_back "the installed program does not work: $said"
+    note=
+    if is_enabled; then
+        tell starting
+        restart
+        healthy || roll_back "the service did not become healthy: $(journalctl -u sori-pi -n 1 -o cat 2>/dev/null)"
+    else
+        note="the service is disabled and stays so: sudo systemctl enable --now sori-pi"
+    fi
+    mv "$deb" "$state/current.deb"
+    echo "$sha256 $(dpkg-query -W -f '${Version}' sori-pi)" >"$state/deployed"
+    rm -rf "$new" "$state/previous.deb" "$state/by-hand.tar"
+    tell done ok "$note"
+}
+
+deploy_model() {
+    new=$state/incoming.model
+    program=$root/usr/bin/sori-pi
+    tell checking
+    [ -x "$program" ] || refuse "sori-pi is not installed there: sori deploy without --model-only brings it"
+    said=$(SORI_PI_MODEL_PACKAGE=$new "$program" run --check-config --config "$config" 2>&1) ||
+        refuse "$(printf %s "$said" | sed "s|^error: ||; s|$new|the package|")"
+    place=$(status "$program" watched)
+    taken=$(status "$program" taken)
+    refused=$(status "$program" refused)
+    case $place in
+    "") refuse "the service does not answer, so it could not say whether it takes the package: systemctl status sori-pi" ;;
+    none) refuse "the service watches no file: name one as package in [model] of $config" ;;
+    esac
+    if [ -f "$place" ] && [ "$(sum "$place")" = "$sha256" ] && [ "$(status "$program" from)" = "$place" ]; then
+        tell done ok "the service listens with it already"
+        exit 0
+    fi
+    tell saving
+    rm -f "$state/previous.model"
+    if [ -f "$place" ]; then
+        cp -p "$place" "$state/previous.model" || refuse "the package from before cannot be kept as the way back"
+    fi
+    tell installing
+    put "$new" || refuse "the package cannot be written to $place: $(tail -n 1 "$state/log")"
+    tell starting
+    tries=$patience
+    while [ "$tries" -gt 0 ]; do
+        now=$(status "$program" taken)
+        if [ -n "$now" ] && [ "$now" -gt "$taken" ]; then
+            rm -f "$new"
+            tell done ok
+            exit 0
+        fi
+        now=$(status "$program" refused)
+        if [ -n "$now" ] && [ "$now" -gt "$refused" ]; then
+            undo "$(status "$program" problem)"
+        fi
+        sleep 1
+        tries=$((tries - 1))
+    done
+    undo "the service did not take it within $patience seconds"
+}
+
+# Beside its place first: the service sees the old file or the new one.
+put() { # FILE
+    cp "$1" "$place.deploy" 2>>"$state/log" && chmod 644 "$place.deploy" && sync "$place.deploy" &&
+        mv "$place.deploy" "$place" 2>>"$state/log"
+}
+
+undo() { # WHY
+    tell rolling-back "" "$1"
+    if [ -f "$state/previous.model" ]; then
+        put "$state/previous.model"
+    else
+        rm -f "$place"
+    fi
+    tell done rolled-back "$1"
+    exit 1
+}
+
+work() {
+    exec 9>"$state/lock"
+    flock -w 10 9 || exit 1
+    # A later one may have been queued meanwhile.
+    [ "$(sed -n 's/^id=//p' "$state/state")" = "$id" ] || exit 1
+    sha256=$(sed -n 's/^sha256=//p' "$state/state")
+    "deploy_$kind"
+}
+
+case $1 in
+start)
+    kind=$4
+    id=$5
+    start "$2" "$3"
+    ;;
+work)
+    kind=$2
+    id=$3
+    work
+    ;;
+esac
