@@ -12,6 +12,8 @@ use sori_pi::model::{Model, Unusable};
 use sori_pi::run::{self, Options};
 use sori_pi::{asking, capture, field_test, hardware, mic};
 
+use crate::man;
+
 /// Listens to a microphone and tells what music it hears.
 #[derive(Debug, Parser)]
 #[command(
@@ -49,6 +51,12 @@ enum Command {
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+    /// Writes the manual pages, for whoever makes a package
+    #[command(hide = true)]
+    Man {
+        /// Where to
+        folder: PathBuf,
     },
 }
 
@@ -165,6 +173,7 @@ impl Cli {
                 clap_complete::generate(shell, &mut Self::command(), "sori-pi", &mut io::stdout());
                 Ok(ExitCode::SUCCESS)
             }
+            Command::Man { folder } => man::write(Self::command(), &folder),
         };
         result.unwrap_or_else(|error| {
             eprintln!("error: {error:#}");

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod commands;
+mod man;
 
 use std::process::ExitCode;
 

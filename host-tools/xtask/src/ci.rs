@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use crate::boards::{BOARDS, Board};
 use crate::steps::{Step, Steps};
-use crate::{bench, dist, endurance, firmware, recipe, tools};
+use crate::{bench, endurance, firmware, pi, recipe, tools};
 
 /// The crates that run on bare metal.
 const NO_STD: [&str; 4] = ["sori-package", "sori-dsp", "sori-nn", "sori-listener"];
@@ -48,7 +48,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
         bench::IN_CI,
     ))?;
     steps.summary();
-    println!("{}\n{}\n{}", bench::HOLDS, dist::HOLDS, endurance::HOLDS);
+    println!("{}\n{}\n{}", bench::HOLDS, pi::HOLDS, endurance::HOLDS);
     Ok(())
 }
 

@@ -4,14 +4,15 @@
 use anyhow::bail;
 
 use crate::steps::{Step, Steps};
-use crate::tools;
+use crate::{package_test, tools};
 
 const FUZZ: &str = "tests/fuzz";
 const FUZZ_SECONDS: u32 = 600;
 
 /// For the end of `ci`.
 pub(crate) const HOLDS: &str = "\
-   not run here; cargo xtask endurance (about 45 minutes) holds:
+   not run here; cargo xtask endurance (about an hour) holds:
+     sori-pi's Debian package: installed, run, upgraded, removed, purged
      an hour of noise through the listener, a row at a time against in batches
      a day of sound through sori-pi: memory, open files, every decision and row
      Miri over parts of sori-package and small networks behind a listener
@@ -19,6 +20,7 @@ pub(crate) const HOLDS: &str = "\
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut steps = Steps::default();
+    package_test::check(&mut steps)?;
     soak(&mut steps)?;
     miri(&mut steps)?;
     fuzz(&mut steps)?;

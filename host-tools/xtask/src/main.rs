@@ -6,10 +6,11 @@
 //! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3, M4, M7 and M33 | `qemu-user`, `qemu-system-arm` |
 //! | `firmware` | only the latter, and what goes wrong; the Raspberry Pi Pico 2's builds | `qemu-system-arm` |
 //! | `bench` | counts instructions and compares with the accepted counts | `qemu-user`, `valgrind`, a C compiler |
-//! | `dist` | builds what is copied to a Raspberry Pi | `gcc-aarch64-linux-gnu`, `libasound2-dev:arm64`, `qemu-user` |
+//! | `dist` | builds sori-pi for Raspberry Pis and packs it for Debian, 64 and 32 bits | `gcc-aarch64-linux-gnu`, `libasound2-dev:arm64`, the same for armhf, `qemu-user`, `lintian` |
+//! | `package-test` | installs, runs, upgrades, removes and purges that package in a Debian of its own | root, what `dist` needs, `debootstrap`, `flac` |
 //! | `pi` | that binary on the real alsa-lib under QEMU, its page in Chromium | what `dist` needs, `mosquitto`, `npm`, `chromium` |
 //! | `golden` | writes `tests/golden` again after a wanted change of bits | |
-//! | `endurance` | an hour of noise, a day of sound, Miri, fuzzing | nightly with Miri, `cargo-fuzz` |
+//! | `endurance` | `package-test`, an hour of noise, a day of sound, Miri, fuzzing | root, nightly with Miri, `cargo-fuzz` |
 //!
 //! Each step prints its title and time; a failing one prints the command that
 //! repeats it alone. Nothing is skipped: what cannot run fails and says why.
@@ -18,9 +19,12 @@
 mod bench;
 mod boards;
 mod ci;
+mod debian_root;
 mod dist;
 mod endurance;
 mod firmware;
+mod package_test;
+mod pi;
 mod recipe;
 mod sections;
 mod steps;
@@ -45,14 +49,19 @@ Commands:
                --mca      instead: cycles per MAC of the hottest loop by llvm-mca; with
                           --mcu, of the kernels of Cortex-M4 and M7
                KEY…       only counts whose keys start so, cortex-a53/a/ say
-  dist       build sori-pi for a Raspberry Pi, and put together what is copied there
+  dist       build sori-pi for Raspberry Pis and pack it: target/dist/sori-pi_*.deb
+               --twice    and once more in another place: the same bits, or it fails
+  package-test
+             install, run, upgrade, remove and purge that package in a Debian of its own;
+             as root (minutes, the first time five more)
   pi         what ci leaves out of sori-pi: that binary under QEMU, the page in Chromium
   golden     write tests/golden again, after a change that is meant to move bits
              or a new models/genre/genre.sori
-  endurance  what takes longer: an hour of noise, a day of sound, Miri, fuzzing (about 45 minutes)
+  endurance  what takes longer: package-test, an hour of noise, a day of sound, Miri, fuzzing
+             (about an hour)
 
-As root on Debian, ci, qemu, firmware, bench, dist and pi install the packages they miss;
-elsewhere they say which.";
+As root on Debian, ci, qemu, firmware, bench, dist, package-test and pi install the packages
+they miss; elsewhere they say which.";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -69,8 +78,9 @@ fn main() -> ExitCode {
         "qemu" => ci::qemu(),
         "firmware" => ci::firmware(),
         "bench" => bench::run(&arguments),
-        "dist" => dist::run(),
-        "pi" => dist::check(),
+        "dist" => dist::run(&arguments),
+        "package-test" => package_test::run(),
+        "pi" => pi::run(),
         "golden" => ci::golden(),
         "endurance" => endurance::run(),
         _ => {

@@ -86,6 +86,11 @@ pub(crate) fn require_python() -> anyhow::Result<()> {
     install_unless(is_there, "Python 3 with venv", "python3-venv")
 }
 
+pub(crate) fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
 fn install_unless(
     is_there: impl Fn() -> bool,
     what: &str,
@@ -94,11 +99,7 @@ fn install_unless(
     if is_there() {
         return Ok(());
     }
-    let is_root = Command::new("id")
-        .arg("-u")
-        .output()
-        .is_ok_and(|output| output.stdout.trim_ascii() == b"0");
-    if !is_root || !exists("apt-get") {
+    if !is_root() || !exists("apt-get") {
         bail!("{what} is missing: sudo apt-get install {debian_package}");
     }
     eprintln!("installing {debian_package} for {what}");

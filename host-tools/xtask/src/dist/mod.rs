@@ -1,0 +1,82 @@
+//! `cargo xtask dist`: sori-pi for Raspberry Pis, as Debian packages that name no folder and no
+//! time of the machine they were built on.
+
+mod deb;
+mod elf;
+mod flags;
+mod target;
+mod twice;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::bail;
+
+use crate::steps::{Step, Steps};
+use crate::tools;
+use deb::About;
+pub(crate) use target::{ARM64, ARMHF, Target};
+
+/// Where the packages are put.
+const OUT: &str = "target/dist";
+
+/// Programs that packing needs, of the versions that it needs.
+const TOOLS: &str = "target/tools";
+
+pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
+    let is_twice = match arguments {
+        [] => false,
+        [twice] if twice == "--twice" => true,
+        _ => bail!(
+            "dist takes --twice or nothing, and not: {}",
+            arguments.join(" ")
+        ),
+    };
+    tools::require_toolchain()?;
+    let mut steps = Steps::default();
+    let mut packages = Vec::new();
+    for target in [&ARM64, &ARMHF] {
+        packages.push(package(&mut steps, target)?);
+    }
+    if is_twice {
+        twice::check(&mut steps, &packages)?;
+    }
+    steps.summary();
+    println!();
+    for package in &packages {
+        let megabytes = fs::metadata(package)?.len() as f64 / 1e6;
+        println!("{} has {megabytes:.1} MB", package.display());
+    }
+    println!("README.md, On a Raspberry Pi, says how it goes on.");
+    Ok(())
+}
+
+/// Builds the binary and packs it; the package's path.
+pub(crate) fn package(steps: &mut Steps, target: &Target) -> anyhow::Result<PathBuf> {
+    let about = About::read()?;
+    build(steps, target)?;
+    elf::check(&target.binary(), about.depends())?;
+    deb::make(steps, target, &about)
+}
+
+/// Builds the binary, and sees that it starts.
+pub(crate) fn build(steps: &mut Steps, target: &Target) -> anyhow::Result<()> {
+    target.require_tools()?;
+    let command = format!(
+        "cargo build --release -p sori-pi --features alsa --target {} --locked",
+        target.rust
+    );
+    let environment = flags::environment(target)?;
+    let environment: Vec<(&str, &str)> = environment
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    let title = format!("sori-pi for {}", target.debian);
+    steps.run(&Step::new(&title, &command).with(&environment))?;
+    let command = format!("{} {} run --check-config", target.qemu, target.shown());
+    let title = format!(
+        "it starts on {}, and its package proves itself (QEMU)",
+        target.debian
+    );
+    steps.run(&Step::new(&title, &command))
+}

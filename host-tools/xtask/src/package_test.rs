@@ -1,0 +1,410 @@
+//! `cargo xtask package-test`: the arm64 package in a Debian of its own, from the first
+//! installation to the last trace.
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use crate::debian_root::DebianRoot;
+use crate::dist::{self, ARM64};
+use crate::steps::Steps;
+use crate::tools;
+
+const CONFIG: &str = "/etc/sori-pi/sori-pi.toml";
+const HISTORY: &str = "/var/lib/sori-pi/history.sqlite";
+const BOOT: &str = "/boot/firmware/config.txt";
+const OVERLAY: &str = "dtoverlay=googlevoicehat-soundcard";
+const ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/sori-pi.service";
+
+/// Where the user sori may read it.
+const SHIM: &str = "/srv/shim.so";
+
+/// Emulated and on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Older than every version there will be.
+const BEFORE: &str = "0.0.1-1";
+
+/// As a user sets it: the microphone of this test, and every row at once.
+const OURS: &str = "\
+[microphone]
+device = \"mic\"
+[history]
+write_every_s = 1
+[page]
+listen = \"127.0.0.1:18080\"
+";
+
+pub(crate) fn run() -> anyhow::Result<()> {
+    tools::require_toolchain()?;
+    let mut steps = Steps::default();
+    check(&mut steps)?;
+    steps.summary();
+    Ok(())
+}
+
+/// As a part of `endurance`, too.
+pub(crate) fn check(steps: &mut Steps) -> anyhow::Result<()> {
+    let package = dist::package(steps, &ARM64)?;
+    println!("\n── the package in a Debian of its own (QEMU)");
+    let started = Instant::now();
+    Test::prepare(&package)?.run()?;
+    println!("   {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+struct Test {
+    root: DebianRoot,
+    _microphone: Microphone,
+    /// Names in the root of the package, and of one before it.
+    package: String,
+    older: String,
+}
+
+impl Test {
+    fn prepare(package: &Path) -> anyhow::Result<Self> {
+        let root = DebianRoot::new("package-test")?;
+        let microphone = Microphone::start(&root)?;
+        let copy = |from: &Path, name: &str| -> anyhow::Result<String> {
+            let to = format!("/root/{name}");
+            fs::copy(from, root.path(&to)).with_context(|| to.clone())?;
+            Ok(to)
+        };
+        let older = copy(&older(package)?, "older.deb")?;
+        let package = copy(package, "package.deb")?;
+        fs::create_dir_all(root.path("/boot/firmware"))?;
+        fs::write(root.path(BOOT), "dtparam=audio=on\n")?;
+        Ok(Self {
+            root,
+            _microphone: microphone,
+            package,
+            older,
+        })
+    }
+
+    fn run(&self) -> anyhow::Result<()> {
+        let before = self.everything()?;
+        self.installation()?;
+        let changed = self.change_configuration()?;
+        let first = self.listens()?;
+        self.upgrade(&changed)?;
+        let second = self.listens()?;
+        ensure!(
+            second.starts_with(&first) && second.len() > first.len(),
+            "the history before the upgrade is not the beginning of the one after it:\n{first}\n{second}"
+        );
+        self.removal(&changed, &second)?;
+        self.purge(&before)
+    }
+
+    /// Everything of a fresh installation is in its place, and what it lacks is said.
+    fn installation(&self) -> anyhow::Result<()> {
+        let said = self.dpkg(&["--install", &self.older])?;
+        ensure!(
+            said.contains(BOOT) && said.contains(OVERLAY),
+            "the installation does not say that {BOOT} lacks {OVERLAY}:\n{said}"
+        );
+        ensure!(self.root.path(CONFIG).is_file(), "{CONFIG} is not there");
+        ensure!(
+            self.root.path(ENABLED).is_symlink(),
+            "the service does not start at boot: {ENABLED} is not there"
+        );
+        let id = self.inside("id", &["sori"])?;
+        ensure!(id.contains("(sori)"), "{id}");
+        let groups = self.inside("getent", &["group", "audio", "gpio", "i2c", "spi"])?;
+        ensure!(groups.lines().count() == 4, "groups are missing:\n{groups}");
+        let state = self.inside("stat", &["--format=%U:%G %a", "/var/lib/sori-pi"])?;
+        ensure!(state == "sori:sori 750\n", "/var/lib/sori-pi is {state}");
+        let version = self.inside("sori-pi", &["--version"])?;
+        println!("   installed: {}", version.trim());
+        Ok(())
+    }
+
+    /// The configuration's bytes.
+    fn change_configuration(&self) -> anyhow::Result<Vec<u8>> {
+        fs::write(self.root.path(CONFIG), OURS)?;
+        self.inside("sori-pi", &["run", "--check-config", "--config", CONFIG])?;
+        Ok(OURS.into())
+    }
+
+    /// The service as its unit starts it, until it has heard what is played; the history then.
+    fn listens(&self) -> anyhow::Result<String> {
+        let unit = self.root.path("/usr/lib/systemd/system/sori-pi.service");
+        let unit = fs::read_to_string(unit)?;
+        let line = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStart="));
+        let line = line.context("the unit starts nothing")?;
+        // systemd's part: the user, the groups, the folder, the signal. A line on stdin stops it.
+        let script = format!(
+            "setpriv --reuid=sori --regid=sori --groups=audio,gpio,i2c,spi -- \
+             env STATE_DIRECTORY=/var/lib/sori-pi LD_PRELOAD={SHIM} {line} --json & \
+             read -r stop; kill -TERM $!; wait $!"
+        );
+        let mut sori = self.root.command("sh");
+        sori.args(["-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut sori = sori.spawn().context("unshare did not start")?;
+        let stdout = sori.stdout.take().context("piped")?;
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            let lines = BufReader::new(stdout).lines().map_while(Result::ok);
+            lines.for_each(|line| drop(sender.send(line)));
+        });
+        let started = Instant::now();
+        let mut heard = None;
+        while let Ok(line) = lines.recv_timeout(PATIENCE.saturating_sub(started.elapsed())) {
+            let line: Value = serde_json::from_str(&line).context("every line is JSON")?;
+            if line["type"] == "heard" && line["verdict"] == "jazz" {
+                heard = Some(started.elapsed());
+                break;
+            }
+        }
+        // The end of its input is a line, too.
+        drop(sori.stdin.take());
+        let output = sori.wait_with_output()?;
+        let log = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{}\n{log}", output.status);
+        let heard = heard.with_context(|| format!("jazz was played and not heard\n{log}"))?;
+        println!("   it heard jazz after {:.0} s", heard.as_secs_f64());
+        let owner = self.inside("stat", &["--format=%U", HISTORY])?;
+        ensure!(owner == "sori\n", "the history belongs to {owner}");
+        self.history()
+    }
+
+    /// As lines of JSON.
+    fn history(&self) -> anyhow::Result<String> {
+        let rows = self.inside("sori-pi", &["export", "--json"])?;
+        ensure!(rows.contains("jazz"), "the history has no jazz:\n{rows}");
+        Ok(rows)
+    }
+
+    /// Configuration and history are kept, though the shipped configuration has changed, too.
+    fn upgrade(&self, changed: &[u8]) -> anyhow::Result<()> {
+        fs::write(
+            self.root.path(BOOT),
+            format!("dtparam=audio=on\n[all]\n{OVERLAY}\n"),
+        )?;
+        let said = self.dpkg(&["--force-confold", "--install", &self.package])?;
+        ensure!(
+            !said.contains("dtoverlay"),
+            "{BOOT} has the line, and the upgrade says it lacks it:\n{said}"
+        );
+        self.is_kept(changed)?;
+        let shipped = format!("{CONFIG}.dpkg-dist");
+        ensure!(
+            self.root.path(&shipped).is_file(),
+            "the new shipped configuration is not beside the changed one: {shipped}"
+        );
+        println!("   upgraded: configuration and history are kept");
+        Ok(())
+    }
+
+    fn removal(&self, changed: &[u8], rows: &str) -> anyhow::Result<()> {
+        self.dpkg(&["--remove", "sori-pi"])?;
+        ensure!(
+            !self.root.path("/usr/bin/sori-pi").exists(),
+            "removed, and /usr/bin/sori-pi is still there"
+        );
+        self.is_kept(changed)?;
+        self.dpkg(&["--force-confold", "--install", &self.package])?;
+        self.is_kept(changed)?;
+        ensure!(
+            self.history()? == rows,
+            "the history is another after the removal"
+        );
+        self.dpkg(&["--remove", "sori-pi"])?;
+        println!("   removed, installed and removed again: configuration and history are kept");
+        Ok(())
+    }
+
+    fn is_kept(&self, changed: &[u8]) -> anyhow::Result<()> {
+        ensure!(
+            fs::read(self.root.path(CONFIG))? == changed,
+            "{CONFIG} is not the user's any more"
+        );
+        ensure!(self.root.path(HISTORY).is_file(), "{HISTORY} is gone");
+        Ok(())
+    }
+
+    /// Nothing is left of it: no file, no user.
+    fn purge(&self, before: &BTreeSet<PathBuf>) -> anyhow::Result<()> {
+        self.dpkg(&["--purge", "sori-pi"])?;
+        let after = self.everything()?;
+        let left: Vec<&PathBuf> = after.difference(before).collect();
+        ensure!(left.is_empty(), "after the purge there is still: {left:?}");
+        let gone: Vec<&PathBuf> = before.difference(&after).collect();
+        ensure!(
+            gone.is_empty(),
+            "the purge took what was there before: {gone:?}"
+        );
+        for file in ["passwd", "shadow", "group", "gshadow"] {
+            let text = fs::read_to_string(self.root.path(&format!("/etc/{file}")))?;
+            ensure!(
+                !text.contains("sori"),
+                "sori is still in /etc/{file}:\n{text}"
+            );
+        }
+        println!("   purged: no file and no user is left");
+        Ok(())
+    }
+
+    /// Every path but those of the packing system's own accounts.
+    fn everything(&self) -> anyhow::Result<BTreeSet<PathBuf>> {
+        let mut paths = BTreeSet::new();
+        let root = self.root.path("/");
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let entry = entry?;
+                let path = entry.path();
+                let name = Path::new("/").join(path.strip_prefix(&root)?);
+                if ACCOUNTS.iter().any(|account| name.starts_with(account)) {
+                    continue;
+                }
+                if entry.file_type()?.is_dir() {
+                    folders.push(path);
+                }
+                paths.insert(name);
+            }
+        }
+        Ok(paths)
+    }
+
+    fn dpkg(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        self.inside("dpkg", arguments)
+    }
+
+    /// Runs a program there; what it says on both outputs.
+    fn inside(&self, program: &str, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = tools::captured(self.root.command(program).args(arguments))?;
+        let mut said = String::from_utf8(output.stdout)?;
+        said += &String::from_utf8_lossy(&output.stderr);
+        Ok(said)
+    }
+}
+
+/// Where dpkg and the tools for users write down what they did, whatever it was.
+const ACCOUNTS: [&str; 8] = [
+    "/proc",
+    "/var/lib/dpkg",
+    "/var/log",
+    "/var/cache/debconf",
+    "/etc/passwd-",
+    "/etc/shadow-",
+    "/etc/group-",
+    "/etc/gshadow-",
+];
+
+/// The same program as an older package with another configuration: what an upgrade finds.
+fn older(package: &Path) -> anyhow::Result<PathBuf> {
+    let folder = Path::new("target/dist/older");
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    let mut unpack = Command::new("dpkg-deb");
+    tools::captured(unpack.arg("--raw-extract").arg(package).arg(folder))?;
+    let control = folder.join("DEBIAN/control");
+    let text = fs::read_to_string(&control)?;
+    let lines = text
+        .lines()
+        .map(|line| match line.starts_with("Version: ") {
+            true => format!("Version: {BEFORE}\n"),
+            false => format!("{line}\n"),
+        });
+    fs::write(&control, lines.collect::<String>())?;
+    let mut config = OpenOptions::new()
+        .append(true)
+        .open(folder.join(CONFIG.trim_start_matches('/')))?;
+    config.write_all(b"\n# As it was shipped before.\n")?;
+    let older = PathBuf::from("target/dist/older.deb");
+    let mut pack = Command::new("dpkg-deb");
+    // Quick, and nobody keeps it.
+    pack.args(["--root-owner-group", "-Znone", "--build"]);
+    tools::captured(pack.arg(folder).arg(&older))?;
+    Ok(older)
+}
+
+/// The root's microphone: alsa-lib's `file` plugin reads a FIFO, into which jazz is played at
+/// the speed of sound.
+struct Microphone {
+    stop: Arc<AtomicBool>,
+}
+
+const RATE_HZ: u32 = 48_000;
+
+/// Frames that are written at once: 4096 bytes, which a pipe never tears. The shim reads no
+/// more at once, because the plugin takes a piece of what it asked for to be all of it.
+const PIECE: usize = 512;
+
+impl Microphone {
+    fn start(root: &DebianRoot) -> anyhow::Result<Self> {
+        tools::require("flac", "flac")?;
+        let mut flac = Command::new("flac");
+        flac.args(["--decode", "--stdout", "--silent", "--force-raw-format"])
+            .args(["--endian=little", "--sign=signed"])
+            .arg("models/genre/demo/jazz.flac");
+        let sound = tools::captured(&mut flac)?.stdout;
+        let mut compiler = Command::new("aarch64-linux-gnu-gcc");
+        compiler
+            .args([
+                "-O1",
+                "-shared",
+                "-fPIC",
+                "firmware/pi/tests/shim/alsa.c",
+                "-ldl",
+                "-o",
+            ])
+            .arg(root.path(SHIM));
+        tools::captured(&mut compiler)?;
+        fs::write(
+            root.path("/etc/asound.conf"),
+            "pcm.mic { type file slave.pcm { type null } file \"/dev/null\" infile \"/srv/mic.raw\" format \"raw\" }\n",
+        )?;
+        let fifo = root.path("/srv/mic.raw");
+        tools::captured(Command::new("mkfifo").args(["--mode=666"]).arg(&fifo))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        // Open for reading as well, or it would end each time that the device is closed.
+        let mut fifo = OpenOptions::new().read(true).write(true).open(&fifo)?;
+        thread::spawn(move || {
+            let samples: Vec<[u8; 2]> = sound.as_chunks().0.to_vec();
+            let (started, mut at) = (Instant::now(), 0_usize);
+            while !told.load(Ordering::Relaxed) {
+                let mut bytes = Vec::new();
+                for n in at..at + PIECE {
+                    // The clip has 16 kHz; what three of each sample add is above 8 kHz, where
+                    // nobody listens. An eighth, since jazz is quieter in a room.
+                    let [low, high] = samples[n / 3 % samples.len()];
+                    let sample = i32::from(i16::from_le_bytes([low, high])) << 13;
+                    bytes.extend(sample.to_le_bytes().repeat(2));
+                }
+                at += PIECE;
+                if fifo.write_all(&bytes).is_err() {
+                    return;
+                }
+                let due = started + Duration::from_secs(at as u64) / RATE_HZ;
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+        });
+        Ok(Self { stop })
+    }
+}
+
+impl Drop for Microphone {
+    fn drop(&mut self) {
+        // The writer may wait where nobody reads any more: nobody waits for it, either.
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
