@@ -1,5 +1,6 @@
 //! Files that appear whole or not at all, and progress that only people see.
 
+use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -10,6 +11,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Writes a file through a temporary one beside it, so that an interrupted or
 /// failed run leaves either the old file or the new one. Makes missing folders.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    stream_atomically(path, |file| Ok(file.write_all(bytes)?))
+}
+
+/// The same for what is too large for memory.
+pub(crate) fn stream_atomically(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> Result<()>,
+) -> Result<()> {
     let cannot = || {
         format!(
             "cannot write {}: choose a place you may write to",
@@ -30,7 +39,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let mut file = builder.tempfile_in(folder).with_context(cannot)?;
-    file.write_all(bytes).with_context(cannot)?;
+    write(file.as_file_mut()).with_context(cannot)?;
     file.persist(path)
         .map_err(|error| error.error)
         .with_context(cannot)?;
@@ -56,6 +65,13 @@ pub(crate) fn stages() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} % {msg}, {elapsed}")
         .expect("the template is a constant and valid");
     ProgressBar::new(1000).with_style(style)
+}
+
+/// A bar for `len` bytes that are `done`: written, say.
+pub(crate) fn bytes(len: u64, done: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes} {msg}, {eta} left")
+        .expect("the template is a constant and valid");
+    ProgressBar::new(len).with_style(style).with_message(done)
 }
 
 /// A table without borders, headings underlined.

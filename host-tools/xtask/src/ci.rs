@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 
 use crate::boards::{BOARDS, Board};
 use crate::steps::{Step, Steps};
-use crate::{bench, endurance, firmware, pi, recipe, tools};
+use crate::{bench, endurance, firmware, flash, pi, recipe, tools};
 
 /// The crates that run on bare metal.
 const NO_STD: [&str; 4] = ["sori-package", "sori-dsp", "sori-nn", "sori-listener"];
@@ -34,6 +34,7 @@ pub(crate) fn all() -> anyhow::Result<()> {
         "cargo test --workspace --all-features",
     ))?;
     recipe::smoke(&mut steps)?;
+    flash::check()?;
     steps.run(
         &Step::new(
             "documentation",

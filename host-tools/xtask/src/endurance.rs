@@ -4,7 +4,7 @@
 use anyhow::bail;
 
 use crate::steps::{Step, Steps};
-use crate::{package_test, tools};
+use crate::{flash, package_test, tools};
 
 const FUZZ: &str = "tests/fuzz";
 const FUZZ_SECONDS: u32 = 600;
@@ -13,7 +13,9 @@ const FUZZ_SECONDS: u32 = 600;
 pub(crate) const HOLDS: &str = "\
    not run here; cargo xtask endurance (about an hour) holds:
      sori-pi's Debian package: installed, run, upgraded, removed, purged
+     sori flash on loop devices, its files read by cloud-init's schema and by netplan
      an hour of noise through the listener, a row at a time against in batches
+     models/ci/boards.sh: the shipped package by sori-pi on a Pi's cores
      a day of sound through sori-pi: memory, open files, every decision and row
      Miri over parts of sori-package and small networks behind a listener
      each fuzz target of tests/fuzz for 10 minutes";
@@ -21,7 +23,12 @@ pub(crate) const HOLDS: &str = "\
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut steps = Steps::default();
     package_test::check(&mut steps)?;
+    flash::on_devices()?;
     soak(&mut steps)?;
+    steps.run(&Step::new(
+        "the recipe for CI of a network of one's own: a package on the boards",
+        "sh models/ci/boards.sh models/genre/genre.sori",
+    ))?;
     miri(&mut steps)?;
     fuzz(&mut steps)?;
     steps.summary();

@@ -9,6 +9,7 @@
 //! | `dist` | builds sori-pi for Raspberry Pis and packs it for Debian, 64 and 32 bits | `gcc-aarch64-linux-gnu`, `libasound2-dev:arm64`, the same for armhf, `qemu-user`, `lintian` |
 //! | `package-test` | installs, runs, upgrades, removes and purges that package in a Debian of its own | root, what `dist` needs, `debootstrap`, `flac` |
 //! | `pi` | that binary on the real alsa-lib under QEMU, its page in Chromium | what `dist` needs, `mosquitto`, `npm`, `chromium` |
+//! | `flash` | `sori flash` against other tools; with `--devices` on loop devices | `fdisk`, `dosfstools`, `mtools`; root, `fusefat` |
 //! | `golden` | writes `tests/golden` again after a wanted change of bits | |
 //! | `endurance` | `package-test`, an hour of noise, a day of sound, Miri, fuzzing | root, nightly with Miri, `cargo-fuzz` |
 //!
@@ -23,6 +24,7 @@ mod debian_root;
 mod dist;
 mod endurance;
 mod firmware;
+mod flash;
 mod package_test;
 mod pi;
 mod recipe;
@@ -55,6 +57,8 @@ Commands:
              install, run, upgrade, remove and purge that package in a Debian of its own;
              as root (minutes, the first time five more)
   pi         what ci leaves out of sori-pi: that binary under QEMU, the page in Chromium
+  flash      sori flash against mkfs.vfat, mtools and fsck
+               --devices  also on loop devices, as root
   golden     write tests/golden again, after a change that is meant to move bits
              or a new models/genre/genre.sori
   endurance  what takes longer: package-test, an hour of noise, a day of sound, Miri, fuzzing
@@ -81,6 +85,8 @@ fn main() -> ExitCode {
         "dist" => dist::run(&arguments),
         "package-test" => package_test::run(),
         "pi" => pi::run(),
+        "flash" if arguments == ["--devices"] => flash::on_devices(),
+        "flash" if arguments.is_empty() => flash::check(),
         "golden" => ci::golden(),
         "endurance" => endurance::run(),
         _ => {

@@ -1,5 +1,6 @@
 //! Finds the programs that checks need, and installs them where it may.
 
+use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -50,6 +51,15 @@ pub(crate) fn require_server(program: &str, debian_package: &str) -> anyhow::Res
             .any(|file| file.exists())
     };
     install_unless(is_there, program, debian_package)
+}
+
+/// A folder with nothing in it.
+pub(crate) fn emptied(folder: &Path) -> anyhow::Result<()> {
+    let cannot = || format!("{} could not be emptied", folder.display());
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(cannot)?;
+    }
+    fs::create_dir_all(folder).with_context(cannot)
 }
 
 /// The same for a C library that pkg-config knows as `library`.

@@ -47,7 +47,7 @@ pub(crate) enum Command {
     Features(features::Features),
     /// Bring sori-pi, or only a package, to a Raspberry Pi over ssh
     Deploy(deploy::Deploy),
-    /// Put the firmware onto a microcontroller board
+    /// Put Sori onto a card for a Raspberry Pi, or the firmware onto a microcontroller
     Flash(flash::Flash),
     /// Print a completion script for a shell
     Completions(completions::Completions),

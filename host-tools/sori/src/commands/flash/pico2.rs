@@ -1,4 +1,4 @@
-//! `sori flash`: the firmware onto a board.
+//! `sori flash --board pico2`: the firmware onto a microcontroller board.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -6,36 +6,9 @@ use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args, ValueEnum};
 
 use crate::exit::Failure;
 use crate::{output, uf2};
-
-/// Put the firmware onto a microcontroller board.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Without a place it looks for the board's drive: hold BOOTSEL while you plug the board in.")]
-pub(crate) struct Flash {
-    /// The board
-    #[arg(long)]
-    board: Board,
-    /// The board's drive; or `probe`, for a debug probe through probe-rs
-    #[arg(value_name = "DRIVE|probe")]
-    to: Option<PathBuf>,
-    /// The firmware as cargo builds it
-    #[arg(
-        long,
-        value_name = "ELF",
-        default_value = "firmware/pico2/target/thumbv8m.main-none-eabihf/release/sori-pico2"
-    )]
-    firmware: PathBuf,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Board {
-    /// Raspberry Pi Pico 2
-    Pico2,
-}
 
 /// As probe-rs calls the chip.
 const CHIP: &str = "RP235x";
@@ -45,28 +18,25 @@ const BOARD_ID: &str = "RP2350";
 /// What the file is called there, which the boot loader does not care for.
 const FILE: &str = "sori.uf2";
 
-impl Flash {
-    pub(crate) fn run(self) -> Result<()> {
-        let Board::Pico2 = self.board;
-        let firmware = &self.firmware;
-        let elf = match fs::read(firmware) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Failure::Usage(format!(
-                    "there is no firmware at {}: build it with cargo build --release in firmware/pico2, or name it with --firmware",
-                    firmware.display()
-                ))
-                .into());
-            }
-            read => read.with_context(|| format!("cannot read {}", firmware.display()))?,
-        };
-        // Also what goes through a probe has to be a program of this board.
-        let uf2 = uf2::from_elf(&elf, uf2::RP2350_ARM_S)
-            .with_context(|| format!("{} cannot be flashed", firmware.display()))?;
-        match self.to {
-            Some(to) if to == Path::new("probe") => probe(firmware),
-            Some(drive) => copy(&check(drive)?, &uf2),
-            None => copy(&only(find(mounted()))?, &uf2),
+/// Puts `firmware` onto the board at `to`: a drive, `probe`, or wherever a drive is found.
+pub(super) fn run(firmware: &Path, to: Option<PathBuf>) -> Result<()> {
+    let elf = match fs::read(firmware) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Failure::Usage(format!(
+                "there is no firmware at {}: build it with cargo build --release in firmware/pico2, or name it with --firmware",
+                firmware.display()
+            ))
+            .into());
         }
+        read => read.with_context(|| format!("cannot read {}", firmware.display()))?,
+    };
+    // Also what goes through a probe has to be a program of this board.
+    let uf2 = uf2::from_elf(&elf, uf2::RP2350_ARM_S)
+        .with_context(|| format!("{} cannot be flashed", firmware.display()))?;
+    match to {
+        Some(to) if to == Path::new("probe") => probe(firmware),
+        Some(drive) => copy(&check(drive)?, &uf2),
+        None => copy(&only(find(mounted()))?, &uf2),
     }
 }
 

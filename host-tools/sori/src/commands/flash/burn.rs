@@ -1,0 +1,370 @@
+//! An image onto a card, and proof that it is there.
+//!
+//! All of it works on anything that reads and writes, so that cards which end early, fail
+//! and lie are ordinary tests.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use sha1::{Digest as _, Sha1};
+
+use super::cow::Change;
+use super::size;
+
+/// What is written, hashed and compared at a time: what cards erase at a time, or a multiple.
+pub(super) const CHUNK: usize = 4 << 20;
+/// How much may wait in the system's memory: a failing card is noticed while it is written.
+const SYNC_EVERY: u64 = 64 << 20;
+
+/// The same for changes, which are pages: a megabyte.
+const CHANGES_AT_A_TIME: usize = 256;
+
+/// Where an image goes.
+pub(super) trait Card: Read + Write + Seek {
+    /// Returns when the card has what was written.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// What each chunk on the card has to hash to.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) len: u64,
+    chunks: Vec<[u8; 20]>,
+}
+
+/// Writes `image`; `progress` hears how many bytes are there.
+///
+/// The first chunk, with the partition table, goes last: a card that was not written to the
+/// end has no partitions, and no Pi starts from it.
+pub(super) fn write(
+    image: &mut impl Read,
+    card: &mut impl Card,
+    mut progress: impl FnMut(u64),
+) -> Result<Written> {
+    let first = read_chunk(image)?;
+    let mut written = Written {
+        len: first.len() as u64,
+        chunks: vec![Sha1::digest(&first).into()],
+    };
+    // What is left of an older system must not look whole either.
+    put(card, 0, &vec![0; first.len()])?;
+    loop {
+        let chunk = read_chunk(image)?;
+        if chunk.is_empty() {
+            break;
+        }
+        put(card, written.len, &chunk)?;
+        written.chunks.push(Sha1::digest(&chunk).into());
+        written.len += chunk.len() as u64;
+        if written.len.is_multiple_of(SYNC_EVERY) {
+            card.sync().with_context(|| failed(written.len))?;
+        }
+        progress(written.len);
+    }
+    // The rest is on the card before the table says so.
+    card.sync().with_context(|| failed(written.len))?;
+    put(card, 0, &first)?;
+    card.sync().with_context(|| failed(0))?;
+    Ok(written)
+}
+
+fn read_chunk(image: &mut impl Read) -> Result<Vec<u8>> {
+    let mut chunk = Vec::with_capacity(CHUNK);
+    image.take(CHUNK as u64).read_to_end(&mut chunk).context(
+        "the image cannot be read to its end; the card was not written to its end either",
+    )?;
+    Ok(chunk)
+}
+
+fn put(card: &mut impl Card, offset: u64, bytes: &[u8]) -> Result<()> {
+    card.seek(SeekFrom::Start(offset))?;
+    let mut done = 0;
+    while done < bytes.len() {
+        let at = offset + done as u64;
+        match card.write(&bytes[done..]) {
+            Ok(0) => return Err(too_short(at)),
+            Ok(n) => done += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::StorageFull => return Err(too_short(at)),
+            Err(error) => return Err(error).with_context(|| failed(at)),
+        }
+    }
+    Ok(())
+}
+
+fn too_short(at: u64) -> anyhow::Error {
+    anyhow!(
+        "it ends after {}, and the image does not: it is smaller than it says; take another card",
+        size(at)
+    )
+}
+
+fn failed(at: u64) -> String {
+    format!(
+        "writing failed {} from its start: nothing starts from it now; try again, then another reader or card",
+        size(at)
+    )
+}
+
+/// Reads the card and compares. Have the system forget what it remembers of the card before.
+pub(super) fn verify(
+    written: &Written,
+    card: &mut impl Read,
+    mut progress: impl FnMut(u64),
+) -> Result<()> {
+    let mut wrong = Vec::new();
+    let mut at = 0;
+    for expected in &written.chunks {
+        let len = (written.len - at).min(CHUNK as u64);
+        let mut chunk = vec![0; len as usize];
+        card.read_exact(&mut chunk).with_context(|| {
+            format!(
+                "reading it back failed {} from its start: take another card",
+                size(at)
+            )
+        })?;
+        if Sha1::digest(&chunk)[..] != expected[..] {
+            wrong.push(at);
+        }
+        at += len;
+        progress(at);
+    }
+    match wrong[..] {
+        [] => Ok(()),
+        [first, ..] => bail!(
+            "{} of {} pieces of {} read back differ from what was written, the first {} from its start: the card or its reader is bad; take another",
+            wrong.len(),
+            written.chunks.len(),
+            size(CHUNK as u64),
+            size(first)
+        ),
+    }
+}
+
+/// Writes the changes to a card that holds a system, or puts back what was there.
+///
+/// From the end: new files, which lie behind everything, before the tables that lead to them.
+pub(super) fn change(card: &mut impl Card, changes: &[Change]) -> Result<()> {
+    let mut touched = 0;
+    let mut from_the_end = changes.iter().rev();
+    let done = from_the_end.try_for_each(|change| {
+        touched += 1;
+        put(card, change.offset, &change.bytes)?;
+        match touched % CHANGES_AT_A_TIME {
+            0 => sync(card),
+            _ => Ok(()),
+        }
+    });
+    let Err(error) = done.and_then(|()| sync(card)) else {
+        return Ok(());
+    };
+    let mut touched = changes.iter().rev().take(touched);
+    let restored = touched
+        .try_for_each(|change| put(card, change.offset, &change.original))
+        .and_then(|()| sync(card));
+    Err(error.context(match restored {
+        Ok(()) => "the card is as it was",
+        Err(_) => "the card could not be put back as it was: write the image again",
+    }))
+}
+
+fn sync(card: &mut impl Card) -> Result<()> {
+    card.sync()
+        .context("the card did not keep what was written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A card in memory, with a fault.
+    struct Fake {
+        bytes: Vec<u8>,
+        at: usize,
+        fault: Fault,
+    }
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum Fault {
+        None,
+        /// Writes here fail, once or always.
+        Broken {
+            at: usize,
+            times: u32,
+        },
+        /// Writes here are forgotten.
+        Forgets {
+            at: usize,
+        },
+        /// What `sync` says.
+        NotKept,
+    }
+
+    impl Fake {
+        fn new(len: usize, fault: Fault) -> Self {
+            Self {
+                bytes: vec![0xee; len],
+                at: 0,
+                fault,
+            }
+        }
+    }
+
+    impl Read for Fake {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let n = (&self.bytes[self.at..]).read(buffer)?;
+            self.at += n;
+            Ok(n)
+        }
+    }
+
+    impl Write for Fake {
+        fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+            let n = buffer.len().min(self.bytes.len() - self.at).min(1 << 20);
+            let range = self.at..self.at + n;
+            let mut written = buffer[..n].to_vec();
+            match &mut self.fault {
+                Fault::Broken { at, times } if range.contains(at) && *times > 0 => {
+                    *times -= 1;
+                    return Err(io::Error::other("bad sector"));
+                }
+                Fault::Forgets { at } if range.contains(at) => written[*at - self.at] ^= 1,
+                _ => {}
+            }
+            self.bytes[range].copy_from_slice(&written);
+            self.at += n;
+            Ok(n)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Seek for Fake {
+        fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+            let SeekFrom::Start(to) = to else {
+                unreachable!("positions are absolute")
+            };
+            self.at = to as usize;
+            Ok(to)
+        }
+    }
+
+    impl Card for Fake {
+        fn sync(&mut self) -> io::Result<()> {
+            match self.fault {
+                Fault::NotKept => Err(io::Error::other("I/O error")),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    /// Two chunks and a half, none like another.
+    fn image() -> Vec<u8> {
+        let mut image = vec![0; CHUNK * 5 / 2];
+        fastrand::Rng::with_seed(7).fill(&mut image);
+        image
+    }
+
+    fn burn(card: &mut Fake) -> Result<()> {
+        let written = write(&mut &image()[..], card, |_| {})?;
+        card.at = 0;
+        verify(&written, card, |_| {})
+    }
+
+    #[test]
+    fn a_card_gets_the_image_and_nothing_behind_it() {
+        let image = image();
+        let mut card = Fake::new(image.len() + 100, Fault::None);
+        burn(&mut card).unwrap();
+        assert!(card.bytes[..image.len()] == image);
+        assert_eq!(card.bytes[image.len()..], [0xee; 100]);
+    }
+
+    /// In the first chunk, in the second, and at the very end.
+    #[test]
+    fn a_write_error_is_told_with_its_place_and_leaves_no_partition_table() {
+        for (at, place) in [
+            (0, "0 bytes"),
+            (CHUNK + 1, "4.2 MB"),
+            (CHUNK * 5 / 2 - 1, "MB"),
+        ] {
+            let mut card = Fake::new(
+                CHUNK * 3,
+                Fault::Broken {
+                    at,
+                    times: u32::MAX,
+                },
+            );
+            let error = format!("{:#}", burn(&mut card).unwrap_err());
+            assert!(
+                error.contains(place) && error.contains("bad sector"),
+                "{error}"
+            );
+            assert!(error.contains("nothing starts from it"), "{error}");
+            assert!(card.bytes[..512] != image()[..512]);
+        }
+        let mut card = Fake::new(CHUNK * 3, Fault::NotKept);
+        let error = format!("{:#}", burn(&mut card).unwrap_err());
+        assert!(error.contains("I/O error"), "{error}");
+        assert_eq!(card.bytes[..512], [0; 512]);
+    }
+
+    #[test]
+    fn a_card_that_ends_early_is_called_so() {
+        for len in [CHUNK / 2, CHUNK * 2, CHUNK * 5 / 2 - 1] {
+            let mut card = Fake::new(len, Fault::None);
+            let error = burn(&mut card).unwrap_err().to_string();
+            assert!(error.contains("smaller than it says"), "{error}");
+            assert!(error.contains(&size(len as u64)), "{error}");
+            assert!(card.bytes[..512] != image()[..512]);
+        }
+    }
+
+    #[test]
+    fn a_card_that_forgets_a_bit_is_found_out() {
+        for (at, place) in [
+            (0, "the first 0 bytes"),
+            (CHUNK * 2 + 5, "the first 8.4 MB"),
+        ] {
+            let mut card = Fake::new(CHUNK * 3, Fault::Forgets { at });
+            let error = burn(&mut card).unwrap_err().to_string();
+            assert!(
+                error.contains("1 of 3 pieces") && error.contains(place),
+                "{error}"
+            );
+        }
+    }
+
+    fn changes() -> Vec<Change> {
+        let change = |offset, byte| Change {
+            offset,
+            bytes: [byte; 4].into(),
+            original: [0xee; 4].into(),
+        };
+        vec![change(0, 1), change(100, 2), change(200, 3)]
+    }
+
+    #[test]
+    fn changes_are_made_or_none_of_them() {
+        let mut card = Fake::new(300, Fault::None);
+        change(&mut card, &changes()).unwrap();
+        assert_eq!([card.bytes[0], card.bytes[103], card.bytes[200]], [1, 2, 3]);
+        for at in [1, 101, 203] {
+            let mut card = Fake::new(300, Fault::Broken { at, times: 1 });
+            let error = format!("{:#}", change(&mut card, &changes()).unwrap_err());
+            assert!(error.contains("the card is as it was"), "{error}");
+            assert!(card.bytes == [0xee; 300]);
+        }
+        let mut card = Fake::new(
+            300,
+            Fault::Broken {
+                at: 0,
+                times: u32::MAX,
+            },
+        );
+        let error = format!("{:#}", change(&mut card, &changes()).unwrap_err());
+        assert!(error.contains("write the image again"), "{error}");
+    }
+}

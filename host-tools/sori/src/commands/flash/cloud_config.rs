@@ -1,0 +1,241 @@
+//! `user-data` for cloud-init, changed by whole keys.
+//!
+//! A card that Raspberry Pi Imager has customised has settings there that have to survive, and
+//! the file is the user's to read: so keys are replaced and lists lengthened as text, and
+//! everything else stays as it is, comments too. What is laid out in a way that this cannot
+//! edit safely is refused.
+
+use anyhow::{Result, bail};
+
+use super::config;
+
+/// A cloud-config: its first line says so, the rest is a YAML mapping in block style.
+#[derive(Debug)]
+pub(super) struct CloudConfig {
+    lines: Vec<String>,
+    newline: &'static str,
+}
+
+impl CloudConfig {
+    pub(super) fn parse(text: &[u8]) -> Result<Self> {
+        let Ok(text) = str::from_utf8(text) else {
+            bail!("it is not UTF-8");
+        };
+        let newline = match config::newline(text.as_bytes()) {
+            b"\r\n" => "\r\n",
+            _ => "\n",
+        };
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        if lines
+            .first()
+            .is_none_or(|line| line.trim_end() != "#cloud-config")
+        {
+            bail!("its first line is not #cloud-config");
+        }
+        if let Some(line) = lines.iter().find(|line| !is_block_style(line)) {
+            bail!("it has a line that is not edited here: {line}");
+        }
+        Ok(Self { lines, newline })
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.lines.iter().any(|line| key_of(line) == Some(key))
+    }
+
+    /// Sets a key to `block`, which begins with it.
+    pub(super) fn set(&mut self, key: &str, block: &str) {
+        let block = block.lines().map(str::to_owned);
+        match self.block(key) {
+            Some((start, end)) => {
+                self.lines.splice(start..end, block);
+            }
+            None => self.lines.extend(block),
+        }
+    }
+
+    /// Adds those items to a key's list that it does not have; it may not exist yet.
+    pub(super) fn append(&mut self, key: &str, items: &[String]) -> Result<()> {
+        let Some((start, end)) = self.block(key) else {
+            self.lines.push(format!("{key}:"));
+            self.lines
+                .extend(items.iter().map(|item| format!("- {item}")));
+            return Ok(());
+        };
+        let is_content = |line: &&String| !line.trim().is_empty() && !line.trim().starts_with('#');
+        let first = self.lines[start + 1..end].iter().find(is_content);
+        let after_key = self.lines[start][key.len() + 1..].trim();
+        let indent = match first {
+            Some(line) if line.trim_start().starts_with("- ") && after_key.is_empty() => {
+                line[..line.len() - line.trim_start().len()].to_owned()
+            }
+            _ => bail!("its {key} is not a list with an item a line"),
+        };
+        let items = items.iter().map(|item| format!("{indent}- {item}"));
+        let lines = &self.lines[start..end];
+        let missing: Vec<String> = items.filter(|item| !lines.contains(item)).collect();
+        self.lines.splice(end..end, missing);
+        Ok(())
+    }
+
+    /// The lines of a key: its own, and those that belong to it. Comments and blank lines at
+    /// the end belong to what follows.
+    fn block(&self, key: &str) -> Option<(usize, usize)> {
+        let start = self
+            .lines
+            .iter()
+            .position(|line| key_of(line) == Some(key))?;
+        let belongs = |line: &String| line.starts_with([' ', '\t', '-', '#']) || line.is_empty();
+        let mut end = start + 1;
+        for (index, line) in self.lines.iter().enumerate().skip(start + 1) {
+            if !belongs(line) {
+                break;
+            }
+            if !line.trim().is_empty() && !line.starts_with('#') {
+                end = index + 1;
+            }
+        }
+        Some((start, end))
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        let lines = self.lines.iter().flat_map(|line| [line, self.newline]);
+        lines.collect::<String>().into_bytes()
+    }
+}
+
+/// The key that a line begins, if it is one of the outermost mapping.
+fn key_of(line: &str) -> Option<&str> {
+    let (key, rest) = line.split_once(':')?;
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let is_key = key.starts_with(|c: char| c.is_ascii_alphabetic()) && key.chars().all(is_word);
+    (is_key && (rest.is_empty() || rest.starts_with([' ', '\t']))).then_some(key)
+}
+
+/// Whether a line at the margin is one that block style has there.
+fn is_block_style(line: &str) -> bool {
+    line.is_empty() || line.starts_with([' ', '\t', '-', '#']) || key_of(line).is_some()
+}
+
+/// A string as YAML takes it whatever is in it: as JSON's, but for control characters that only
+/// JSON lets stand for themselves.
+pub(super) fn quoted(text: &str) -> String {
+    let json = serde_json::Value::from(text).to_string();
+    let escaped = json.chars().map(|c| match c {
+        '\u{7f}'..='\u{9f}' => format!("\\u{:04x}", u32::from(c)),
+        c => c.to_string(),
+    });
+    escaped.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// As an independent parser understands it.
+    fn yaml(config: CloudConfig) -> Value {
+        let text = String::from_utf8(config.into_bytes()).unwrap();
+        serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    }
+
+    fn parsed(text: &str) -> CloudConfig {
+        CloudConfig::parse(text.as_bytes()).unwrap()
+    }
+
+    /// As Raspberry Pi Imager writes it.
+    const CUSTOMISED: &str = "#cloud-config\n\
+        hostname: attic\nmanage_etc_hosts: true\n\
+        packages:\n- avahi-daemon\n\
+        apt:\n  conf: |\n    Acquire {\n      Check-Date \"false\";\n    };\n\n\
+        # who\nusers:\n- name: ada\n  groups: users,adm\n  ssh_authorized_keys:\n    - ssh-ed25519 AAAA ada\n\n\
+        # what\nruncmd:\n  - [ rfkill, unblock, wifi ]\n  - [ sh, -c, \"echo: 1\" ]\n";
+
+    #[test]
+    fn a_list_is_lengthened_and_all_else_stays() {
+        let mut config = parsed(CUSTOMISED);
+        config
+            .append("runcmd", &["[one]".into(), "[two]".into()])
+            .unwrap();
+        config.append("runcmd", &["[two]".into()]).unwrap();
+        let text = String::from_utf8(config.into_bytes()).unwrap();
+        assert_eq!(text, format!("{CUSTOMISED}  - [one]\n  - [two]\n"));
+
+        let mut config = parsed(CUSTOMISED);
+        config.append("packages", &["sox".into()]).unwrap();
+        config.append("bootcmd", &["[three]".into()]).unwrap();
+        let yaml = yaml(config);
+        assert_eq!(yaml["packages"], json!(["avahi-daemon", "sox"]));
+        assert_eq!(yaml["bootcmd"], json!([["three"]]));
+        assert_eq!(yaml["runcmd"][0], json!(["rfkill", "unblock", "wifi"]));
+    }
+
+    #[test]
+    fn a_key_is_replaced_with_all_that_belongs_to_it() {
+        let mut config = parsed(CUSTOMISED);
+        assert!(config.has("users") && !config.has("name") && !config.has("who"));
+        config.set("users", "users:\n- name: bob");
+        config.set("hostname", "hostname: \"cellar\"");
+        let text = String::from_utf8(config.into_bytes()).unwrap();
+        let expected = CUSTOMISED.replace("hostname: attic", "hostname: \"cellar\"").replace(
+            "- name: ada\n  groups: users,adm\n  ssh_authorized_keys:\n    - ssh-ed25519 AAAA ada\n",
+            "- name: bob\n",
+        );
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn commented_keys_are_comments_and_windows_lines_stay_so() {
+        let mut config = parsed("#cloud-config\r\n#hostname: raspberrypi\r\nssh_pwauth: false");
+        assert!(!config.has("hostname"));
+        config.set("hostname", "hostname: sori");
+        let text = String::from_utf8(config.into_bytes()).unwrap();
+        let expected =
+            "#cloud-config\r\n#hostname: raspberrypi\r\nssh_pwauth: false\r\nhostname: sori\r\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_cannot_be_edited_is_refused() {
+        for (text, says) in [
+            (&b"#!/bin/sh\n"[..], "not #cloud-config"),
+            (b"", "not #cloud-config"),
+            (
+                b"#cloud-config\n{hostname: sori}\n",
+                "not edited here: {hostname",
+            ),
+            (
+                b"#cloud-config\n\"hostname\": sori\n",
+                "not edited here: \"hostname",
+            ),
+            (b"#cloud-config\n---\n...\n", "not edited here: ..."),
+            (b"#cloud-config\n\xff\n", "not UTF-8"),
+        ] {
+            let error = CloudConfig::parse(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        for text in [
+            "#cloud-config\nruncmd: [[a]]\n",
+            "#cloud-config\nruncmd:\n  a: b\n",
+        ] {
+            let error = parsed(text).append("runcmd", &["[b]".into()]).unwrap_err();
+            assert!(error.to_string().contains("an item a line"), "{error}");
+        }
+    }
+
+    #[test]
+    fn any_text_survives_quoting() {
+        for text in [
+            "plain",
+            "a: b # c",
+            "\"'\\",
+            "yes",
+            "0644",
+            "한글 \u{1f600}",
+            "\t\u{7f}\u{85}",
+        ] {
+            let back: String = serde_saphyr::from_str(&quoted(text)).unwrap();
+            assert_eq!(back, text);
+        }
+    }
+}

@@ -1,0 +1,578 @@
+//! What goes onto the boot partition, so that the first start ends in Sori listening.
+
+use std::io::{Read, Seek};
+
+use anyhow::{Context as _, Result};
+use sha1::{Digest as _, Sha1};
+
+use super::boot::Boot;
+use super::cloud_config::{CloudConfig, quoted};
+use super::os::{FirstBoot, System};
+use super::settings::{Hostname, Settings, User, Wifi};
+use super::{config, size};
+
+/// What installs, and what runs that.
+const INSTALL: &str = include_str!("install.sh");
+const SERVICE: &str = include_str!("sori-install.service");
+/// Where the running system has both.
+const UNIT: &str = "/boot/firmware/sori-install.service";
+
+/// Those of Raspberry Pi OS's first user.
+const GROUPS: &str =
+    "users,adm,dialout,audio,netdev,video,plugdev,cdrom,games,input,gpio,spi,i2c,render,sudo";
+const DEFAULT_HOSTNAME: &str = "sori";
+const DEFAULT_USER: &str = "pi";
+
+/// Words of the kernel's command line that have systemd run a script and start again.
+const RUN_ONCE: [&str; 3] = [
+    "systemd.run=/boot/firmware/firstrun.sh",
+    "systemd.run_success_action=reboot",
+    "systemd.unit=kernel-command-line.target",
+];
+
+/// Marks what is ours in a script.
+const BEGINS: &str = "# Added by sori flash.";
+
+/// Files for the boot partition, and what to tell about them.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) files: Vec<(String, Vec<u8>)>,
+    pub(super) notes: Vec<String>,
+}
+
+/// Whether a file of the boot partition was carried there for an earlier first start.
+pub(super) fn was_carried(name: &str) -> bool {
+    let is_deb = name.starts_with("sori-pi_") && name.ends_with(".deb");
+    is_deb || ["genre.sori", "sori-pi.toml"].contains(&name)
+}
+
+/// A file that is carried: its name there, and what is in it.
+pub(super) type Carried = (String, Vec<u8>);
+
+pub(super) fn plan<D: Read + Seek>(
+    boot: &Boot<'_, D>,
+    system: &System,
+    settings: &Settings,
+    carried: Vec<Carried>,
+) -> Result<Plan> {
+    let mut plan = Plan::default();
+    for (name, bytes) in carried {
+        plan.notes
+            .push(format!("carried: {name}, {}", size(bytes.len() as u64)));
+        plan.files.push((name, bytes));
+    }
+    for (name, text) in [
+        ("sori-install.sh", INSTALL),
+        ("sori-install.service", SERVICE),
+    ] {
+        plan.files.push((name.into(), text.into()));
+    }
+    match system.first_boot {
+        FirstBoot::CloudInit => plan.cloud_init(boot, settings)?,
+        FirstBoot::FirstRun => plan.first_run(boot, settings)?,
+    }
+    plan.overlay(boot)?;
+    Ok(plan)
+}
+
+impl Plan {
+    fn overlay<D: Read + Seek>(&mut self, boot: &Boot<'_, D>) -> Result<()> {
+        let config = boot
+            .read("config.txt")?
+            .context("it has no config.txt: write the image again")?;
+        self.notes.push(match config::with_overlay(&config) {
+            Some(config) => {
+                self.files.push(("config.txt".into(), config));
+                format!("config.txt: {} added", config::OVERLAY)
+            }
+            None => format!("config.txt: {} is there already", config::OVERLAY),
+        });
+        Ok(())
+    }
+
+    /// Adds words to the kernel's command line in place of those that begin as they do up to
+    /// their `=`.
+    fn command_line<D: Read + Seek>(
+        &mut self,
+        boot: &Boot<'_, D>,
+        mut words: Vec<String>,
+        wifi: Option<&Wifi>,
+    ) -> Result<()> {
+        let cmdline = boot
+            .read("cmdline.txt")?
+            .context("it has no cmdline.txt: write the image again")?;
+        if let Some(wifi) = wifi {
+            words.push(format!("cfg80211.ieee80211_regdom={}", wifi.country));
+        }
+        let replaced: Vec<String> = words
+            .iter()
+            .filter_map(|word| Some(format!("{}=", word.split_once('=')?.0)))
+            .collect();
+        let replaced: Vec<&str> = replaced.iter().map(String::as_str).collect();
+        let changed = config::with_words(&cmdline, &replaced, &words);
+        self.files.push(("cmdline.txt".into(), changed));
+        Ok(())
+    }
+
+    fn cloud_init<D: Read + Seek>(
+        &mut self,
+        boot: &Boot<'_, D>,
+        settings: &Settings,
+    ) -> Result<()> {
+        let user_data = boot.read("user-data")?.unwrap_or_default();
+        let cannot = "user-data on the boot partition was written by hand: write the image again, or make it a plain cloud-config";
+        let mut config = CloudConfig::parse(&user_data).context(cannot)?;
+
+        if let Some(hostname) = self.hostname(settings, config.has("hostname")) {
+            config.set("hostname", &format!("hostname: {}", quoted(&hostname)));
+            config.set("manage_etc_hosts", "manage_etc_hosts: true");
+        }
+        let mut commands = Vec::new();
+        if let Some(user) = self.user(settings, config.has("users")) {
+            let mut block = format!(
+                "users:\n- name: {}\n  groups: {GROUPS}\n  shell: /bin/bash\n  lock_passwd: true\n  sudo: ALL=(ALL) NOPASSWD:ALL\n",
+                quoted(&user)
+            );
+            if !settings.ssh_keys.is_empty() {
+                block += "  ssh_authorized_keys:\n";
+                block.extend(
+                    settings
+                        .ssh_keys
+                        .iter()
+                        .map(|key| format!("  - {}\n", quoted(key))),
+                );
+                commands.push("[systemctl, enable, --now, ssh]".to_owned());
+            }
+            config.set("users", &block);
+        }
+        commands.push(format!(
+            "[install, -m, \"644\", {UNIT}, /etc/systemd/system/]"
+        ));
+        commands.push("[systemctl, enable, --now, --no-block, sori-install]".to_owned());
+        config.append("runcmd", &commands).context(cannot)?;
+        self.files.push(("user-data".into(), config.into_bytes()));
+
+        if let Some(wifi) = &settings.wifi {
+            self.files
+                .push(("network-config".into(), network_config(wifi).into()));
+            self.note_wifi(wifi);
+        }
+        // cloud-init does its work once for an instance. One of our own makes it do so on a card
+        // that has started before; on the command line, because Raspberry Pi Imager sets it
+        // there and that is stronger than meta-data.
+        let instance = format!("ds=nocloud;i=sori-{}", self.fingerprint());
+        self.command_line(boot, vec![instance], settings.wifi.as_ref())
+    }
+
+    fn first_run<D: Read + Seek>(&mut self, boot: &Boot<'_, D>, settings: &Settings) -> Result<()> {
+        // Raspberry Pi Imager's, where it has not run yet.
+        let cmdline = boot.read("cmdline.txt")?.unwrap_or_default();
+        let is_pending = cmdline.windows(12).any(|word| word == b"systemd.run=");
+        let theirs = if is_pending {
+            boot.read("firstrun.sh")?
+        } else {
+            None
+        };
+        let mut commands = Vec::new();
+        if let Some(hostname) = self.hostname(settings, theirs.is_some()) {
+            commands.push(format!("imager_custom set_hostname {hostname}"));
+        }
+        if let Some(user) = self.user(settings, theirs.is_some()) {
+            if !settings.ssh_keys.is_empty() {
+                let keys = settings
+                    .ssh_keys
+                    .iter()
+                    .map(|key| format!(" {}", shell_quoted(key)));
+                commands.push(format!(
+                    "imager_custom enable_ssh -k{}",
+                    keys.collect::<String>()
+                ));
+            }
+            // A password that no input matches; with it the question for a user goes away.
+            commands.push(format!("/usr/lib/userconf-pi/userconf {user} '!'"));
+        }
+        if let Some(wifi) = &settings.wifi {
+            commands.push(format!(
+                "imager_custom set_wlan {} {} {}",
+                shell_quoted(&wifi.ssid),
+                shell_quoted(wifi.psk.as_deref().unwrap_or_default()),
+                wifi.country
+            ));
+            self.note_wifi(wifi);
+        }
+        commands.push(format!("install -m 644 {UNIT} /etc/systemd/system/"));
+        commands.push("systemctl enable sori-install".to_owned());
+        let script = first_run_script(theirs.as_deref(), &commands);
+        self.files.push(("firstrun.sh".into(), script));
+        // Bookworm mends Imager's paths, in the script and here, if it finds them as Imager
+        // wrote them.
+        let words = match theirs {
+            Some(_) => Vec::new(),
+            None => RUN_ONCE.map(str::to_owned).to_vec(),
+        };
+        self.command_line(boot, words, settings.wifi.as_ref())
+    }
+
+    /// The name to set; one that is there stays unless another was asked for.
+    fn hostname(&mut self, settings: &Settings, has_one: bool) -> Option<String> {
+        let name = match &settings.hostname {
+            Some(Hostname(name)) => name.clone(),
+            None if has_one => {
+                self.notes.push("host name: as the image has it".into());
+                return None;
+            }
+            None => DEFAULT_HOSTNAME.to_owned(),
+        };
+        self.notes.push(format!("host name: {name}"));
+        Some(name)
+    }
+
+    fn user(&mut self, settings: &Settings, has_one: bool) -> Option<String> {
+        let name = match &settings.user {
+            Some(User(name)) => name.clone(),
+            None if has_one && settings.ssh_keys.is_empty() => {
+                self.notes.push("user: as the image has it".into());
+                return None;
+            }
+            // Without any the system asks for one, and waits.
+            None => DEFAULT_USER.to_owned(),
+        };
+        self.notes.push(match settings.ssh_keys.len() {
+            0 => format!("user: {name}, who cannot log in: --ssh-key FILE.pub gives a key"),
+            1 => format!("user: {name}, by SSH with the key"),
+            n => format!("user: {name}, by SSH with any of {n} keys"),
+        });
+        Some(name)
+    }
+
+    fn note_wifi(&mut self, wifi: &Wifi) {
+        let how = if wifi.psk.is_some() { "" } else { ", open" };
+        self.notes
+            .push(format!("Wi-Fi: {}, {}{how}", wifi.ssid, wifi.country));
+    }
+
+    /// Twelve digits that differ where any file so far does.
+    fn fingerprint(&self) -> String {
+        let mut hash = Sha1::new();
+        for (path, bytes) in &self.files {
+            hash.update(path);
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        }
+        let bytes = hash.finalize();
+        bytes[..6]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+/// As netplan reads it; a password of 64 hexadecimal digits is the key itself.
+fn network_config(wifi: &Wifi) -> String {
+    let access = match &wifi.psk {
+        Some(psk) => format!("\n          password: \"{psk}\""),
+        None => " {}".to_owned(),
+    };
+    format!(
+        "network:
+  version: 2
+  ethernets:
+    eth0:
+      dhcp4: true
+      optional: true
+  wifis:
+    wlan0:
+      dhcp4: true
+      optional: true
+      regulatory-domain: \"{}\"
+      access-points:
+        {}:{access}
+",
+        wifi.country,
+        quoted(&wifi.ssid)
+    )
+}
+
+/// Raspberry Pi Imager's script, if there is one, with the commands before it removes itself;
+/// or one of our own.
+///
+/// Commands that it has already, because the card was prepared before, are not added again.
+fn first_run_script(theirs: Option<&[u8]>, commands: &[String]) -> Vec<u8> {
+    let lines: Vec<&[u8]> = theirs
+        .unwrap_or_default()
+        .split_inclusive(|&byte| byte == b'\n')
+        .collect();
+    let has = |command: &str| {
+        lines
+            .iter()
+            .any(|line| line.trim_ascii() == command.as_bytes())
+    };
+    let mut ours = String::new();
+    if !has(BEGINS) {
+        ours += &format!(
+            "{BEGINS}\nimager_custom() {{\n    /usr/lib/raspberrypi-sys-mods/imager_custom \"$@\"\n}}\n"
+        );
+    }
+    let missing = commands.iter().filter(|command| !has(command));
+    ours.extend(missing.map(|command| format!("{command}\n")));
+    if theirs.is_none() {
+        // Never fails: the system would neither start again nor go on.
+        return format!(
+            "#!/bin/sh
+set +e
+{ours}rm -f /boot/firmware/firstrun.sh
+sed -i 's| systemd\\.run[^ ]*||g; s| systemd\\.unit=kernel-command-line\\.target||' /boot/firmware/cmdline.txt
+sync
+exit 0
+"
+        )
+        .into_bytes();
+    }
+    let is_end = |line: &&[u8]| {
+        let line = line.trim_ascii();
+        line.starts_with(b"rm ") && line.ends_with(b"firstrun.sh") || line.starts_with(b"exit")
+    };
+    let end = lines.iter().position(is_end).unwrap_or(lines.len());
+    let (body, rest) = lines.split_at(end);
+    let mut body = body.concat();
+    config::end_line(&mut body, b"\n");
+    [body, ours.into_bytes(), rest.concat()].concat()
+}
+
+/// One word for a shell, whatever is in it.
+fn shell_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+// What it writes is for a shell.
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::process::Command;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn wifi(ssid: &str, psk: Option<&str>) -> Wifi {
+        Wifi {
+            ssid: ssid.into(),
+            psk: psk.map(str::to_owned),
+            country: "DE".into(),
+        }
+    }
+
+    #[test]
+    fn a_network_is_yaml_whatever_its_name_is() {
+        for ssid in ["home", "caf\u{e9}: \"#1\"", "no", "\\", "'"] {
+            for psk in [None, Some("ab12")] {
+                let text = network_config(&wifi(ssid, psk));
+                let yaml: Value = serde_saphyr::from_str(&text).unwrap();
+                let wlan0 = &yaml["network"]["wifis"]["wlan0"];
+                let expected = match psk {
+                    Some(psk) => json!({ ssid: { "password": psk } }),
+                    None => json!({ ssid: {} }),
+                };
+                assert_eq!(wlan0["access-points"], expected);
+                assert_eq!(wlan0["regulatory-domain"], "DE");
+            }
+        }
+    }
+
+    /// What a shell makes of a script: each command it calls, and its words.
+    fn calls(script: &[u8]) -> Vec<Vec<String>> {
+        let text = String::from_utf8(script.to_vec()).unwrap();
+        // Not this machine's: every command writes down how it was called.
+        let text = text
+            .replace("/usr/lib/raspberrypi-sys-mods/imager_custom", "said custom")
+            .replace("/usr/lib/userconf-pi/userconf", "said userconf")
+            .replace("install -m", "said install -m")
+            .replace("systemctl", "said systemctl")
+            .replace("rm -f", "said rm")
+            .replace("sed -i", "said sed")
+            .replace("\nsync\n", "\n");
+        let said = "said() { printf '%s\\037' \"$@\"; printf '\\n'; }\n";
+        let output = Command::new("sh")
+            .arg("-c")
+            .arg(format!("{said}{text}"))
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{output:?}"
+        );
+        let lines = String::from_utf8(output.stdout).unwrap();
+        lines
+            .lines()
+            .map(|line| line.split_terminator('\x1f').map(str::to_owned).collect())
+            .collect()
+    }
+
+    #[test]
+    fn the_script_says_what_was_chosen_whatever_is_in_it() {
+        let ssid = "it's $HOME \"`x`\\";
+        let commands = [
+            format!("imager_custom set_wlan {} 'ab12' DE", shell_quoted(ssid)),
+            "systemctl enable sori-install".to_owned(),
+        ];
+        let calls = calls(&first_run_script(None, &commands));
+        assert_eq!(calls[0], ["custom", "set_wlan", ssid, "ab12", "DE"]);
+        assert_eq!(calls[1], ["systemctl", "enable", "sori-install"]);
+        assert_eq!(calls[2], ["rm", "/boot/firmware/firstrun.sh"]);
+        assert_eq!(calls[3][0], "sed");
+    }
+
+    /// The end of Raspberry Pi Imager's, whose last lines Bookworm replaces at its first start.
+    #[test]
+    fn imager_s_script_is_kept_and_ours_comes_before_it_removes_itself() {
+        let theirs = "#!/bin/sh\n\nset +e\n\n   systemctl restart keyboard-setup\nrm -f /boot/firstrun.sh\nsed -i 's| systemd.run.*||g' /boot/cmdline.txt\nexit 0\n";
+        let script = first_run_script(Some(theirs.as_bytes()), &["systemctl enable x".into()]);
+        let calls = calls(&script);
+        assert_eq!(calls[0], ["systemctl", "restart", "keyboard-setup"]);
+        assert_eq!(calls[1], ["systemctl", "enable", "x"]);
+        assert_eq!(calls[2], ["rm", "/boot/firstrun.sh"]);
+        let text = String::from_utf8(script).unwrap();
+        let ours = &text[text.find("# Added").unwrap()..text.find("rm -f").unwrap()];
+        assert_eq!(text.replace(ours, ""), theirs);
+        let again = first_run_script(Some(text.as_bytes()), &["systemctl enable x".into()]);
+        assert_eq!(String::from_utf8(again).unwrap(), text);
+    }
+
+    /// What the script removes from the command line is what was added, so that the next
+    /// start is an ordinary one.
+    #[test]
+    fn the_command_line_loses_the_script_again() {
+        let script = String::from_utf8(first_run_script(None, &[])).unwrap();
+        let sed = script
+            .lines()
+            .find(|line| line.starts_with("sed -i"))
+            .unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cmdline.txt");
+        let before = "console=tty1 root=PARTUUID=1-02 rootwait\n";
+        let words = RUN_ONCE.map(str::to_owned);
+        fs::write(&file, config::with_words(before.as_bytes(), &[], &words)).unwrap();
+        let sed = sed.replace("/boot/firmware/cmdline.txt", file.to_str().unwrap());
+        assert!(
+            Command::new("sh")
+                .arg("-c")
+                .arg(sed)
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(fs::read_to_string(&file).unwrap(), before);
+    }
+
+    /// The first start of a Pi whose commands write down how they were called.
+    struct Pi(tempfile::TempDir);
+
+    impl Pi {
+        fn new(files: &[&str]) -> Self {
+            let pi = Self(tempfile::tempdir().unwrap());
+            for folder in ["boot", "etc", "state", "units", "bin"] {
+                fs::create_dir(pi.at(folder)).unwrap();
+            }
+            for path in files {
+                fs::write(pi.at(path), path).unwrap();
+            }
+            let mut script = INSTALL.replace(" -o sori -g sori", "");
+            for (name, path, here) in [
+                ("here", "/boot/firmware", "boot"),
+                ("state", "/var/lib/sori-pi", "state"),
+                ("etc", "/etc/sori-pi", "etc"),
+                ("units", "/etc/systemd/system", "units"),
+            ] {
+                let line = format!("\n{name}={path}\n");
+                assert!(script.contains(&line), "{line}");
+                script = script.replace(&line, &format!("\n{name}={}\n", pi.at(here)));
+            }
+            fs::write(pi.at("boot/sori-install.sh"), script).unwrap();
+            for name in ["dpkg", "systemctl", "apt-get"] {
+                let stub = format!(
+                    "#!/bin/sh\necho {name} \"$@\" >>{0}\n[ {name} != apt-get ] || [ -e {1} ]\n",
+                    pi.at("calls"),
+                    pi.at("network")
+                );
+                fs::write(pi.at(&format!("bin/{name}")), stub).unwrap();
+                let executable = fs::Permissions::from_mode(0o755);
+                fs::set_permissions(pi.at(&format!("bin/{name}")), executable).unwrap();
+            }
+            pi
+        }
+
+        fn at(&self, path: &str) -> String {
+            self.0.path().join(path).to_str().unwrap().to_owned()
+        }
+
+        fn read(&self, path: &str) -> String {
+            fs::read_to_string(self.at(path)).unwrap()
+        }
+
+        fn has(&self, path: &str) -> bool {
+            fs::exists(self.at(path)).unwrap()
+        }
+
+        /// Whether what installs was content.
+        fn starts(&self) -> bool {
+            let path = format!("{}:{}", self.at("bin"), std::env::var("PATH").unwrap());
+            let mut sh = Command::new("/bin/sh");
+            sh.arg(self.at("boot/sori-install.sh")).env("PATH", path);
+            sh.status().unwrap().success()
+        }
+    }
+
+    /// First without the network, which it turns out to need.
+    #[test]
+    fn what_installs_goes_on_after_a_failure_and_cleans_up_after_success() {
+        let pi = Pi::new(&[
+            "boot/sori-pi_1_arm64.deb",
+            "boot/sori-pi.toml",
+            "boot/genre.sori",
+            "units/sori-install.service",
+        ]);
+        assert!(!pi.starts());
+        assert!(pi.has("boot/sori-pi_1_arm64.deb") && pi.has("boot/sori-install.sh"));
+        assert!(!pi.has("etc/sori-pi.toml"));
+
+        fs::write(pi.at("network"), "").unwrap();
+        fs::write(pi.at("calls"), "").unwrap();
+        assert!(pi.starts());
+        assert_eq!(pi.read("etc/sori-pi.toml"), "boot/sori-pi.toml");
+        assert_eq!(pi.read("state/genre.sori"), "boot/genre.sori");
+        let left: Vec<_> = fs::read_dir(pi.at("boot"))
+            .unwrap()
+            .map(|file| file.unwrap().file_name())
+            .collect();
+        assert_eq!(left, ["sori-install.log"]);
+        assert!(!pi.has("units/sori-install.service"));
+        let calls = pi.read("calls");
+        let calls: Vec<_> = calls.lines().collect();
+        assert!(calls[1].ends_with("sori-pi_1_arm64.deb"), "{calls:?}");
+        assert_eq!(
+            calls[2..],
+            [
+                "systemctl enable sori-pi",
+                "systemctl restart --no-block sori-pi",
+                "systemctl disable sori-install"
+            ]
+        );
+        assert!(pi.read("boot/sori-install.log").contains("installed"));
+    }
+
+    /// The settings that the Debian package brings have the line, but for a #.
+    #[test]
+    fn a_package_that_is_carried_is_listened_with() {
+        let pi = Pi::new(&["boot/sori-pi_1_arm64.deb", "boot/genre.sori", "network"]);
+        let shipped = include_str!("../../../../../firmware/pi/sori-pi.toml");
+        fs::write(pi.at("etc/sori-pi.toml"), shipped).unwrap();
+        assert!(pi.starts(), "{}", pi.read("boot/sori-install.log"));
+        let settings: toml::Table = toml::from_str(&pi.read("etc/sori-pi.toml")).unwrap();
+        assert_eq!(
+            settings["model"]["package"].as_str(),
+            Some("/var/lib/sori-pi/genre.sori")
+        );
+        assert_eq!(pi.read("etc/sori-pi.toml").len(), shipped.len() - 1);
+    }
+}

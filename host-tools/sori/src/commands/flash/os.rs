@@ -1,0 +1,100 @@
+//! Which operating system a boot partition belongs to.
+
+use std::fmt;
+use std::io::{Read, Seek};
+
+use anyhow::{Result, bail};
+
+use super::boot::Boot;
+
+/// The first release on Bookworm, whose glibc is the oldest that sori-pi runs with.
+const BOOKWORM: &str = "2023-10-10";
+/// How pi-gen begins `issue.txt`; the release's date follows.
+const ISSUE: &str = "Raspberry Pi reference ";
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct System {
+    /// `2025-10-01`, say.
+    pub(super) release: String,
+    pub(super) architecture: Architecture,
+    pub(super) first_boot: FirstBoot,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Architecture {
+    Arm64,
+    Armhf,
+}
+
+impl Architecture {
+    /// As Debian calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Arm64 => "arm64",
+            Self::Armhf => "armhf",
+        }
+    }
+}
+
+/// What sets the system up when it starts for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FirstBoot {
+    /// Since Trixie: `user-data`, `network-config` and `meta-data` (NoCloud).
+    CloudInit,
+    /// Bookworm: a script that the kernel's command line has systemd run.
+    FirstRun,
+}
+
+impl System {
+    pub(super) fn detect<D: Read + Seek>(boot: &Boot<'_, D>) -> Result<Self> {
+        let issue = boot.read("issue.txt")?.unwrap_or_default();
+        let issue = String::from_utf8_lossy(&issue);
+        let Some(release) = issue.strip_prefix(ISSUE).and_then(|rest| rest.get(..10)) else {
+            bail!(
+                "it is not Raspberry Pi OS (no issue.txt of it on the boot partition), and no other is known here"
+            );
+        };
+        // Dates of ISO 8601 sort as text.
+        if release < BOOKWORM {
+            bail!(
+                "it is Raspberry Pi OS of {release}: sori-pi needs one of {BOOKWORM} (Bookworm) or later"
+            );
+        }
+        // Both ship kernels for all boards; only 32-bit systems have those for 32-bit boards.
+        let architecture = match (boot.has("kernel7.img"), boot.has("kernel8.img")) {
+            (true, _) => Architecture::Armhf,
+            (false, true) => Architecture::Arm64,
+            (false, false) => bail!(
+                "there is no kernel on the boot partition (kernel7.img or kernel8.img): write the image again"
+            ),
+        };
+        let first_boot = if boot.has("meta-data") && boot.has("user-data") {
+            FirstBoot::CloudInit
+        } else {
+            FirstBoot::FirstRun
+        };
+        Ok(Self {
+            release: release.to_owned(),
+            architecture,
+            first_boot,
+        })
+    }
+}
+
+impl fmt::Display for System {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = match self.architecture {
+            Architecture::Arm64 => 64,
+            Architecture::Armhf => 32,
+        };
+        let by = match self.first_boot {
+            FirstBoot::CloudInit => "cloud-init",
+            FirstBoot::FirstRun => "firstrun.sh",
+        };
+        write!(
+            f,
+            "Raspberry Pi OS of {}, {bits}-bit, set up by {by}",
+            self.release
+        )
+    }
+}

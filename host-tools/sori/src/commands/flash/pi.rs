@@ -1,0 +1,448 @@
+//! Raspberry Pi OS, as a file or on a card.
+
+use std::fs;
+use std::io::{Read, Seek, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use sori_package::Package;
+
+use super::boot::Boot;
+use super::cow::{Change, Cow};
+use super::first_boot::{self, Carried};
+use super::image::{Image, Layout};
+use super::os::{Architecture, System};
+use super::settings::{self, Country, Hostname, Settings, User, Wifi, usage};
+use super::size;
+use crate::{output, package};
+
+/// Where `cargo xtask dist` leaves packages.
+const DIST: &str = "target/dist";
+/// Where a package of the user's own will be.
+const PACKAGE: &str = "/var/lib/sori-pi/genre.sori";
+/// How many bytes go from file to file at a time.
+const PIECE: usize = 1 << 20;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "For a Raspberry Pi")]
+#[group(conflicts_with_all = ["board", "firmware"])]
+pub(super) struct Pi {
+    /// Write the prepared image to a file
+    #[arg(long, value_name = "FILE.img", conflicts_with = "to")]
+    out: Option<PathBuf>,
+    /// Write the prepared image to a card; everything on it is lost
+    #[arg(long, value_name = "DEVICE")]
+    to: Option<PathBuf>,
+    /// Do not ask before writing to a card
+    #[arg(long)]
+    yes: bool,
+    /// sori-pi's Debian package [default: the one in target/dist for the image]
+    #[arg(long, value_name = "FILE.deb")]
+    deb: Option<PathBuf>,
+    /// The package to listen with, in place of the shipped one
+    #[arg(long, value_name = "FILE.sori")]
+    package: Option<PathBuf>,
+    /// Settings of sori-pi
+    #[arg(long, value_name = "sori-pi.toml")]
+    config: Option<PathBuf>,
+    /// The Pi's name on the network [default: the image's own if it was customised, or sori]
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<Hostname>,
+    /// Who may log in [default: the image's own if it was customised, or pi]
+    #[arg(long, value_name = "NAME")]
+    user: Option<User>,
+    /// A public key that may log in by SSH, as in ~/.ssh/id_ed25519.pub
+    #[arg(long, value_name = "FILE.pub")]
+    ssh_key: Option<PathBuf>,
+    /// The Wi-Fi network; its password is asked for, or comes from SORI_WIFI_PASSWORD
+    #[arg(long, value_name = "SSID", requires = "country")]
+    wifi: Option<String>,
+    /// A file with the password; - for standard input
+    #[arg(long, value_name = "FILE", requires = "wifi")]
+    wifi_password_file: Option<PathBuf>,
+    /// Where the Pi will be, as in DE, GB, KR, US
+    #[arg(long, value_name = "CODE", requires = "wifi")]
+    country: Option<Country>,
+}
+
+/// What preparing came to.
+struct Prepared {
+    changes: Vec<Change>,
+    /// What to tell before anything is written.
+    notes: Vec<String>,
+}
+
+const NEXT: &str = "\
+Wire the microphone, put the card into the Pi and power it. It installs Sori at its first start,
+which takes some minutes, and listens from then on; sori-install.log on the card tells how it went.";
+
+impl Pi {
+    pub(super) fn run(mut self, place: &Path) -> Result<()> {
+        if is_device(place) {
+            if self.out.is_some() || self.to.is_some() {
+                return Err(usage(format!(
+                    "{} is a card and is prepared where it is: leave out --out and --to, or name an image",
+                    place.display()
+                )));
+            }
+            return self.prepare_card(place);
+        }
+        match (self.out.take(), self.to.take()) {
+            (Some(out), _) => self.to_file(place, &out),
+            (None, Some(to)) => self.to_card(place, &to),
+            (None, None) => Err(usage(
+                "an image is never changed itself: say where the prepared one goes, --out FILE.img or --to DEVICE"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    fn to_file(&self, path: &Path, out: &Path) -> Result<()> {
+        let same =
+            |a: &Path, b: &Path| Some(fs::canonicalize(a).ok()? == fs::canonicalize(b).ok()?);
+        if same(path, out) == Some(true) {
+            return Err(usage(
+                "--out is the image itself: name another file".to_owned(),
+            ));
+        }
+        let image = Image::open(path)?;
+        let prepared = self
+            .prepare(image.head(), image.layout)
+            .with_context(|| cannot(path))?;
+        prepared.tell()?;
+        let bar = output::bytes(image.len.unwrap_or(image.layout.end), "written");
+        let mut from = image.patched(&prepared.changes)?;
+        let mut done = 0;
+        output::stream_atomically(out, |to| {
+            let mut piece = vec![0; PIECE];
+            loop {
+                match from
+                    .read(&mut piece)
+                    .with_context(|| format!("{} ends too early", path.display()))?
+                {
+                    0 => break,
+                    n => {
+                        to.write_all(&piece[..n])?;
+                        done += n as u64;
+                        bar.set_position(done);
+                    }
+                }
+            }
+            Ok(to.sync_all()?)
+        })?;
+        bar.finish_and_clear();
+        output::line(&format!(
+            "wrote {}, {}; sori flash {0} --to DEVICE puts it onto a card, as any other program does",
+            out.display(),
+            size(done)
+        ))
+    }
+
+    /// Everything that can be known before is, and then the card is written.
+    fn prepare<D: Read + Seek>(&self, disk: D, layout: Layout) -> Result<Prepared> {
+        let settings = self.settings()?;
+        let mut partition = Cow::new(disk, layout.boot_start, layout.boot_len);
+        let boot = Boot::mount(&mut partition)?;
+        let system = System::detect(&boot)?;
+        let carried = self.carried(system.architecture)?;
+        let mut notes = vec![system.to_string()];
+        let plan = first_boot::plan(&boot, &system, &settings, carried)?;
+        notes.extend(plan.notes);
+        boot.write(&plan.files, first_boot::was_carried)?;
+        Ok(Prepared {
+            changes: partition.into_changes(),
+            notes,
+        })
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        let wifi = match (&self.wifi, &self.country) {
+            (Some(ssid), Some(country)) => {
+                let password = settings::password(self.wifi_password_file.as_deref(), ssid)?;
+                Some(Wifi::new(ssid, &password, country.clone())?)
+            }
+            _ => None,
+        };
+        Ok(Settings {
+            hostname: self.hostname.clone(),
+            user: self.user.clone(),
+            ssh_keys: self
+                .ssh_key
+                .as_deref()
+                .map(settings::ssh_keys)
+                .transpose()?
+                .unwrap_or_default(),
+            wifi,
+        })
+    }
+
+    /// The files that the first start installs.
+    fn carried(&self, architecture: Architecture) -> Result<Vec<Carried>> {
+        let deb = match &self.deb {
+            Some(deb) => deb.clone(),
+            None => newest_deb(Path::new(DIST), architecture)?,
+        };
+        let mut carried = vec![read_deb(&deb, architecture)?];
+        if let Some(path) = &self.package {
+            let bytes = package::read(path)?;
+            Package::parse(&bytes).with_context(|| format!("cannot use {}", path.display()))?;
+            carried.push(("genre.sori".into(), bytes.to_vec()));
+        }
+        if let Some(path) = &self.config {
+            let text = fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}: check the path", path.display()))?;
+            let config: toml::Table =
+                toml::from_str(&text).with_context(|| format!("{} is no TOML", path.display()))?;
+            let names = config.get("model").and_then(|model| model.get("package"));
+            if self.package.is_some() && names.and_then(|path| path.as_str()) != Some(PACKAGE) {
+                return Err(usage(format!(
+                    "{} would not listen with the package: write package = \"{PACKAGE}\" below [model]",
+                    path.display()
+                )));
+            }
+            carried.push(("sori-pi.toml".into(), text.into_bytes()));
+        }
+        Ok(carried)
+    }
+}
+
+impl Prepared {
+    fn tell(&self) -> Result<()> {
+        for note in &self.notes {
+            output::line(note)?;
+        }
+        Ok(())
+    }
+}
+
+fn cannot(path: &Path) -> String {
+    format!("{} cannot be prepared", path.display())
+}
+
+/// The package that was built last for an architecture.
+fn newest_deb(folder: &Path, architecture: Architecture) -> Result<PathBuf> {
+    let end = format!("_{}.deb", architecture.name());
+    let files = fs::read_dir(folder).into_iter().flatten().flatten();
+    let debs = files.filter(|file| {
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        name.starts_with("sori-pi_") && name.ends_with(&end)
+    });
+    let newest = debs.max_by_key(|file| file.metadata().and_then(|deb| deb.modified()).ok());
+    let newest = newest.map(|file| file.path());
+    newest.ok_or_else(|| {
+        usage(format!(
+            "there is no {}/sori-pi_*{end}, which this image needs: cargo xtask dist builds it, or name one with --deb",
+            folder.display()
+        ))
+    })
+}
+
+/// A Debian package for the image, as its name says; dpkg checks that again.
+fn read_deb(path: &Path, architecture: Architecture) -> Result<Carried> {
+    let bytes = fs::read(path)
+        .with_context(|| format!("cannot read {}: check the path", path.display()))?;
+    let name = path
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    if !bytes.starts_with(b"!<arch>\n") || !name.starts_with("sori-pi_") || !name.ends_with(".deb")
+    {
+        bail!(
+            "{} is no sori-pi_*.deb: cargo xtask dist builds one",
+            path.display()
+        );
+    }
+    let end = format!("_{}.deb", architecture.name());
+    if !name.ends_with(&end) {
+        return Err(usage(format!(
+            "{name} is for another system: this image needs sori-pi_*{end}"
+        )));
+    }
+    Ok((name, bytes))
+}
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere {
+    use super::*;
+
+    pub(super) fn is_device(_: &Path) -> bool {
+        false
+    }
+
+    impl Pi {
+        pub(super) fn prepare_card(&self, path: &Path) -> Result<()> {
+            self.to_card(path, path)
+        }
+
+        pub(super) fn to_card(&self, _: &Path, _: &Path) -> Result<()> {
+            Err(usage(
+                "cards are written on Linux only: --out FILE.img makes a file, which Raspberry Pi Imager writes to a card"
+                    .to_owned(),
+            ))
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+use elsewhere::is_device;
+#[cfg(target_os = "linux")]
+use on_linux::is_device;
+
+#[cfg(target_os = "linux")]
+mod on_linux {
+    use std::io::{self, IsTerminal as _, SeekFrom};
+
+    use super::*;
+    use crate::commands::flash::burn;
+    use crate::commands::flash::device::Disk;
+    pub(super) use crate::commands::flash::device::is_device;
+
+    impl Pi {
+        pub(super) fn to_card(&self, path: &Path, to: &Path) -> Result<()> {
+            let disk = Disk::find(to)?;
+            let image = Image::open(path)?;
+            let len = image.len.unwrap_or(image.layout.end);
+            if len > disk.len {
+                return Err(usage(format!(
+                    "{} is too small: it has {}, and the image {}",
+                    disk.path.display(),
+                    size(disk.len),
+                    size(len)
+                )));
+            }
+            let prepared = self
+                .prepare(image.head(), image.layout)
+                .with_context(|| cannot(path))?;
+            prepared.tell()?;
+            self.confirm(&disk, "Everything on it will be lost.")?;
+
+            let name = || disk.path.display().to_string();
+            let mut image = image.patched(&prepared.changes)?;
+            let bar = output::bytes(len, "written");
+            let mut card = disk.open()?;
+            let written = burn::write(&mut image, &mut card, |done| bar.set_position(done))
+                .with_context(name)?;
+            bar.finish_and_clear();
+            drop(card);
+            let bar = output::bytes(written.len, "verified");
+            burn::verify(&written, &mut disk.reopen()?, |done| bar.set_position(done))
+                .with_context(name)?;
+            bar.finish_and_clear();
+            output::line(&format!(
+                "wrote {} to {}, {}, and read it back\n{NEXT}",
+                size(written.len),
+                disk.path.display(),
+                disk.model
+            ))
+        }
+
+        pub(super) fn prepare_card(&self, path: &Path) -> Result<()> {
+            let disk = Disk::find(path)?;
+            let mut card = disk.open()?;
+            let layout = Layout::read(&mut card).with_context(|| {
+                format!(
+                    "{} holds no system: sori flash IMAGE --to {0} writes one",
+                    disk.path.display()
+                )
+            })?;
+            if layout.end > disk.len {
+                bail!(
+                    "{}'s partitions go past its end: write the image again, to a larger card",
+                    disk.path.display()
+                );
+            }
+            let prepared = self
+                .prepare(&mut card, layout)
+                .with_context(|| cannot(path))?;
+            prepared.tell()?;
+            self.confirm(&disk, "Only its boot partition will be changed.")?;
+            let name = || disk.path.display().to_string();
+            burn::change(&mut card, &prepared.changes).with_context(name)?;
+            drop(card);
+            let mut card = disk.reopen()?;
+            for change in &prepared.changes {
+                let mut back = vec![0; change.bytes.len()];
+                card.seek(SeekFrom::Start(change.offset))?;
+                card.read_exact(&mut back).with_context(name)?;
+                if back[..] != change.bytes[..] {
+                    bail!(
+                        "{}: what was read back {} from its start differs from what was written: the card or its reader is bad; take another",
+                        disk.path.display(),
+                        size(change.offset)
+                    );
+                }
+            }
+            output::line(&format!(
+                "prepared {}, {}, and read it back\n{NEXT}",
+                disk.path.display(),
+                disk.model
+            ))
+        }
+
+        fn confirm(&self, disk: &Disk, consequence: &str) -> Result<()> {
+            if self.yes {
+                return Ok(());
+            }
+            let card = format!(
+                "{}: {}, {}",
+                disk.path.display(),
+                disk.model,
+                size(disk.len)
+            );
+            if !io::stdin().is_terminal() {
+                return Err(usage(format!(
+                    "{card}. {consequence} --yes says that this is meant"
+                )));
+            }
+            eprint!("{card}. {consequence} Type yes to go on: ");
+            let mut answer = String::new();
+            io::stdin().read_line(&mut answer)?;
+            if answer.trim() != "yes" {
+                bail!("nothing was written");
+            }
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_package_of_the_image_s_architecture_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let none = newest_deb(folder.path(), Architecture::Arm64)
+            .unwrap_err()
+            .to_string();
+        assert!(none.contains("cargo xtask dist"), "{none}");
+        for (name, age_s) in [
+            ("sori-pi_0.2.0-1_arm64.deb", 10),
+            ("sori-pi_0.1.0-1_arm64.deb", 20),
+            ("sori-pi_0.3.0-1_armhf.deb", 0),
+            ("other_0.4.0-1_arm64.deb", 0),
+        ] {
+            let file = fs::File::create(folder.path().join(name)).unwrap();
+            let age = std::time::Duration::from_secs(age_s);
+            file.set_modified(std::time::SystemTime::now() - age)
+                .unwrap();
+        }
+        let newest = newest_deb(folder.path(), Architecture::Arm64).unwrap();
+        assert_eq!(newest, folder.path().join("sori-pi_0.2.0-1_arm64.deb"));
+    }
+
+    #[test]
+    fn a_package_for_another_system_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let deb = folder.path().join("sori-pi_0.1.0-1_armhf.deb");
+        fs::write(&deb, "!<arch>\n").unwrap();
+        assert!(read_deb(&deb, Architecture::Armhf).is_ok());
+        let error = read_deb(&deb, Architecture::Arm64).unwrap_err().to_string();
+        assert!(error.contains("needs sori-pi_*_arm64.deb"), "{error}");
+        fs::write(&deb, "PK").unwrap();
+        assert!(read_deb(&deb, Architecture::Armhf).is_err());
+    }
+}
