@@ -54,6 +54,9 @@ impl Target {
 
     pub(super) fn require_tools(&self) -> anyhow::Result<()> {
         tools::require(&self.gcc(), self.compiler)?;
+        // The compiler only recommends it.
+        let headers = format!("/usr/{}/include/stdint.h", self.gnu);
+        tools::require_file(&headers, &format!("libc6-dev-{}-cross", self.debian))?;
         let libraries = format!("/usr/lib/{}", self.gnu);
         tools::require_foreign_library(self.debian, &libraries, "alsa", "libasound2-dev")?;
         tools::require(self.qemu, "qemu-user")
