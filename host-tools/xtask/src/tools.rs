@@ -62,6 +62,11 @@ pub(crate) fn emptied(folder: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(cannot)
 }
 
+/// The same for a file that no program shows.
+pub(crate) fn require_file(file: &str, debian_package: &str) -> anyhow::Result<()> {
+    install_unless(|| Path::new(file).exists(), file, debian_package)
+}
+
 /// The same for a C library that pkg-config knows as `library`.
 pub(crate) fn require_library(library: &str, debian_package: &str) -> anyhow::Result<()> {
     require("pkg-config", "pkg-config")?;
