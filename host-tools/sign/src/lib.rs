@@ -98,19 +98,23 @@ impl std::error::Error for NoKey {}
 
 /// Who signs, as everybody may know it: `ed25519:` and 44 characters.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PublicKey(VerifyingKey);
+pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
     /// None where the bytes are no point of the curve, or one that anybody could sign for.
     fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
         let key = VerifyingKey::from_bytes(bytes).ok()?;
-        (!key.is_weak()).then_some(Self(key))
+        (!key.is_weak()).then_some(Self(*bytes))
+    }
+
+    fn point(&self) -> VerifyingKey {
+        VerifyingKey::from_bytes(&self.0).expect("it was one when this was made")
     }
 }
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{ALGORITHM}{}", BASE64.encode(self.0.as_bytes()))
+        write!(f, "{ALGORITHM}{}", BASE64.encode(self.0))
     }
 }
 
@@ -191,7 +195,7 @@ impl SecretKey {
 
     /// Its public half.
     pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key())
+        PublicKey(self.0.verifying_key().to_bytes())
     }
 }
 
@@ -215,14 +219,14 @@ pub fn sign(file: &[u8], key: &SecretKey) -> Result<Vec<u8>, sori_package::Error
 pub fn check(file: &[u8], key: &PublicKey) -> Result<(), Refusal> {
     let (package, signature) = Signature::split(file)?;
     let signature = signature.ok_or(Refusal::NotSigned)?;
-    if signature.public_key != key.0.as_bytes() {
+    if *signature.public_key != key.0 {
         return Err(Refusal::OtherKey {
             found: *signature.public_key,
             expected: *key,
         });
     }
     let ed25519 = ed25519_dalek::Signature::from_bytes(signature.ed25519);
-    key.0
+    key.point()
         .verify_strict(package, &ed25519)
         .map_err(|_| Refusal::Altered)
 }
@@ -323,7 +327,7 @@ mod tests {
     #[test]
     fn a_signature_under_the_name_of_another_is_refused() {
         let mut signed = sign(GENRE, &key(2)).unwrap();
-        let name = *key(1).public().0.as_bytes();
+        let name = key(1).public().0;
         signed[GENRE.len() + 8..][..32].copy_from_slice(&name);
         assert_eq!(check(&signed, &key(1).public()), Err(Refusal::Altered));
         assert_eq!(signer(&signed), Err(Refusal::Altered));
