@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ::alsa::pcm::{Access, Format as AlsaFormat, HwParams, PCM};
+use ::alsa::pcm::{Access, Format as AlsaFormat, Frames, HwParams, PCM};
 use ::alsa::{Direction, ValueOr};
 use tracing::{debug, warn};
 
@@ -15,13 +15,13 @@ use super::{Kind, RATES_HZ, Source, Trouble};
 use crate::engine::Layout;
 
 /// Frames that the device gathers before it wakes us, where it can.
-const PERIOD: i64 = 1024;
+const PERIOD: Frames = 1024;
 
 /// Frames that it keeps when we are late: a third of a second.
-const BUFFER: i64 = 16_384;
+const BUFFER: Frames = 16_384;
 
 /// On a Zero, whose processor is busier.
-const BUFFER_ON_ZERO: i64 = 32_768;
+const BUFFER_ON_ZERO: Frames = 32_768;
 
 /// A read returns after this, with or without sound.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -143,7 +143,7 @@ impl Microphone {
         Trouble::new(kind, text)
     }
 
-    fn buffer(&self) -> i64 {
+    fn buffer(&self) -> Frames {
         let model = std::fs::read_to_string(self.root.join("proc/device-tree/model"));
         match model.is_ok_and(|model| model.contains("Zero")) {
             true => BUFFER_ON_ZERO,
@@ -311,7 +311,7 @@ impl From<::alsa::Error> for Disagreement {
 }
 
 /// The best that the device offers: format, layout, frames of a period.
-fn agree(pcm: &PCM, buffer: i64) -> Result<(Format, Layout, usize), Disagreement> {
+fn agree(pcm: &PCM, buffer: Frames) -> Result<(Format, Layout, usize), Disagreement> {
     let parameters = HwParams::any(pcm)?;
     let none = |what| move |_| Disagreement::None(what);
     parameters
