@@ -19,9 +19,9 @@ pub(crate) fn all() -> anyhow::Result<()> {
     if cfg!(target_os = "linux") {
         // For `sori listen --microphone` and sori-pi's, which are behind features.
         tools::require_library("alsa", "libasound2-dev")?;
-        tools::require_server("mosquitto", "mosquitto")?;
+        tools::require_quiet("mosquitto", "mosquitto")?;
         // For `sori deploy`.
-        tools::require_server("sshd", "openssh-server")?;
+        tools::require_quiet("sshd", "openssh-server")?;
     }
     let mut steps = Steps::default();
     steps.run(&Step::new("formatting", "cargo fmt --all -- --check"))?;

@@ -14,8 +14,28 @@ use crate::tools;
 const SUITE: &str = "bookworm";
 const MIRROR: &str = "http://deb.debian.org/debian";
 
-/// Beside the smallest system: what a service and a microphone need.
-const PACKAGES: &str = "systemd,udev,libasound2,passwd";
+/// What a system has beside the smallest one, and where that is from.
+pub(crate) struct System {
+    name: &'static str,
+    components: &'static str,
+    packages: &'static str,
+}
+
+/// What a service and a microphone need.
+pub(crate) const SERVICE: System = System {
+    name: "arm64",
+    components: "main",
+    packages: "systemd,udev,libasound2,passwd",
+};
+
+/// What a card starts with: the kernel, the Pi's own firmware, a network.
+pub(crate) const APPLIANCE: System = System {
+    name: "arm64-appliance",
+    components: "main,non-free-firmware",
+    packages: "systemd,systemd-sysv,systemd-timesyncd,systemd-resolved,dbus,udev,kmod,libasound2,\
+               e2fsprogs,initramfs-tools,zstd,linux-image-arm64,raspi-firmware,\
+               firmware-brcm80211,wpasupplicant,openssh-server",
+};
 
 /// Kept between runs: it takes minutes.
 const KEPT: &str = "target/debian";
@@ -28,14 +48,14 @@ pub(crate) struct DebianRoot {
 }
 
 impl DebianRoot {
-    /// A fresh copy, called `name`.
-    pub(crate) fn new(name: &str) -> anyhow::Result<Self> {
+    /// A fresh copy of a system, called `name`.
+    pub(crate) fn of(system: &System, name: &str) -> anyhow::Result<Self> {
         ensure!(
             tools::is_root(),
             "a Debian in a folder needs root, for chroot and binfmt_misc: sudo -E cargo xtask …"
         );
         let emulator = Emulator::register()?;
-        let original = original()?;
+        let original = original(system)?;
         let folder = fs::canonicalize(KEPT)?.join(name);
         remove(&folder)?;
         let mut copy = Command::new("cp");
@@ -91,8 +111,8 @@ fn remove(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// The system that the copies are of; made once.
-fn original() -> anyhow::Result<PathBuf> {
-    let done = Path::new(KEPT).join("arm64");
+fn original(system: &System) -> anyhow::Result<PathBuf> {
+    let done = Path::new(KEPT).join(system.name);
     if done.exists() {
         return Ok(done);
     }
@@ -102,12 +122,13 @@ fn original() -> anyhow::Result<PathBuf> {
         done.display()
     );
     fs::create_dir_all(KEPT)?;
-    let begun = fs::canonicalize(KEPT)?.join("arm64.begun");
+    let begun = fs::canonicalize(KEPT)?.join(format!("{}.begun", system.name));
     remove(&begun)?;
     let mut first = Command::new("debootstrap");
     first
         .args(["--arch=arm64", "--foreign", "--variant=minbase"])
-        .arg(format!("--include={PACKAGES}"))
+        .arg(format!("--components={}", system.components))
+        .arg(format!("--include={}", system.packages))
         .arg(SUITE)
         .arg(&begun)
         .arg(MIRROR);

@@ -31,8 +31,8 @@ const CONFIG: &str = "dtparam=audio=on\r\n\r\n[cm5]\r\ndtoverlay=dwc2,dr_mode=ho
 /// What needs neither root nor a device: part of `ci`.
 pub(crate) fn check() -> anyhow::Result<()> {
     println!("\n── sori flash against mkfs.vfat, mtools, fsck and xz\n   cargo xtask flash");
-    tools::require_server("sfdisk", "fdisk")?;
-    tools::require_server("mkfs.vfat", "dosfstools")?;
+    tools::require_quiet("sfdisk", "fdisk")?;
+    tools::require_quiet("mkfs.vfat", "dosfstools")?;
     tools::require("mtools", "mtools")?;
     tools::require("xz", "xz-utils")?;
     ensure!(
@@ -273,7 +273,7 @@ pub(crate) fn on_devices() -> anyhow::Result<()> {
         may,
         "loop devices need root, and a kernel that has them: sudo modprobe loop, then as root"
     );
-    tools::require_server("fusefat", "fusefat")?;
+    tools::require_quiet("fusefat", "fusefat")?;
     TRIXIE.on_devices()?;
     understood()
 }

@@ -10,6 +10,7 @@
 //! | `package-test` | installs, runs, upgrades, removes and purges that package in a Debian of its own | root, what `dist` needs, `debootstrap`, `flac` |
 //! | `pi` | that binary on the real alsa-lib under QEMU, its page in Chromium | what `dist` needs, `mosquitto`, `npm`, `chromium` |
 //! | `flash` | `sori flash` against other tools; with `--devices` on loop devices | `fdisk`, `dosfstools`, `mtools`; root, `fusefat` |
+//! | `image` | (unfinished) makes a card that starts listening; with `--power-cuts`, starts it in QEMU and cuts its power | root, what `package-test` needs, `dosfstools`, `mtools`, `fdisk`, `device-tree-compiler`; `qemu-system-arm`, `ffmpeg`, `curl` |
 //! | `golden` | writes `tests/golden` again after a wanted change of bits | |
 //! | `endurance` | `package-test`, an hour of noise, a day of sound, Miri, fuzzing | root, nightly with Miri, `cargo-fuzz` |
 //!
@@ -25,6 +26,7 @@ mod dist;
 mod endurance;
 mod firmware;
 mod flash;
+mod image;
 mod package_test;
 mod pi;
 mod recipe;
@@ -59,6 +61,8 @@ Commands:
   pi         what ci leaves out of sori-pi: that binary under QEMU, the page in Chromium
   flash      sori flash against mkfs.vfat, mtools and fsck
                --devices  also on loop devices, as root
+  image      (unfinished) make a card that starts listening: target/image/sori-appliance-arm64.img; as root
+               --power-cuts  and start it in QEMU, feed it, and cut its power 20 times
   golden     write tests/golden again, after a change that is meant to move bits
              or a new models/genre/genre.sori
   endurance  what takes longer: package-test, an hour of noise, a day of sound, Miri, fuzzing
@@ -87,6 +91,8 @@ fn main() -> ExitCode {
         "pi" => pi::run(),
         "flash" if arguments == ["--devices"] => flash::on_devices(),
         "flash" if arguments.is_empty() => flash::check(),
+        "image" if arguments == ["--power-cuts"] => image::survives_power_cuts(),
+        "image" if arguments.is_empty() => image::run(),
         "golden" => ci::golden(),
         "endurance" => endurance::run(),
         _ => {

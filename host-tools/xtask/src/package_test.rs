@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use crate::debian_root::DebianRoot;
+use crate::debian_root::{DebianRoot, SERVICE};
 use crate::dist::{self, ARM64};
 use crate::steps::Steps;
 use crate::tools;
@@ -72,7 +72,7 @@ struct Test {
 
 impl Test {
     fn prepare(package: &Path) -> anyhow::Result<Self> {
-        let root = DebianRoot::new("package-test")?;
+        let root = DebianRoot::of(&SERVICE, "package-test")?;
         let microphone = Microphone::start(&root)?;
         let copy = |from: &Path, name: &str| -> anyhow::Result<String> {
             let to = format!("/root/{name}");

@@ -14,7 +14,7 @@ use crate::tools;
 pub(crate) fn run() -> anyhow::Result<()> {
     tools::require_toolchain()?;
     tools::require_library("alsa", "libasound2-dev")?;
-    tools::require_server("mosquitto", "mosquitto")?;
+    tools::require_quiet("mosquitto", "mosquitto")?;
     tools::require("npm", "npm")?;
     tools::require("chromium", "chromium")?;
     let mut steps = Steps::default();

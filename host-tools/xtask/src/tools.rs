@@ -41,8 +41,8 @@ pub(crate) fn require(program: &str, debian_package: &str) -> anyhow::Result<()>
     install_unless(|| exists(program), program, debian_package)
 }
 
-/// The same for a server, which may have no `--version` and be where only root looks.
-pub(crate) fn require_server(program: &str, debian_package: &str) -> anyhow::Result<()> {
+/// The same for a program that has no `--version`, or is where only root looks.
+pub(crate) fn require_quiet(program: &str, debian_package: &str) -> anyhow::Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = || {
         let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);

@@ -1,6 +1,6 @@
 //! `sori deploy` against a real sshd on loopback, in a root of its own: the system's programs that
 //! would change this machine are scripts (`shims/`) that change a folder. The worker, the
-//! connection and its faults are real. `cargo xtask deploy` does the same with a real dpkg.
+//! connection and its faults are real; dpkg, systemd and sudo are not.
 #![cfg(target_os = "linux")]
 
 mod pi;

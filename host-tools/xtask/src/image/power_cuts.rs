@@ -1,0 +1,280 @@
+//! The appliance's power is cut again and again, and nothing that was kept may be gone.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use super::machine::{self, Hardware, MICROPHONE, Machine, PORT, TOKEN};
+use super::{BOOT, DATA, OUT, Partition, SYSTEM};
+use crate::tools;
+
+const CUTS: u64 = 20;
+const CLIP: &str = "models/genre/demo/jazz.flac";
+const GENRE: &str = "jazz";
+
+/// What a file system says that cannot be mended without being asked.
+const QUESTIONS: [&str; 3] = [
+    "UNEXPECTED INCONSISTENCY",
+    "RUN fsck MANUALLY",
+    "emergency mode",
+];
+
+/// Numbers that look like chance and are the same each time (SplitMix64).
+pub(super) struct Chance(u64);
+
+impl Chance {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+
+    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
+}
+
+pub(super) fn check(image: &Path) -> anyhow::Result<()> {
+    tools::require("qemu-system-aarch64", "qemu-system-arm")?;
+    tools::require("curl", "curl")?;
+    println!("\n── {CUTS} power cuts");
+    let started = Instant::now();
+    Trial::prepare(image)?.run()?;
+    println!("   {:.0} s", started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+struct Trial {
+    hardware: Hardware,
+    chance: Chance,
+    /// Rows that its history has shown.
+    kept: Vec<Value>,
+}
+
+impl Trial {
+    /// A copy of the image with a microphone that QEMU can give it, and a page that it can reach.
+    fn prepare(image: &Path) -> anyhow::Result<Self> {
+        let folder = Path::new(OUT).join("power-cuts");
+        fs::create_dir_all(&folder)?;
+        let folder = fs::canonicalize(folder)?;
+        let disk = folder.join("card.img");
+        let mut copy = Command::new("cp");
+        tools::captured(copy.arg("--sparse=always").arg(image).arg(&disk))?;
+        let hardware = Hardware {
+            kernel: folder.join("vmlinuz"),
+            initrd: folder.join("initrd.img"),
+            sound: folder.join("sound.raw"),
+            command_line: {
+                let text = fs::read_to_string("firmware/appliance/boot/cmdline.txt")?;
+                format!("{} console=ttyAMA0", text.trim_end())
+            },
+            folder,
+            disk,
+        };
+        machine::sound(CLIP, &hardware.sound)?;
+        let trial = Self {
+            hardware,
+            chance: Chance::new(1),
+            kept: Vec::new(),
+        };
+        trial.take_kernel()?;
+        trial.connect_microphone()?;
+        trial.configure()?;
+        Ok(trial)
+    }
+
+    /// As mtools name the boot partition.
+    fn boot_partition(&self) -> String {
+        format!("{}@@{}", self.hardware.disk.display(), BOOT.start)
+    }
+
+    fn take_kernel(&self) -> anyhow::Result<()> {
+        for (name, to) in [
+            ("vmlinuz", &self.hardware.kernel),
+            ("initrd.img", &self.hardware.initrd),
+        ] {
+            let mut copy = Command::new("mcopy");
+            copy.args(["-o", "-i", &self.boot_partition()])
+                .arg(format!("::{name}"))
+                .arg(to);
+            tools::captured(&mut copy)?;
+        }
+        // Debian's is compressed for firmware that can; QEMU cannot.
+        let kernel = fs::read(&self.hardware.kernel)?;
+        if kernel.starts_with(&[0x1f, 0x8b]) {
+            let mut unpack = Command::new("gzip");
+            let unpacked = tools::captured(unpack.arg("-dc").arg(&self.hardware.kernel))?;
+            fs::write(&self.hardware.kernel, unpacked.stdout)?;
+        }
+        Ok(())
+    }
+
+    /// A service that hands the sound of QEMU's port on, and ALSA's name for where it does.
+    fn connect_microphone(&self) -> anyhow::Result<()> {
+        let service = format!(
+            "[Service]\n\
+             ExecStartPre=/bin/sh -c 'test -p /run/microphone || mkfifo -m 666 /run/microphone'\n\
+             ExecStart=/bin/sh -c 'exec cat /dev/virtio-ports/{MICROPHONE} >/run/microphone'\n\
+             Restart=always\nRestartSec=1\n[Unit]\nStartLimitIntervalSec=0\n"
+        );
+        let device = "pcm.mic { type file slave.pcm \"null\" file \"/dev/null\" \
+                      infile \"/run/microphone\" format \"raw\" }\n";
+        let files = [
+            ("/etc/asound.conf", device),
+            ("/etc/systemd/system/microphone.service", service.as_str()),
+        ];
+        let system = format!("{}?offset={}", self.hardware.disk.display(), SYSTEM.start);
+        let mut script = String::new();
+        for (path, content) in files {
+            let name = path.rsplit('/').next().context("a path has a name")?;
+            let from = self.hardware.folder.join(name);
+            fs::write(&from, content)?;
+            script += &format!("write {} {path}\n", from.display());
+        }
+        script += "symlink /etc/systemd/system/multi-user.target.wants/microphone.service \
+                   ../microphone.service\n";
+        let commands = self.hardware.folder.join("debugfs.txt");
+        fs::write(&commands, script)?;
+        let mut debugfs = Command::new("debugfs");
+        debugfs.args(["-w", "-f"]).arg(commands).arg(system);
+        tools::captured(&mut debugfs)?;
+        Ok(())
+    }
+
+    fn configure(&self) -> anyhow::Result<()> {
+        let configuration = format!(
+            "[microphone]\ndevice = \"mic\"\n[history]\nwrite_every_s = 1\n\
+             [page]\nlisten = \"0.0.0.0:{PORT}\"\ntoken = \"{TOKEN}\"\n"
+        );
+        let path = self.hardware.folder.join("sori-pi.toml");
+        fs::write(&path, configuration)?;
+        let mut copy = Command::new("mcopy");
+        copy.args(["-o", "-i", &self.boot_partition()])
+            .arg(path)
+            .arg("::sori-pi.toml");
+        tools::captured(&mut copy)?;
+        Ok(())
+    }
+
+    fn run(mut self) -> anyhow::Result<()> {
+        let before = [self.content(&BOOT)?, self.content(&SYSTEM)?];
+        for number in 1..=CUTS {
+            // One in four while it starts, the others while it listens and writes.
+            let said = if self.chance.below(4) == 0 {
+                self.cut_at_start()?
+            } else {
+                self.cut_while_listening()?
+            };
+            self.asks_nothing(number)?;
+            println!("   cut {number} {said}");
+        }
+        self.cut_while_listening()?;
+        ensure!(
+            self.kept.iter().any(|row| row["verdict"] == GENRE),
+            "it was played {GENRE} and heard: {:?}",
+            self.kept.last()
+        );
+        ensure!(
+            before == [self.content(&BOOT)?, self.content(&SYSTEM)?],
+            "boot partition or system were written"
+        );
+        println!(
+            "   {} rows were shown before a cut, and all of them after it",
+            self.kept.len()
+        );
+        Ok(())
+    }
+
+    fn cut_at_start(&mut self) -> anyhow::Result<String> {
+        let machine = Machine::start(&self.hardware)?;
+        let after = Duration::from_millis(self.chance.below(20_000));
+        thread::sleep(after);
+        let lost = machine.cut(&mut self.chance)?;
+        Ok(format!(
+            "{:.1} s after power-on: {lost} writes were under way",
+            after.as_secs_f64()
+        ))
+    }
+
+    /// Nothing that was shown before may be missing; what is shown now is remembered.
+    fn cut_while_listening(&mut self) -> anyhow::Result<String> {
+        let mut machine = Machine::start(&self.hardware)?;
+        let took = machine.until_it_listens()?;
+        let until = Instant::now() + Duration::from_millis(4_000 + self.chance.below(16_000));
+        let mut first = true;
+        while first || Instant::now() < until {
+            if let Some(rows) = machine.rows()? {
+                let lost = self.kept.iter().find(|row| !rows.contains(row));
+                ensure!(lost.is_none(), "a row that was shown is gone: {lost:?}");
+                self.kept.extend(rows.into_iter().skip(self.kept.len()));
+                first = false;
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        let console = fs::read(machine.console())?;
+        let console = String::from_utf8_lossy(&console).into_owned();
+        for question in QUESTIONS {
+            ensure!(!console.contains(question), "the start asks: {question}");
+        }
+        let lost = machine.cut(&mut self.chance)?;
+        Ok(format!(
+            "while it listened, {:.0} s after power-on: {lost} writes were under way, {} rows so far",
+            took.as_secs_f64(),
+            self.kept.len()
+        ))
+    }
+
+    /// The data partition mends itself, and without questions.
+    fn asks_nothing(&self, number: u64) -> anyhow::Result<()> {
+        let copy = self.hardware.folder.join("data.copy");
+        let mut card = File::open(&self.hardware.disk)?;
+        card.seek(SeekFrom::Start(DATA.start))?;
+        let mut to = File::create(&copy)?;
+        to.set_len(DATA.bytes)?;
+        super::copy_with_holes(&mut card, &mut to)?;
+        let output = Command::new("e2fsck").arg("-p").arg(&copy).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        // 1: mended.
+        ensure!(
+            matches!(output.status.code(), Some(0 | 1)),
+            "after cut {number} the data partition is not mended without questions:\n{said}"
+        );
+        fs::remove_file(copy)?;
+        Ok(())
+    }
+
+    /// A partition's bytes, in short.
+    fn content(&self, partition: &Partition) -> anyhow::Result<u64> {
+        let mut card = File::open(&self.hardware.disk)?;
+        card.seek(SeekFrom::Start(partition.start))?;
+        let mut rest = card.take(partition.bytes);
+        let mut block = vec![0; 1 << 20];
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        loop {
+            let read = rest.read(&mut block)?;
+            if read == 0 {
+                return Ok(hash);
+            }
+            // FNV-1a, eight bytes at a time.
+            for word in block[..read].chunks(8) {
+                let mut bytes = [0; 8];
+                bytes[..word.len()].copy_from_slice(word);
+                hash = (hash ^ u64::from_le_bytes(bytes)).wrapping_mul(0x100_0000_01b3);
+            }
+        }
+    }
+}
