@@ -281,10 +281,10 @@ impl Pi {
 
     /// Whether that file was copied.
     pub(crate) fn cached(&self, file: &str) -> bool {
-        let len = fs::metadata(file).unwrap().len();
+        let bytes = fs::read(file).unwrap();
         let cache = fs::read_dir(self.at("cache/sori-deploy"));
         let mut files = cache.into_iter().flatten().flatten();
-        files.any(|file| file.metadata().is_ok_and(|data| data.len() == len))
+        files.any(|file| fs::read(file.path()).is_ok_and(|cached| cached == bytes))
     }
 
     pub(crate) fn phase(&self) -> Option<String> {
