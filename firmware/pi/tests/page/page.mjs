@@ -121,7 +121,10 @@ const tests = {
     const picture = () => page.evaluate(() => document.getElementById("spectrogram").toDataURL());
     const before = await picture();
     await page.waitForFunction((before) => document.getElementById("spectrogram").toDataURL() !== before, before);
+    // Of yesterday: shortly after midnight there is little of today.
+    await page.click("#day-before");
     await page.waitForFunction(() => document.querySelectorAll("#ribbon .span").length > 5);
+    await page.click("#day-after");
     await page.waitForFunction(() => document.querySelectorAll("#rows tr").length >= 100);
     assert.equal(await page.textContent("#state-words"), "Listening");
     // A screen reader is told of the verdict.
