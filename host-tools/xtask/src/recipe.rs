@@ -1,8 +1,6 @@
 //! The recipe of the genre network: every line of it, on generated tones.
 
-use std::{fs, io};
-
-use anyhow::Context as _;
+use std::path::Path;
 
 use crate::steps::{Step, Steps};
 use crate::tools;
@@ -22,12 +20,7 @@ pub(crate) fn smoke(steps: &mut Steps) -> anyhow::Result<()> {
         "target/recipe/python/bin/python -m pip install --quiet --disable-pip-version-check \
          -r models/genre/recipe/requirements.txt",
     ))?;
-    match fs::remove_dir_all(WORK) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("{WORK} could not be emptied"))?;
-        }
-        _ => {}
-    }
+    tools::emptied(Path::new(WORK))?;
     steps.run(&Step::new(
         "the recipe on generated tones",
         &format!(

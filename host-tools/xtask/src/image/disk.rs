@@ -14,8 +14,7 @@ use std::path::Path;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, bail};
-
-use super::power_cuts::Chance;
+use fastrand::Rng;
 
 const SECTOR: usize = 512;
 
@@ -50,17 +49,17 @@ impl Disk {
     }
 
     /// About half of what waits gets there, in any order; a quarter of that as a part only.
-    fn lose_power(&mut self, chance: &mut Chance) -> io::Result<usize> {
+    fn lose_power(&mut self, chance: &mut Rng) -> io::Result<usize> {
         let mut waiting = std::mem::take(&mut self.waiting);
         let count = waiting.len();
         chance.shuffle(&mut waiting);
         for (at, data) in waiting {
-            if chance.below(2) == 0 {
+            if chance.bool() {
                 continue;
             }
             let sectors = data.len() / SECTOR;
-            let kept = match chance.below(4) {
-                0 => chance.below(sectors as u64 + 1) as usize * SECTOR,
+            let kept = match chance.u8(..4) {
+                0 => chance.usize(..=sectors) * SECTOR,
                 _ => data.len(),
             };
             self.file.write_all_at(&data[..kept], at)?;
@@ -102,7 +101,7 @@ impl Served {
     }
 
     /// When the client is gone: what of its last writes got there. How many were waiting.
-    pub(super) fn cut(self, chance: &mut Chance) -> anyhow::Result<usize> {
+    pub(super) fn cut(self, chance: &mut Rng) -> anyhow::Result<usize> {
         let Ok(disk) = self.server.join() else {
             bail!("the disk's thread panicked");
         };
@@ -285,7 +284,7 @@ mod tests {
         for n in 1..64 {
             disk.waiting.push((n * SECTOR as u64, sector(3)));
         }
-        assert_eq!(disk.lose_power(&mut Chance::new(7)).unwrap(), 63);
+        assert_eq!(disk.lose_power(&mut Rng::with_seed(7)).unwrap(), 63);
         assert_eq!(disk.read(0, SECTOR).unwrap(), sector(2));
         let kept = (1..64)
             .filter(|n| disk.read(n * SECTOR as u64, SECTOR).unwrap() == sector(3))

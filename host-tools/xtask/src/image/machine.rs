@@ -10,10 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
+use fastrand::Rng;
 use serde_json::Value;
 
 use super::disk::Served;
-use super::power_cuts::Chance;
 use crate::tools;
 
 /// Its page's port, and what it asks for.
@@ -152,7 +152,7 @@ impl Machine {
     }
 
     /// Pulls the plug. Returns how many writes had not been flushed.
-    pub(super) fn cut(mut self, chance: &mut Chance) -> anyhow::Result<usize> {
+    pub(super) fn cut(mut self, chance: &mut Rng) -> anyhow::Result<usize> {
         self.stop()?;
         let disk = self.disk.take().context("a disk is served until the cut")?;
         disk.cut(chance)

@@ -179,10 +179,7 @@ const NOT_HERE: [&str; 8] = [
 /// A folder with what the Pi's firmware, and a person with a card reader, look for.
 fn boot_files(root: &DebianRoot) -> anyhow::Result<PathBuf> {
     let boot = Path::new(OUT).join("boot");
-    if boot.exists() {
-        fs::remove_dir_all(&boot)?;
-    }
-    fs::create_dir_all(&boot)?;
+    tools::emptied(&boot)?;
     let put = |from: &Path, name: &str| -> anyhow::Result<()> {
         fs::copy(from, boot.join(name)).with_context(|| from.display().to_string())?;
         Ok(())
@@ -258,11 +255,7 @@ fn prune(root: &DebianRoot) -> anyhow::Result<()> {
         "/var/lib/apt/lists",
         "/var/log",
     ] {
-        let folder = root.path(folder);
-        if folder.exists() {
-            fs::remove_dir_all(&folder)?;
-        }
-        fs::create_dir_all(&folder)?;
+        tools::emptied(&root.path(folder))?;
     }
     fs::create_dir_all(root.path("/boot/firmware"))?;
     for entry in fs::read_dir(root.path("/etc/ssh"))? {

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
+use fastrand::Rng;
 use serde_json::Value;
 
 use super::machine::{self, Hardware, MICROPHONE, Machine, PORT, TOKEN};
@@ -25,29 +26,6 @@ const QUESTIONS: [&str; 3] = [
     "emergency mode",
 ];
 
-/// Numbers that look like chance and are the same each time (SplitMix64).
-pub(super) struct Chance(u64);
-
-impl Chance {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % bound
-    }
-
-    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
-        for last in (1..items.len()).rev() {
-            items.swap(last, self.below(last as u64 + 1) as usize);
-        }
-    }
-}
-
 pub(super) fn check(image: &Path) -> anyhow::Result<()> {
     tools::require("qemu-system-aarch64", "qemu-system-arm")?;
     tools::require("curl", "curl")?;
@@ -60,7 +38,7 @@ pub(super) fn check(image: &Path) -> anyhow::Result<()> {
 
 struct Trial {
     hardware: Hardware,
-    chance: Chance,
+    chance: Rng,
     /// Rows that its history has shown.
     kept: Vec<Value>,
 }
@@ -88,7 +66,7 @@ impl Trial {
         machine::sound(CLIP, &hardware.sound)?;
         let trial = Self {
             hardware,
-            chance: Chance::new(1),
+            chance: Rng::with_seed(1),
             kept: Vec::new(),
         };
         trial.take_kernel()?;
@@ -174,7 +152,7 @@ impl Trial {
         let before = [self.content(&BOOT)?, self.content(&SYSTEM)?];
         for number in 1..=CUTS {
             // One in four while it starts, the others while it listens and writes.
-            let said = if self.chance.below(4) == 0 {
+            let said = if self.chance.u64(..4) == 0 {
                 self.cut_at_start()?
             } else {
                 self.cut_while_listening()?
@@ -201,7 +179,7 @@ impl Trial {
 
     fn cut_at_start(&mut self) -> anyhow::Result<String> {
         let machine = Machine::start(&self.hardware)?;
-        let after = Duration::from_millis(self.chance.below(20_000));
+        let after = Duration::from_millis(self.chance.u64(..20_000));
         thread::sleep(after);
         let lost = machine.cut(&mut self.chance)?;
         Ok(format!(
@@ -214,7 +192,7 @@ impl Trial {
     fn cut_while_listening(&mut self) -> anyhow::Result<String> {
         let mut machine = Machine::start(&self.hardware)?;
         let took = machine.until_it_listens()?;
-        let until = Instant::now() + Duration::from_millis(4_000 + self.chance.below(16_000));
+        let until = Instant::now() + Duration::from_millis(4_000 + self.chance.u64(..16_000));
         let mut first = true;
         while first || Instant::now() < until {
             if let Some(rows) = machine.rows()? {
