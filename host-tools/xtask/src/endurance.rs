@@ -4,7 +4,7 @@
 use anyhow::bail;
 
 use crate::steps::{Step, Steps};
-use crate::{flash, package_test, tools};
+use crate::{flash, image, package_test, tools};
 
 const FUZZ: &str = "tests/fuzz";
 const FUZZ_SECONDS: u32 = 600;
@@ -14,6 +14,7 @@ pub(crate) const HOLDS: &str = "\
    not run here; cargo xtask endurance (about an hour) holds:
      sori-pi's Debian package: installed, run, upgraded, removed, purged
      sori flash on loop devices, its files read by cloud-init's schema and by netplan
+     the appliance's image: started in QEMU, its power cut 20 times, sori deploy to it
      an hour of noise through the listener, a row at a time against in batches
      models/ci/boards.sh: the shipped package by sori-pi on a Pi's cores
      a day of sound through sori-pi: memory, open files, every decision and row
@@ -24,6 +25,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let mut steps = Steps::default();
     package_test::check(&mut steps)?;
     flash::on_devices()?;
+    image::check(&mut steps)?;
     soak(&mut steps)?;
     steps.run(&Step::new(
         "the recipe for CI of a network of one's own: a package on the boards",

@@ -91,8 +91,7 @@ fn main() -> ExitCode {
         "pi" => pi::run(),
         "flash" if arguments == ["--devices"] => flash::on_devices(),
         "flash" if arguments.is_empty() => flash::check(),
-        "image" if arguments == ["--power-cuts"] => image::survives_power_cuts(),
-        "image" if arguments.is_empty() => image::run(),
+        "image" => image::run(&arguments),
         "golden" => ci::golden(),
         "endurance" => endurance::run(),
         _ => {

@@ -309,31 +309,11 @@ const ACCOUNTS: [&str; 8] = [
 
 /// The same program as an older package with another configuration: what an upgrade finds.
 fn older(package: &Path) -> anyhow::Result<PathBuf> {
-    let folder = Path::new("target/dist/older");
-    if folder.exists() {
-        fs::remove_dir_all(folder)?;
-    }
-    let mut unpack = Command::new("dpkg-deb");
-    tools::captured(unpack.arg("--raw-extract").arg(package).arg(folder))?;
-    let control = folder.join("DEBIAN/control");
-    let text = fs::read_to_string(&control)?;
-    let lines = text
-        .lines()
-        .map(|line| match line.starts_with("Version: ") {
-            true => format!("Version: {BEFORE}\n"),
-            false => format!("{line}\n"),
-        });
-    fs::write(&control, lines.collect::<String>())?;
-    let mut config = OpenOptions::new()
-        .append(true)
-        .open(folder.join(CONFIG.trim_start_matches('/')))?;
-    config.write_all(b"\n# As it was shipped before.\n")?;
-    let older = PathBuf::from("target/dist/older.deb");
-    let mut pack = Command::new("dpkg-deb");
-    // Quick, and nobody keeps it.
-    pack.args(["--root-owner-group", "-Znone", "--build"]);
-    tools::captured(pack.arg(folder).arg(&older))?;
-    Ok(older)
+    dist::repacked(package, BEFORE, |tree| {
+        let config = tree.join(CONFIG.trim_start_matches('/'));
+        let mut config = OpenOptions::new().append(true).open(config)?;
+        Ok(config.write_all(b"\n# As it was shipped before.\n")?)
+    })
 }
 
 /// The root's microphone: alsa-lib's `file` plugin reads a FIFO, into which jazz is played at

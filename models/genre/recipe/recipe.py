@@ -66,6 +66,9 @@ def arguments():
         parser.error("--data, --music, --yamnet and --musicnn are needed, or --smoke")
     if not (args.sori or args.train_only):
         parser.error("--sori is needed")
+    # Else a `./sori` would be looked for as `sori`, in PATH.
+    if args.sori and args.sori.exists():
+        args.sori = args.sori.resolve()
     return args
 
 

@@ -36,6 +36,34 @@ pub(super) fn make(steps: &mut Steps, target: &Target, about: &About) -> anyhow:
     Ok(package)
 }
 
+/// The package as another version, with something in its tree changed; its path.
+pub(crate) fn repacked(
+    package: &Path,
+    version: &str,
+    change: impl FnOnce(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<PathBuf> {
+    let tree = Path::new(OUT).join("repacked");
+    tools::emptied(&tree)?;
+    let mut unpack = Command::new("dpkg-deb");
+    tools::captured(unpack.arg("--raw-extract").arg(package).arg(&tree))?;
+    let control = tree.join("DEBIAN/control");
+    let text = fs::read_to_string(&control)?;
+    let lines = text
+        .lines()
+        .map(|line| match line.starts_with("Version: ") {
+            true => format!("Version: {version}\n"),
+            false => format!("{line}\n"),
+        });
+    fs::write(&control, lines.collect::<String>())?;
+    change(&tree)?;
+    let to = Path::new(OUT).join(format!("repacked_{version}.deb"));
+    let mut pack = Command::new("dpkg-deb");
+    // Quick, and nobody keeps it.
+    pack.args(["--root-owner-group", "-Znone", "--build"]);
+    tools::captured(pack.arg(&tree).arg(&to))?;
+    Ok(to)
+}
+
 /// What the package says of itself.
 pub(super) struct About {
     version: String,

@@ -15,6 +15,7 @@ use anyhow::bail;
 use crate::steps::{Step, Steps};
 use crate::tools;
 use deb::About;
+pub(crate) use deb::repacked;
 pub(crate) use target::{ARM64, ARMHF, Target};
 
 /// Where the packages are put.

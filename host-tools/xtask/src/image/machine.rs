@@ -14,36 +14,20 @@ use fastrand::Rng;
 use serde_json::Value;
 
 use super::disk::Served;
-use crate::tools;
+use super::hardware::{Hardware, MICROPHONE, PORT, TOKEN};
 
-/// Its page's port, and what it asks for.
-pub(super) const PORT: u16 = 8080;
-pub(super) const TOKEN: &str = "0123456789abcdef";
-
-/// The guest finds the sound here, S32_LE, two channels, 48 kHz.
-pub(super) const MICROPHONE: &str = "sori.microphone";
 const BYTES_A_SECOND: usize = 48_000 * 2 * 4;
 
 /// Emulated, and beside other work.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-/// What stays the same from one start to the next.
-pub(super) struct Hardware {
-    pub(super) folder: PathBuf,
-    pub(super) disk: PathBuf,
-    /// Kernel, initial file system and command line as the boot partition has them.
-    pub(super) kernel: PathBuf,
-    pub(super) initrd: PathBuf,
-    pub(super) command_line: String,
-    /// What is played, over and over.
-    pub(super) sound: PathBuf,
-}
 
 /// Powered.
 pub(super) struct Machine {
     qemu: Child,
     disk: Option<Served>,
     port: u16,
+    /// Of its sshd.
+    pub(super) ssh_port: u16,
     console: PathBuf,
     started: Instant,
 }
@@ -57,8 +41,7 @@ impl Machine {
         }
         let disk = Served::start(&hardware.disk, &disk_socket)?;
         let console = file("console.txt");
-        // Free now; QEMU takes it in a moment.
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let (port, ssh_port) = (free_port()?, free_port()?);
         let qemu = Command::new("qemu-system-aarch64")
             .args(["-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "512"])
             .args(["-display", "none", "-monitor", "none", "-no-reboot"])
@@ -77,7 +60,8 @@ impl Machine {
             .args(["-device", "virtio-blk-pci,drive=card"])
             .arg("-nic")
             .arg(format!(
-                "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:{PORT}"
+                "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:{PORT},\
+                 hostfwd=tcp:127.0.0.1:{ssh_port}-:22"
             ))
             .args(["-device", "virtio-serial-pci", "-chardev"])
             .arg(format!(
@@ -94,6 +78,7 @@ impl Machine {
             qemu,
             disk: Some(disk),
             port,
+            ssh_port,
             console,
             started: Instant::now(),
         };
@@ -175,6 +160,11 @@ impl Drop for Machine {
     }
 }
 
+/// Free now; QEMU takes it in a moment.
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
 /// Plays a file into the microphone as fast as time goes, until the machine is gone.
 fn play(sound: &Path, socket: &Path) -> anyhow::Result<()> {
     let sound = fs::read(sound).with_context(|| sound.display().to_string())?;
@@ -196,26 +186,5 @@ fn play(sound: &Path, socket: &Path) -> anyhow::Result<()> {
             thread::sleep(next.saturating_duration_since(Instant::now()));
         }
     });
-    Ok(())
-}
-
-/// A clip and a pause, as the microphone is read.
-pub(super) fn sound(clip: &str, to: &Path) -> anyhow::Result<()> {
-    tools::require("ffmpeg", "ffmpeg")?;
-    let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg
-        .args(["-nostdin", "-v", "error", "-y", "-i", clip])
-        .args([
-            "-af",
-            "apad=pad_dur=4",
-            "-f",
-            "s32le",
-            "-ar",
-            "48000",
-            "-ac",
-            "2",
-        ])
-        .arg(to);
-    tools::captured(&mut ffmpeg)?;
     Ok(())
 }

@@ -3,7 +3,9 @@
 //! Three partitions: the boot partition, which any computer can write; the system, which is
 //! never written; and the data. `firmware/appliance` has what is put into them.
 
+mod deployed;
 mod disk;
+mod hardware;
 mod machine;
 mod power_cuts;
 
@@ -12,7 +14,7 @@ use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 
 use crate::debian_root::{APPLIANCE, DebianRoot};
 use crate::dist::{self, ARM64};
@@ -59,30 +61,48 @@ impl Partition {
     }
 }
 
-pub(crate) fn run() -> anyhow::Result<()> {
-    done(build)
-}
-
-pub(crate) fn survives_power_cuts() -> anyhow::Result<()> {
-    done(power_cuts)
-}
-
-/// As a part of `endurance`, too.
-pub(crate) fn power_cuts(steps: &mut Steps) -> anyhow::Result<()> {
-    build(steps)?;
-    power_cuts::check(Path::new(IMAGE))
-}
-
-fn done(work: impl FnOnce(&mut Steps) -> anyhow::Result<()>) -> anyhow::Result<()> {
+/// Makes the image, and with an argument tries it in QEMU.
+pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
+    let trials: &[Trial] = match arguments {
+        [] => &[],
+        [cuts] if cuts == "--power-cuts" => &[power_cuts],
+        [deploy] if deploy == "--deploy" => &[deployed],
+        _ => bail!(
+            "image takes --power-cuts, --deploy or nothing, and not: {}",
+            arguments.join(" ")
+        ),
+    };
     tools::require_toolchain()?;
     let mut steps = Steps::default();
-    work(&mut steps)?;
+    try_it(&mut steps, trials)?;
     steps.summary();
     println!("\n{IMAGE}: write it to a card; {PARTS}/README.md says how it goes on.");
     Ok(())
 }
 
-fn build(steps: &mut Steps) -> anyhow::Result<()> {
+/// As a part of `endurance`.
+pub(crate) fn check(steps: &mut Steps) -> anyhow::Result<()> {
+    try_it(steps, &[power_cuts, deployed])
+}
+
+/// Takes Sori's package, too.
+type Trial = fn(&mut Steps, &Path) -> anyhow::Result<()>;
+
+fn try_it(steps: &mut Steps, trials: &[Trial]) -> anyhow::Result<()> {
+    let package = build(steps)?;
+    trials.iter().try_for_each(|trial| trial(steps, &package))
+}
+
+fn power_cuts(_: &mut Steps, _: &Path) -> anyhow::Result<()> {
+    power_cuts::check(Path::new(IMAGE))
+}
+
+fn deployed(steps: &mut Steps, package: &Path) -> anyhow::Result<()> {
+    deployed::check(steps, Path::new(IMAGE), package)
+}
+
+/// The image, and the path of Sori's package in it.
+fn build(steps: &mut Steps) -> anyhow::Result<PathBuf> {
     ensure!(
         tools::is_root(),
         "a Debian in a folder needs root, for chroot and binfmt_misc: sudo -E cargo xtask image"
@@ -106,7 +126,8 @@ fn build(steps: &mut Steps) -> anyhow::Result<()> {
     fat(&boot)?;
     ext4(&SYSTEM, "sori-root", &root.path("/"), &["^has_journal"])?;
     ext4(&DATA, "sori-data", &data_files(&root)?, &[])?;
-    assemble()
+    assemble()?;
+    Ok(package)
 }
 
 /// Sori, its settings, and an initial file system that finds the card.

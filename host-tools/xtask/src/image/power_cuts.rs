@@ -7,17 +7,15 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use fastrand::Rng;
 use serde_json::Value;
 
-use super::machine::{self, Hardware, MICROPHONE, Machine, PORT, TOKEN};
-use super::{BOOT, DATA, OUT, Partition, SYSTEM};
-use crate::tools;
+use super::hardware::{GENRE, Hardware};
+use super::machine::Machine;
+use super::{BOOT, DATA, Partition, SYSTEM};
 
 const CUTS: u64 = 20;
-const CLIP: &str = "models/genre/demo/jazz.flac";
-const GENRE: &str = "jazz";
 
 /// What a file system says that cannot be mended without being asked.
 const QUESTIONS: [&str; 3] = [
@@ -27,11 +25,14 @@ const QUESTIONS: [&str; 3] = [
 ];
 
 pub(super) fn check(image: &Path) -> anyhow::Result<()> {
-    tools::require("qemu-system-aarch64", "qemu-system-arm")?;
-    tools::require("curl", "curl")?;
     println!("\n── {CUTS} power cuts");
     let started = Instant::now();
-    Trial::prepare(image)?.run()?;
+    let trial = Trial {
+        hardware: Hardware::with(image, "power-cuts", "")?,
+        chance: Rng::with_seed(1),
+        kept: Vec::new(),
+    };
+    trial.run()?;
     println!("   {:.0} s", started.elapsed().as_secs_f64());
     Ok(())
 }
@@ -44,110 +45,6 @@ struct Trial {
 }
 
 impl Trial {
-    /// A copy of the image with a microphone that QEMU can give it, and a page that it can reach.
-    fn prepare(image: &Path) -> anyhow::Result<Self> {
-        let folder = Path::new(OUT).join("power-cuts");
-        fs::create_dir_all(&folder)?;
-        let folder = fs::canonicalize(folder)?;
-        let disk = folder.join("card.img");
-        let mut copy = Command::new("cp");
-        tools::captured(copy.arg("--sparse=always").arg(image).arg(&disk))?;
-        let hardware = Hardware {
-            kernel: folder.join("vmlinuz"),
-            initrd: folder.join("initrd.img"),
-            sound: folder.join("sound.raw"),
-            command_line: {
-                let text = fs::read_to_string("firmware/appliance/boot/cmdline.txt")?;
-                format!("{} console=ttyAMA0", text.trim_end())
-            },
-            folder,
-            disk,
-        };
-        machine::sound(CLIP, &hardware.sound)?;
-        let trial = Self {
-            hardware,
-            chance: Rng::with_seed(1),
-            kept: Vec::new(),
-        };
-        trial.take_kernel()?;
-        trial.connect_microphone()?;
-        trial.configure()?;
-        Ok(trial)
-    }
-
-    /// As mtools name the boot partition.
-    fn boot_partition(&self) -> String {
-        format!("{}@@{}", self.hardware.disk.display(), BOOT.start)
-    }
-
-    fn take_kernel(&self) -> anyhow::Result<()> {
-        for (name, to) in [
-            ("vmlinuz", &self.hardware.kernel),
-            ("initrd.img", &self.hardware.initrd),
-        ] {
-            let mut copy = Command::new("mcopy");
-            copy.args(["-o", "-i", &self.boot_partition()])
-                .arg(format!("::{name}"))
-                .arg(to);
-            tools::captured(&mut copy)?;
-        }
-        // Debian's is compressed for firmware that can; QEMU cannot.
-        let kernel = fs::read(&self.hardware.kernel)?;
-        if kernel.starts_with(&[0x1f, 0x8b]) {
-            let mut unpack = Command::new("gzip");
-            let unpacked = tools::captured(unpack.arg("-dc").arg(&self.hardware.kernel))?;
-            fs::write(&self.hardware.kernel, unpacked.stdout)?;
-        }
-        Ok(())
-    }
-
-    /// A service that hands the sound of QEMU's port on, and ALSA's name for where it does.
-    fn connect_microphone(&self) -> anyhow::Result<()> {
-        let service = format!(
-            "[Service]\n\
-             ExecStartPre=/bin/sh -c 'test -p /run/microphone || mkfifo -m 666 /run/microphone'\n\
-             ExecStart=/bin/sh -c 'exec cat /dev/virtio-ports/{MICROPHONE} >/run/microphone'\n\
-             Restart=always\nRestartSec=1\n[Unit]\nStartLimitIntervalSec=0\n"
-        );
-        let device = "pcm.mic { type file slave.pcm \"null\" file \"/dev/null\" \
-                      infile \"/run/microphone\" format \"raw\" }\n";
-        let files = [
-            ("/etc/asound.conf", device),
-            ("/etc/systemd/system/microphone.service", service.as_str()),
-        ];
-        let system = format!("{}?offset={}", self.hardware.disk.display(), SYSTEM.start);
-        let mut script = String::new();
-        for (path, content) in files {
-            let name = path.rsplit('/').next().context("a path has a name")?;
-            let from = self.hardware.folder.join(name);
-            fs::write(&from, content)?;
-            script += &format!("write {} {path}\n", from.display());
-        }
-        script += "symlink /etc/systemd/system/multi-user.target.wants/microphone.service \
-                   ../microphone.service\n";
-        let commands = self.hardware.folder.join("debugfs.txt");
-        fs::write(&commands, script)?;
-        let mut debugfs = Command::new("debugfs");
-        debugfs.args(["-w", "-f"]).arg(commands).arg(system);
-        tools::captured(&mut debugfs)?;
-        Ok(())
-    }
-
-    fn configure(&self) -> anyhow::Result<()> {
-        let configuration = format!(
-            "[microphone]\ndevice = \"mic\"\n[history]\nwrite_every_s = 1\n\
-             [page]\nlisten = \"0.0.0.0:{PORT}\"\ntoken = \"{TOKEN}\"\n"
-        );
-        let path = self.hardware.folder.join("sori-pi.toml");
-        fs::write(&path, configuration)?;
-        let mut copy = Command::new("mcopy");
-        copy.args(["-o", "-i", &self.boot_partition()])
-            .arg(path)
-            .arg("::sori-pi.toml");
-        tools::captured(&mut copy)?;
-        Ok(())
-    }
-
     fn run(mut self) -> anyhow::Result<()> {
         let before = [self.content(&BOOT)?, self.content(&SYSTEM)?];
         for number in 1..=CUTS {
