@@ -1,6 +1,7 @@
 //! Random packages, the same for a seed everywhere: for tests, here and on targets.
 
 use alloc::vec::Vec;
+use core::iter;
 
 use sori_package::write::{
     ClassifierSpec, ConvolutionSpec, InvertedResidualSpec, PackageBytes, PackageSpec, Sizes,
@@ -148,7 +149,7 @@ impl Table {
                 spatial,
             }
         });
-        Self {
+        let table = Self {
             blocks: blocks.collect(),
             input: TensorShape {
                 width: noise.between(24, 48) as u16,
@@ -159,7 +160,22 @@ impl Table {
             classes: noise.between(1, 12) as u16,
             pool_rows: noise.between(1, 9) as u16,
             as_quantized: false,
+        };
+        table.padded()
+    }
+
+    /// Strides can leave fewer columns than a kernel has: these get padding on both sides.
+    fn padded(mut self) -> Self {
+        let mut shape = self.input;
+        let blocks = self.blocks.iter_mut().map(|block| &mut block.spatial);
+        for spatial in iter::once(&mut self.stem.1).chain(blocks) {
+            let padding: u8 = spatial.pad_freq.iter().sum();
+            if shape.width + u16::from(padding) < 3 {
+                spatial.pad_freq = [1, 1];
+            }
+            shape = through(shape, (shape.channels, *spatial));
         }
+        self
     }
 
     /// A package of this shape with random weights.
@@ -426,6 +442,23 @@ impl Builder<'_> {
             zero_point,
             min,
             max,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_random_network_becomes_narrower_than_a_kernel() {
+        for seed in 0..20_000 {
+            let table = Table::random(&mut Noise::new(seed));
+            let blocks = table.blocks.iter().map(|block| (block.c, block.spatial));
+            let end = iter::once(table.stem)
+                .chain(blocks)
+                .fold(table.input, through);
+            assert!((1..=48).contains(&end.width), "{seed}: {table:?}");
         }
     }
 }

@@ -4,15 +4,16 @@
 use anyhow::bail;
 
 use crate::steps::{Step, Steps};
-use crate::{flash, image, package_test, tools};
+use crate::{dist, flash, image, package_test, tools};
 
 const FUZZ: &str = "tests/fuzz";
 const FUZZ_SECONDS: u32 = 600;
 
 /// For the end of `ci`.
 pub(crate) const HOLDS: &str = "\
-   not run here; cargo xtask endurance (about an hour) holds:
-     sori-pi's Debian package: installed, run, upgraded, removed, purged
+   not run here; cargo xtask endurance (hours) holds:
+     sori-pi's Debian packages, built twice in two places: the same bits
+     that package in a Debian of its own: installed, run, upgraded, removed, purged
      sori flash on loop devices, its files read by cloud-init's schema and by netplan
      the appliance's image: started in QEMU, its power cut 20 times, sori deploy to it
      an hour of noise through the listener, a row at a time against in batches
@@ -23,6 +24,7 @@ pub(crate) const HOLDS: &str = "\
 
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut steps = Steps::default();
+    dist::check_twice(&mut steps)?;
     package_test::check(&mut steps)?;
     flash::on_devices()?;
     image::check(&mut steps)?;

@@ -10,9 +10,9 @@
 //! | `package-test` | installs, runs, upgrades, removes and purges that package in a Debian of its own | root, what `dist` needs, `debootstrap`, `flac` |
 //! | `pi` | that binary on the real alsa-lib under QEMU, its page in Chromium | what `dist` needs, `mosquitto`, `npm`, `chromium` |
 //! | `flash` | `sori flash` against other tools; with `--devices` on loop devices | `fdisk`, `dosfstools`, `mtools`; root, `fusefat` |
-//! | `image` | (unfinished) makes a card that starts listening; with `--power-cuts`, starts it in QEMU and cuts its power | root, what `package-test` needs, `dosfstools`, `mtools`, `fdisk`, `device-tree-compiler`; `qemu-system-arm`, `ffmpeg`, `curl` |
+//! | `image` | makes a card that starts listening; with `--power-cuts`, starts it in QEMU and cuts its power; with `--deploy`, brings versions to it there | root, what `package-test` needs, `dosfstools`, `mtools`, `fdisk`, `device-tree-compiler`; `qemu-system-arm`, `ffmpeg`, `curl`, `openssh-client` |
 //! | `golden` | writes `tests/golden` again after a wanted change of bits | |
-//! | `endurance` | `package-test`, an hour of noise, a day of sound, Miri, fuzzing | root, nightly with Miri, `cargo-fuzz` |
+//! | `endurance` | `dist --twice`, `package-test`, `flash --devices`, both trials of `image`, an hour of noise, a day of sound, Miri, fuzzing | root, nightly with Miri, `cargo-fuzz` |
 //!
 //! Each step prints its title and time; a failing one prints the command that
 //! repeats it alone. Nothing is skipped: what cannot run fails and says why.
@@ -61,12 +61,13 @@ Commands:
   pi         what ci leaves out of sori-pi: that binary under QEMU, the page in Chromium
   flash      sori flash against mkfs.vfat, mtools and fsck
                --devices  also on loop devices, as root
-  image      (unfinished) make a card that starts listening: target/image/sori-appliance-arm64.img; as root
+  image      make a card that starts listening: target/image/sori-appliance-arm64.img; as root
                --power-cuts  and start it in QEMU, feed it, and cut its power 20 times
+               --deploy      and start it in QEMU, and sori deploy to it, with its cable pulled
   golden     write tests/golden again, after a change that is meant to move bits
              or a new models/genre/genre.sori
-  endurance  what takes longer: package-test, an hour of noise, a day of sound, Miri, fuzzing
-             (about an hour)
+  endurance  what takes longer: dist --twice, package-test, flash --devices, image in QEMU,
+             an hour of noise, a day of sound, Miri, fuzzing (hours)
 
 As root on Debian, ci, qemu, firmware, bench, dist, package-test and pi install the packages
 they miss; elsewhere they say which.";

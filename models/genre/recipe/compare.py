@@ -31,9 +31,7 @@ NETWORKS = {
     "width 0.5": {"width": 0.5},
     "width 0.75": {"width": 0.75},
     "width 1.0, head 1280": {"width": 1.0, "head": 1280},
-    "head 1280": {"head": 1280},
     "40 bands": {"bands": 40},
-    "96 bands": {"bands": 96},
     "hop 10 ms": {"hop_s": 0.010},
     "hop 32 ms": {"hop_s": 0.032},
 }

@@ -35,10 +35,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     };
     tools::require_toolchain()?;
     let mut steps = Steps::default();
-    let mut packages = Vec::new();
-    for target in [&ARM64, &ARMHF] {
-        packages.push(package(&mut steps, target)?);
-    }
+    let packages = all(&mut steps)?;
     if is_twice {
         twice::check(&mut steps, &packages)?;
     }
@@ -50,6 +47,19 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     }
     println!("README.md, On a Raspberry Pi, says how it goes on.");
     Ok(())
+}
+
+/// As a part of `endurance`.
+pub(crate) fn check_twice(steps: &mut Steps) -> anyhow::Result<()> {
+    let packages = all(steps)?;
+    twice::check(steps, &packages)
+}
+
+fn all(steps: &mut Steps) -> anyhow::Result<Vec<PathBuf>> {
+    [&ARM64, &ARMHF]
+        .into_iter()
+        .map(|target| package(steps, target))
+        .collect()
 }
 
 /// Builds the binary and packs it; the package's path.

@@ -12,6 +12,7 @@ use anyhow::{Context as _, bail, ensure};
 use fastrand::Rng;
 use serde_json::Value;
 
+use super::PRUNED;
 use super::hardware::Hardware;
 use super::machine::Machine;
 use crate::dist;
@@ -25,7 +26,7 @@ use proxy::Proxy;
 const SORI: &str = "target/debug/sori";
 
 /// Times that the cable is pulled.
-const PULLS: usize = 6;
+const PULLS: usize = 4;
 
 /// Emulated.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -33,9 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Works when it is asked, and not as a service.
 const SICK: &str = "#!/bin/sh
 case \"$*\" in
-*--check-config*) exec /usr/bin/sori-pi.real \"$@\" ;;
+*--check-config*) exec \"$0.real\" \"$@\" ;;
 run*) echo 'it is sick' >&2; exit 1 ;;
-*) exec /usr/bin/sori-pi.real \"$@\" ;;
+*) exec \"$0.real\" \"$@\" ;;
 esac
 ";
 
@@ -59,8 +60,7 @@ struct Trial {
 
 impl Trial {
     fn start(image: &Path, package: &Path) -> anyhow::Result<Self> {
-        // The last word counts: not read-only.
-        let hardware = Hardware::with(image, "deployed", "rw")?;
+        let hardware = Hardware::with(image, "deployed")?;
         let key = hardware.folder.join("key");
         let mut make = Command::new("ssh-keygen");
         make.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key);
@@ -89,6 +89,22 @@ impl Trial {
             );
             fs::write(trial.folder.join(name), text)?;
         }
+        println!(
+            "   it says: {}",
+            trial.ask("systemd-analyze")?.replace('\n', " ")
+        );
+        let output = trial.deploy("direct", &trial.package).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            said.contains("--model-only works there"),
+            "a read-only system is told so: {said}"
+        );
+        let mut model = trial.sori("direct");
+        model.args(["--model-only", "models/genre/genre.sori"]);
+        let taken = json(&model.output()?)?;
+        ensure!(taken["outcome"] == "ok", "a package alone: {taken}");
+        // As `firmware/appliance/README.md` says.
+        trial.ask("mount -o remount,rw / && mount -o remount,rw /boot/firmware")?;
         Ok(trial)
     }
 
@@ -224,10 +240,11 @@ impl Trial {
             .any(|version| installed == format!("installed {version}"));
         ensure!(is_one, "installed there is: {installed}");
         let differs = self.ask("dpkg --audit; dpkg --verify sori-pi")?;
-        // Documentation is pruned from an appliance, and its configuration is on another partition.
         let differs: Vec<&str> = differs
             .lines()
-            .filter(|line| !line.contains("/usr/share/") && !line.contains("sori-pi.toml"))
+            // The settings are the user's.
+            .filter(|line| !line.ends_with("/etc/sori-pi/sori-pi.toml"))
+            .filter(|line| !PRUNED.iter().any(|folder| line.contains(folder)))
             .collect();
         ensure!(differs.is_empty(), "{installed}, but for: {differs:?}");
         let started = Instant::now();
@@ -258,11 +275,15 @@ impl Trial {
     }
 
     fn deploy(&self, way: &str, package: &Path) -> Command {
+        let mut sori = self.sori(way);
+        sori.arg("--deb").arg(package);
+        sori
+    }
+
+    fn sori(&self, way: &str) -> Command {
         let mut sori = Command::new(SORI);
         sori.args(["deploy", "appliance", "--json", "--ssh-config"])
             .arg(self.folder.join(way))
-            .arg("--deb")
-            .arg(package)
             .stdin(Stdio::null());
         sori
     }

@@ -35,8 +35,7 @@ pub(super) struct Hardware {
 
 impl Hardware {
     /// A copy of the image with a microphone that QEMU can give it, and a page that it can reach.
-    /// `options` are the kernel's, after those of the image.
-    pub(super) fn with(image: &Path, name: &str, options: &str) -> anyhow::Result<Self> {
+    pub(super) fn with(image: &Path, name: &str) -> anyhow::Result<Self> {
         for (program, package) in [("qemu-system-aarch64", "qemu-system-arm"), ("curl", "curl")] {
             tools::require(program, package)?;
         }
@@ -51,7 +50,7 @@ impl Hardware {
             kernel: folder.join("vmlinuz"),
             initrd: folder.join("initrd.img"),
             sound: folder.join("sound.raw"),
-            command_line: format!("{} console=ttyAMA0 {options}", command_line.trim_end()),
+            command_line: format!("{} console=ttyAMA0", command_line.trim_end()),
             folder,
             disk,
         };

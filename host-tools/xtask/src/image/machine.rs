@@ -58,11 +58,13 @@ impl Machine {
                 disk_socket.display()
             ))
             .args(["-device", "virtio-blk-pci,drive=card"])
-            .arg("-nic")
+            .arg("-netdev")
             .arg(format!(
-                "user,model=virtio-net-pci,hostfwd=tcp:127.0.0.1:{port}-:{PORT},\
+                "user,id=cable,hostfwd=tcp:127.0.0.1:{port}-:{PORT},\
                  hostfwd=tcp:127.0.0.1:{ssh_port}-:22"
             ))
+            // It starts from no network, and Debian packs the means to do so apart.
+            .args(["-device", "virtio-net-pci,netdev=cable,romfile="])
             .args(["-device", "virtio-serial-pci", "-chardev"])
             .arg(format!(
                 "socket,id=sound,server=on,wait=off,path={}",

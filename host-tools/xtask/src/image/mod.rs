@@ -153,7 +153,12 @@ fn install(root: &DebianRoot, package: &Path) -> anyhow::Result<()> {
         fs::create_dir_all(link.parent().context("a link is in a folder")?)?;
         std::os::unix::fs::symlink(target, &link).with_context(|| link.display().to_string())?;
     }
-    for folder in ["/data", "/boot/firmware"] {
+    for folder in [
+        "/data",
+        "/boot/firmware",
+        "/var/lib/sori-deploy",
+        "/root/.cache",
+    ] {
         fs::create_dir_all(root.path(folder))?;
     }
     let units = [
@@ -264,18 +269,21 @@ fn only(folder: &Path, beginning: &str) -> anyhow::Result<PathBuf> {
     Ok(found.remove(0))
 }
 
-/// What a listening Pi does not read. Keys above all: each Pi makes its own.
+/// What a listening Pi does not read.
+const PRUNED: [&str; 8] = [
+    "/boot",
+    "/usr/lib/raspi-firmware",
+    "/usr/share/doc",
+    "/usr/share/locale",
+    "/usr/share/man",
+    "/var/cache/apt",
+    "/var/lib/apt/lists",
+    "/var/log",
+];
+
+/// The system without all that, and without keys above all: each Pi makes its own.
 fn prune(root: &DebianRoot) -> anyhow::Result<()> {
-    for folder in [
-        "/boot",
-        "/usr/lib/raspi-firmware",
-        "/usr/share/doc",
-        "/usr/share/locale",
-        "/usr/share/man",
-        "/var/cache/apt",
-        "/var/lib/apt/lists",
-        "/var/log",
-    ] {
+    for folder in PRUNED {
         tools::emptied(&root.path(folder))?;
     }
     fs::create_dir_all(root.path("/boot/firmware"))?;
@@ -293,7 +301,9 @@ fn prune(root: &DebianRoot) -> anyhow::Result<()> {
 /// The data partition's first content.
 fn data_files(root: &DebianRoot) -> anyhow::Result<PathBuf> {
     let data = root.path("/root/data");
-    fs::create_dir_all(data.join("systemd"))?;
+    for folder in ["systemd", "sori-deploy"] {
+        fs::create_dir_all(data.join(folder))?;
+    }
     let mut copy = Command::new("cp");
     tools::captured(
         copy.arg("-a")

@@ -28,9 +28,10 @@ pub(super) fn check(image: &Path) -> anyhow::Result<()> {
     println!("\n── {CUTS} power cuts");
     let started = Instant::now();
     let trial = Trial {
-        hardware: Hardware::with(image, "power-cuts", "")?,
+        hardware: Hardware::with(image, "power-cuts")?,
         chance: Rng::with_seed(1),
         kept: Vec::new(),
+        start: Duration::ZERO,
     };
     trial.run()?;
     println!("   {:.0} s", started.elapsed().as_secs_f64());
@@ -42,6 +43,8 @@ struct Trial {
     chance: Rng,
     /// Rows that its history has shown.
     kept: Vec<Value>,
+    /// From power-on until it listened, the last time.
+    start: Duration,
 }
 
 impl Trial {
@@ -49,7 +52,7 @@ impl Trial {
         let before = [self.content(&BOOT)?, self.content(&SYSTEM)?];
         for number in 1..=CUTS {
             // One in four while it starts, the others while it listens and writes.
-            let said = if self.chance.u64(..4) == 0 {
+            let said = if number > 1 && self.chance.u64(..4) == 0 {
                 self.cut_at_start()?
             } else {
                 self.cut_while_listening()?
@@ -76,7 +79,7 @@ impl Trial {
 
     fn cut_at_start(&mut self) -> anyhow::Result<String> {
         let machine = Machine::start(&self.hardware)?;
-        let after = Duration::from_millis(self.chance.u64(..20_000));
+        let after = self.start.mul_f64(self.chance.f64());
         thread::sleep(after);
         let lost = machine.cut(&mut self.chance)?;
         Ok(format!(
@@ -88,7 +91,7 @@ impl Trial {
     /// Nothing that was shown before may be missing; what is shown now is remembered.
     fn cut_while_listening(&mut self) -> anyhow::Result<String> {
         let mut machine = Machine::start(&self.hardware)?;
-        let took = machine.until_it_listens()?;
+        self.start = machine.until_it_listens()?;
         let until = Instant::now() + Duration::from_millis(4_000 + self.chance.u64(..16_000));
         let mut first = true;
         while first || Instant::now() < until {
@@ -108,7 +111,7 @@ impl Trial {
         let lost = machine.cut(&mut self.chance)?;
         Ok(format!(
             "while it listened, {:.0} s after power-on: {lost} writes were under way, {} rows so far",
-            took.as_secs_f64(),
+            self.start.as_secs_f64(),
             self.kept.len()
         ))
     }

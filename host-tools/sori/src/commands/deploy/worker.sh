@@ -254,14 +254,14 @@ deploy_deb() {
     if ! prove "$new/usr/bin/sori-pi"; then
         case $said in
         *GLIBC_*) refuse "it needs a newer glibc than this system's $has: update the system to Debian 12 (Bookworm) or newer" ;;
-        *) refuse "the new program does not work here: $said" ;;
+        *) refuse "the new program does not work here: ${said:-it ends without a word}" ;;
         esac
     fi
     tell saving
     save || refuse "the installed version cannot be kept as the way back: $(tail -n 1 "$state/log")"
     tell installing
     dpkg_do -i "$deb" || roll_back "installing it failed: $(why_of_dpkg)"
-    prove "$root/usr/bin/sori-pi" || roll_back "the installed program does not work: $said"
+    prove "$root/usr/bin/sori-pi" || roll_back "the installed program does not work: ${said:-it ends without a word}"
     note=
     if is_enabled; then
         tell starting
