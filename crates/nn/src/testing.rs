@@ -458,7 +458,7 @@ mod tests {
             let end = iter::once(table.stem)
                 .chain(blocks)
                 .fold(table.input, through);
-            assert!((1..=48).contains(&end.width), "{seed}: {table:?}");
+            assert_ne!(end.width, 0, "{seed}: {table:?}");
         }
     }
 }
