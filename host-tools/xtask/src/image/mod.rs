@@ -165,7 +165,6 @@ fn install(root: &DebianRoot, package: &Path) -> anyhow::Result<()> {
         "systemd-networkd.service",
         "systemd-resolved.service",
         "systemd-timesyncd.service",
-        "wpa_supplicant@wlan0.service",
         "ssh.service",
         "sori-pi.service",
     ];
