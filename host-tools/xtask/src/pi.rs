@@ -103,10 +103,9 @@ fn noise(seconds: u32) -> Vec<u8> {
     wav.extend([8, 0, 32, 0]);
     wav.extend(b"data");
     wav.extend((8 * frames).to_le_bytes());
-    let mut state = 1_u32;
+    let mut chance = fastrand::Rng::with_seed(1);
     for _ in 0..2 * frames {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        wav.extend((state as i32 >> 6).to_le_bytes());
+        wav.extend((chance.i32(..) >> 6).to_le_bytes());
     }
     wav
 }

@@ -154,7 +154,7 @@ fn what_cannot_work_there_is_refused_before_anything_changes() {
 
     let next = pi.build(&Build::new("1.5-1"));
     for (fault, code, why) in [
-        ("full", 1, "there is no room: 0.1 MB are free"),
+        ("full", 1, "there is no room on /: 0.1 MB are free"),
         ("sudo-asks", 2, "sudo asks"),
         ("no-dpkg", 5, "has no dpkg"),
         ("read-only", 5, "--model-only works there"),

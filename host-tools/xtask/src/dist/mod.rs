@@ -35,10 +35,11 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     };
     tools::require_toolchain()?;
     let mut steps = Steps::default();
-    let packages = all(&mut steps)?;
-    if is_twice {
-        twice::check(&mut steps, &packages)?;
-    }
+    let packages = if is_twice {
+        check_twice(&mut steps)?
+    } else {
+        all(&mut steps)?
+    };
     steps.summary();
     println!();
     for package in &packages {
@@ -49,10 +50,11 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As a part of `endurance`.
-pub(crate) fn check_twice(steps: &mut Steps) -> anyhow::Result<()> {
+/// The packages, of which another build elsewhere has the same bits.
+pub(crate) fn check_twice(steps: &mut Steps) -> anyhow::Result<Vec<PathBuf>> {
     let packages = all(steps)?;
-    twice::check(steps, &packages)
+    twice::check(steps, &packages)?;
+    Ok(packages)
 }
 
 fn all(steps: &mut Steps) -> anyhow::Result<Vec<PathBuf>> {

@@ -164,8 +164,11 @@ impl Trial {
             )?)
         })?;
         for (package, why) in [
-            (broken, "nothing was changed"),
-            (sick, "what was there before is back"),
+            (
+                broken,
+                "nothing was changed: the new program does not work here",
+            ),
+            (sick, "it is sick; what was there before is back"),
         ] {
             let output = self.deploy("direct", &package).output()?;
             let said = String::from_utf8_lossy(&output.stderr);

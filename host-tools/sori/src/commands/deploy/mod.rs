@@ -173,7 +173,7 @@ impl Deploy {
         if payload.kind == Kind::Deb {
             probed.check_writable()?;
         }
-        probed.check_space(payload.bytes.len())?;
+        probed.check_space(payload.kind, payload.bytes.len())?;
         if self.dry_run {
             let copied = !self.there(&connection, &[&payload.sha256])?[0];
             return self.done(&probed, &payload, copied, "possible", None);

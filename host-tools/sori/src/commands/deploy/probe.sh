@@ -35,15 +35,15 @@ else
 fi
 say user "$(id -un)"
 
-# The folders themselves may not be there yet.
+# KiB, and where the file system is mounted. The folder itself may not be there yet.
 free() {
     folder=$1
     while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
-    df -Pk "$folder" | awk 'NR == 2 { print $4 }'
+    df -Pk "$folder" | awk 'NR == 2 { print $4, $6 }'
 }
-say free_upload_kib "$(free "${XDG_CACHE_HOME:-$HOME/.cache}")"
-say free_system_kib "$(free "$root/usr/bin")"
-say free_state_kib "$(free "$state")"
+say free_upload "$(free "${XDG_CACHE_HOME:-$HOME/.cache}")"
+say free_system "$(free "$root/usr/bin")"
+say free_state "$(free "$state")"
 # An appliance's system is replaced as a whole.
 if [ -n "${sudo+set}" ] && ! $sudo test -w "$root/usr/bin"; then
     say read_only yes

@@ -5,14 +5,23 @@ use std::fmt;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::Kind;
 use super::ssh::{Answer, Connection};
 use crate::exit::Failure;
 
 const PROBE: &str = include_str!("probe.sh");
 
-/// What has to be free on the target beside the file: itself twice more (root's copy, and that of
-/// the version before), and unpacked twice (to try it, and installed), at a third of the size each.
-const FILE_SIZES: u64 = 9;
+/// How many times the size of a .deb is needed where, by probe.sh's names. Unpacked it is three
+/// times its size.
+const DEB_NEEDS: [(&str, u64); 3] = [
+    ("upload", 1),
+    // Beside what is installed, until it is whole.
+    ("system", 3),
+    // Root's copy, the same unpacked to try it, and the version before, packed again.
+    ("state", 1 + 3 + (3 + 1)),
+];
+/// The same of a package alone: root's copy, that of the one before, and where it is put.
+const MODEL_NEEDS: [(&str, u64); 2] = [("upload", 1), ("state", 3)];
 
 /// How the commands of `sori deploy` become root's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +50,52 @@ pub(super) struct Probed {
     #[serde(skip)]
     read_only: bool,
     #[serde(skip)]
-    free_kib: u64,
+    free: Vec<Free>,
     /// SHA-256 of the .deb that is installed.
     #[serde(skip)]
     deployed: Option<String>,
     #[serde(skip)]
     pub(super) last: Option<Last>,
+}
+
+/// What is free at one of the places.
+#[derive(Debug, Clone)]
+struct Free {
+    place: &'static str,
+    kib: u64,
+    /// Places that share a file system share what is free.
+    mounted_on: String,
+}
+
+impl Free {
+    fn of(answer: &Answer, place: &'static str) -> Option<Self> {
+        let free = answer.get(&format!("free_{place}"))?;
+        let (kib, mounted_on) = free.split_once(' ')?;
+        Some(Self {
+            place,
+            kib: kib.parse().ok()?,
+            mounted_on: mounted_on.to_owned(),
+        })
+    }
+}
+
+/// The first file system with too little for a file of that many bytes, and the KiB that are
+/// needed on it.
+fn lacking<'a>(free: &'a [Free], needs: &[(&str, u64)], bytes: usize) -> Option<(&'a Free, u64)> {
+    free.iter()
+        .map(|here| {
+            let is_here = |place: &str| {
+                free.iter()
+                    .any(|other| other.place == place && other.mounted_on == here.mounted_on)
+            };
+            let times: u64 = needs
+                .iter()
+                .filter(|(place, _)| is_here(place))
+                .map(|(_, times)| times)
+                .sum();
+            (here, (bytes as u64 * times).div_ceil(1024))
+        })
+        .find(|(here, needed_kib)| here.kib < *needed_kib)
 }
 
 /// How far an earlier deploy came.
@@ -92,8 +141,6 @@ impl Probed {
             .into());
         }
         let installed = answer.get("installed");
-        let free = |name: &str| answer.get(name).and_then(|kib| kib.parse::<u64>().ok());
-        let places = ["free_upload_kib", "free_system_kib", "free_state_kib"];
         Ok(Self {
             board: answer.get("board"),
             os: answer.get("os"),
@@ -115,7 +162,10 @@ impl Probed {
                 _ => Root::NoSudo,
             },
             read_only: answer.get("read_only").is_some(),
-            free_kib: places.into_iter().filter_map(free).min().unwrap_or(u64::MAX),
+            free: DEB_NEEDS
+                .iter()
+                .filter_map(|(place, _)| Free::of(&answer, place))
+                .collect(),
             deployed: answer.get("deployed"),
             last: Last::of(&answer),
         })
@@ -138,14 +188,18 @@ impl Probed {
     }
 
     /// Whether a file of that many bytes can be installed.
-    pub(super) fn check_space(&self, bytes: usize) -> Result<()> {
-        let needed_kib = (bytes as u64 * FILE_SIZES).div_ceil(1024);
-        if self.free_kib >= needed_kib {
+    pub(super) fn check_space(&self, kind: Kind, bytes: usize) -> Result<()> {
+        let needs: &[(&str, u64)] = match kind {
+            Kind::Deb => &DEB_NEEDS,
+            Kind::Model => &MODEL_NEEDS,
+        };
+        let Some((free, needed_kib)) = lacking(&self.free, needs, bytes) else {
             return Ok(());
-        }
+        };
         anyhow::bail!(
-            "there is no room: {:.1} MB are free and {:.1} are needed; on the Pi, `sudo apt clean` and `sudo journalctl --vacuum-size=10M` give some",
-            self.free_kib as f64 * 1024.0 / 1e6,
+            "there is no room on {}: {:.1} MB are free and {:.1} are needed; on the Pi, `sudo apt clean` and `sudo journalctl --vacuum-size=10M` give some",
+            free.mounted_on,
+            free.kib as f64 * 1024.0 / 1e6,
             needed_kib as f64 * 1024.0 / 1e6,
         )
     }
@@ -194,4 +248,50 @@ impl fmt::Display for Probed {
 /// A script as one word for whatever shell a login has, for `sh` to run.
 pub(super) fn quoted(script: &str) -> String {
     format!("sh -c '{}'", script.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn free(place: &'static str, mib: u64, mounted_on: &str) -> Free {
+        Free {
+            place,
+            kib: mib * 1024,
+            mounted_on: mounted_on.into(),
+        }
+    }
+
+    /// The place that lacks, and the MiB that it would need.
+    fn lacks(free: &[Free], needs: &[(&str, u64)]) -> Option<(&'static str, u64)> {
+        lacking(free, needs, MIB).map(|(free, kib)| (free.place, kib / 1024))
+    }
+
+    #[test]
+    fn places_on_one_file_system_need_the_sum_of_what_each_needs() {
+        let on_one = |mib| ["upload", "system", "state"].map(|place| free(place, mib, "/"));
+        assert_eq!(lacks(&on_one(12), &DEB_NEEDS), None);
+        assert_eq!(lacks(&on_one(11), &DEB_NEEDS), Some(("upload", 12)));
+        assert_eq!(lacks(&on_one(4), &MODEL_NEEDS), None);
+        assert_eq!(lacks(&on_one(3), &MODEL_NEEDS), Some(("upload", 4)));
+    }
+
+    #[test]
+    fn a_place_of_its_own_needs_its_part_alone() {
+        let places = |upload, system, state| {
+            [
+                free("upload", upload, "/root/.cache"),
+                free("system", system, "/"),
+                free("state", state, "/var/lib"),
+            ]
+        };
+        assert_eq!(lacks(&places(1, 3, 8), &DEB_NEEDS), None);
+        assert_eq!(lacks(&places(0, 3, 8), &DEB_NEEDS), Some(("upload", 1)));
+        assert_eq!(lacks(&places(1, 2, 8), &DEB_NEEDS), Some(("system", 3)));
+        assert_eq!(lacks(&places(1, 3, 7), &DEB_NEEDS), Some(("state", 8)));
+        // An appliance's system is full, and stays as it is.
+        assert_eq!(lacks(&places(1, 0, 3), &MODEL_NEEDS), None);
+    }
 }

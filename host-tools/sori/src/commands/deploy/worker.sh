@@ -91,7 +91,10 @@ prove() { # PROGRAM
         said=$("$1" run --check-config --config "$config" 2>&1)
     else
         said=$("$1" run --check-config --config "$state/new/etc/sori-pi/sori-pi.toml" 2>&1)
-    fi
+    fi || {
+        said=${said:-it ends without a word}
+        return 1
+    }
 }
 
 healthy() {
@@ -115,9 +118,16 @@ healthy() {
 }
 
 restart() {
+    restarted=$(date +%s)
     systemctl daemon-reload >>"$state/log" 2>&1
     systemctl reset-failed sori-pi >>"$state/log" 2>&1
     systemctl restart sori-pi >>"$state/log" 2>&1 9>&-
+}
+
+# The service's own, or else what systemd says of it.
+last_words() {
+    own=$(journalctl _SYSTEMD_UNIT=sori-pi.service --since "@$restarted" -q -n 1 -o cat 2>/dev/null)
+    printf %s "${own:-$(journalctl -u sori-pi -q -n 1 -o cat 2>/dev/null)}"
 }
 
 version_of() { dpkg-query -W -f '${db:Status-Status} ${Version}' sori-pi 2>/dev/null; }
@@ -254,19 +264,19 @@ deploy_deb() {
     if ! prove "$new/usr/bin/sori-pi"; then
         case $said in
         *GLIBC_*) refuse "it needs a newer glibc than this system's $has: update the system to Debian 12 (Bookworm) or newer" ;;
-        *) refuse "the new program does not work here: ${said:-it ends without a word}" ;;
+        *) refuse "the new program does not work here: $said" ;;
         esac
     fi
     tell saving
     save || refuse "the installed version cannot be kept as the way back: $(tail -n 1 "$state/log")"
     tell installing
     dpkg_do -i "$deb" || roll_back "installing it failed: $(why_of_dpkg)"
-    prove "$root/usr/bin/sori-pi" || roll_back "the installed program does not work: ${said:-it ends without a word}"
+    prove "$root/usr/bin/sori-pi" || roll_back "the installed program does not work: $said"
     note=
     if is_enabled; then
         tell starting
         restart
-        healthy || roll_back "the service did not become healthy: $(journalctl -u sori-pi -n 1 -o cat 2>/dev/null)"
+        healthy || roll_back "the service did not become healthy: $(last_words)"
     else
         note="the service is disabled and stays so: sudo systemctl enable --now sori-pi"
     fi
