@@ -7,10 +7,10 @@
 //! | `firmware` | only the latter, and what goes wrong; the Raspberry Pi Pico 2's builds | `qemu-system-arm` |
 //! | `bench` | counts instructions and compares with the accepted counts | `qemu-user`, `valgrind`, a C compiler |
 //! | `dist` | builds sori-pi for Raspberry Pis and packs it for Debian, 64 and 32 bits | `gcc-aarch64-linux-gnu`, `libasound2-dev:arm64`, the same for armhf, `qemu-user`, `lintian` |
-//! | `package-test` | installs, runs, upgrades, removes and purges that package in a Debian of its own | root, what `dist` needs, `debootstrap`, `flac` |
+//! | `package-test` | installs, runs, upgrades, removes and purges that package in a Debian of its own | root, what `dist` needs, `debootstrap`, `ffmpeg` |
 //! | `pi` | that binary on the real alsa-lib under QEMU, its page in Chromium | what `dist` needs, `mosquitto`, `npm`, `chromium` |
 //! | `flash` | `sori flash` against other tools; with `--devices` on loop devices | `fdisk`, `dosfstools`, `mtools`; root, `fusefat` |
-//! | `image` | makes a card that starts listening; with `--power-cuts`, starts it in QEMU and cuts its power; with `--deploy`, brings versions to it there | root, what `package-test` needs, `dosfstools`, `mtools`, `fdisk`, `device-tree-compiler`; `qemu-system-arm`, `ffmpeg`, `curl`, `openssh-client` |
+//! | `image` | makes a card that starts listening; with `--power-cuts`, starts it in QEMU and cuts its power; with `--deploy`, brings versions to it there | root, what `package-test` needs, `dosfstools`, `mtools`, `fdisk`, `device-tree-compiler`; `qemu-system-arm`, `curl`, `openssh-client` |
 //! | `golden` | writes `tests/golden` again after a wanted change of bits | |
 //! | `endurance` | `dist --twice`, `package-test`, `flash --devices`, both trials of `image`, an hour of noise, a day of sound, Miri, fuzzing | root, nightly with Miri, `cargo-fuzz` |
 //!
@@ -31,6 +31,7 @@ mod package_test;
 mod pi;
 mod recipe;
 mod sections;
+mod sound;
 mod steps;
 mod tools;
 

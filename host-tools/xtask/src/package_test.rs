@@ -6,8 +6,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use serde_json::Value;
 
 use crate::debian_root::{DebianRoot, SERVICE};
 use crate::dist::{self, ARM64};
+use crate::sound::{self, GENRE};
 use crate::steps::Steps;
 use crate::tools;
 
@@ -64,7 +64,6 @@ pub(crate) fn check(steps: &mut Steps) -> anyhow::Result<()> {
 
 struct Test {
     root: DebianRoot,
-    _microphone: Microphone,
     /// Names in the root of the package, and of one before it.
     package: String,
     older: String,
@@ -73,7 +72,7 @@ struct Test {
 impl Test {
     fn prepare(package: &Path) -> anyhow::Result<Self> {
         let root = DebianRoot::of(&SERVICE, "package-test")?;
-        let microphone = Microphone::start(&root)?;
+        connect_microphone(&root)?;
         let copy = |from: &Path, name: &str| -> anyhow::Result<String> {
             let to = format!("/root/{name}");
             fs::copy(from, root.path(&to)).with_context(|| to.clone())?;
@@ -85,7 +84,6 @@ impl Test {
         fs::write(root.path(BOOT), "dtparam=audio=on\n")?;
         Ok(Self {
             root,
-            _microphone: microphone,
             package,
             older,
         })
@@ -166,7 +164,7 @@ impl Test {
         let mut heard = None;
         while let Ok(line) = lines.recv_timeout(PATIENCE.saturating_sub(started.elapsed())) {
             let line: Value = serde_json::from_str(&line).context("every line is JSON")?;
-            if line["type"] == "heard" && line["verdict"] == "jazz" {
+            if line["type"] == "heard" && line["verdict"] == GENRE {
                 heard = Some(started.elapsed());
                 break;
             }
@@ -176,8 +174,8 @@ impl Test {
         let output = sori.wait_with_output()?;
         let log = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{}\n{log}", output.status);
-        let heard = heard.with_context(|| format!("jazz was played and not heard\n{log}"))?;
-        println!("   it heard jazz after {:.0} s", heard.as_secs_f64());
+        let heard = heard.with_context(|| format!("{GENRE} was played and not heard\n{log}"))?;
+        println!("   it heard {GENRE} after {:.0} s", heard.as_secs_f64());
         let owner = self.inside("stat", &["--format=%U", HISTORY])?;
         ensure!(owner == "sori\n", "the history belongs to {owner}");
         self.history()
@@ -186,7 +184,7 @@ impl Test {
     /// As lines of JSON.
     fn history(&self) -> anyhow::Result<String> {
         let rows = self.inside("sori-pi", &["export", "--json"])?;
-        ensure!(rows.contains("jazz"), "the history has no jazz:\n{rows}");
+        ensure!(rows.contains(GENRE), "the history has no {GENRE}:\n{rows}");
         Ok(rows)
     }
 
@@ -316,75 +314,34 @@ fn older(package: &Path) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// The root's microphone: alsa-lib's `file` plugin reads a FIFO, into which jazz is played at
-/// the speed of sound.
-struct Microphone {
-    stop: Arc<AtomicBool>,
-}
+/// Bytes that are written at once, which a pipe never tears. The shim reads no more at once,
+/// because the plugin takes a piece of what it asked for to be all of it.
+const PIECE: usize = 4096;
 
-const RATE_HZ: u32 = 48_000;
-
-/// Frames that are written at once: 4096 bytes, which a pipe never tears. The shim reads no
-/// more at once, because the plugin takes a piece of what it asked for to be all of it.
-const PIECE: usize = 512;
-
-impl Microphone {
-    fn start(root: &DebianRoot) -> anyhow::Result<Self> {
-        tools::require("flac", "flac")?;
-        let mut flac = Command::new("flac");
-        flac.args(["--decode", "--stdout", "--silent", "--force-raw-format"])
-            .args(["--endian=little", "--sign=signed"])
-            .arg("models/genre/demo/jazz.flac");
-        let sound = tools::captured(&mut flac)?.stdout;
-        let mut compiler = Command::new("aarch64-linux-gnu-gcc");
-        compiler
-            .args([
-                "-O1",
-                "-shared",
-                "-fPIC",
-                "firmware/pi/tests/shim/alsa.c",
-                "-ldl",
-                "-o",
-            ])
-            .arg(root.path(SHIM));
-        tools::captured(&mut compiler)?;
-        fs::write(
-            root.path("/etc/asound.conf"),
-            "pcm.mic { type file slave.pcm { type null } file \"/dev/null\" infile \"/srv/mic.raw\" format \"raw\" }\n",
-        )?;
-        let fifo = root.path("/srv/mic.raw");
-        tools::captured(Command::new("mkfifo").args(["--mode=666"]).arg(&fifo))?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
-        // Open for reading as well, or it would end each time that the device is closed.
-        let mut fifo = OpenOptions::new().read(true).write(true).open(&fifo)?;
-        thread::spawn(move || {
-            let samples: Vec<[u8; 2]> = sound.as_chunks().0.to_vec();
-            let (started, mut at) = (Instant::now(), 0_usize);
-            while !told.load(Ordering::Relaxed) {
-                let mut bytes = Vec::new();
-                for n in at..at + PIECE {
-                    // The clip has 16 kHz; what three of each sample add is above 8 kHz, where
-                    // nobody listens. An eighth, since jazz is quieter in a room.
-                    let [low, high] = samples[n / 3 % samples.len()];
-                    let sample = i32::from(i16::from_le_bytes([low, high])) << 13;
-                    bytes.extend(sample.to_le_bytes().repeat(2));
-                }
-                at += PIECE;
-                if fifo.write_all(&bytes).is_err() {
-                    return;
-                }
-                let due = started + Duration::from_secs(at as u64) / RATE_HZ;
-                thread::sleep(due.saturating_duration_since(Instant::now()));
-            }
-        });
-        Ok(Self { stop })
-    }
-}
-
-impl Drop for Microphone {
-    fn drop(&mut self) {
-        // The writer may wait where nobody reads any more: nobody waits for it, either.
-        self.stop.store(true, Ordering::Relaxed);
-    }
+/// The root's microphone: alsa-lib's `file` plugin reads a FIFO, into which jazz is played.
+fn connect_microphone(root: &DebianRoot) -> anyhow::Result<()> {
+    let sound = sound::clip()?;
+    let mut compiler = Command::new("aarch64-linux-gnu-gcc");
+    compiler
+        .args([
+            "-O1",
+            "-shared",
+            "-fPIC",
+            "firmware/pi/tests/shim/alsa.c",
+            "-ldl",
+            "-o",
+        ])
+        .arg(root.path(SHIM));
+    tools::captured(&mut compiler)?;
+    fs::write(
+        root.path("/etc/asound.conf"),
+        "pcm.mic { type file slave.pcm { type null } file \"/dev/null\" infile \"/srv/mic.raw\" format \"raw\" }\n",
+    )?;
+    let fifo = root.path("/srv/mic.raw");
+    tools::captured(Command::new("mkfifo").args(["--mode=666"]).arg(&fifo))?;
+    // Open for reading as well, or it would end each time that the device is closed.
+    let fifo = OpenOptions::new().read(true).write(true).open(&fifo)?;
+    // After the last of them it waits for a reader that never comes, and nobody for it.
+    thread::spawn(move || sound::play(&sound, PIECE, fifo));
+    Ok(())
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use super::{BOOT, OUT, SYSTEM};
-use crate::tools;
+use crate::{sound, tools};
 
 /// Its page's port, and what it asks for.
 pub(super) const PORT: u16 = 8080;
@@ -16,10 +16,6 @@ pub(super) const TOKEN: &str = "0123456789abcdef";
 
 /// The guest finds the sound here, S32_LE, two channels, 48 kHz.
 pub(super) const MICROPHONE: &str = "sori.microphone";
-
-const CLIP: &str = "models/genre/demo/jazz.flac";
-/// What is heard there.
-pub(super) const GENRE: &str = "jazz";
 
 /// What stays the same from one start to the next.
 pub(super) struct Hardware {
@@ -30,7 +26,7 @@ pub(super) struct Hardware {
     pub(super) initrd: PathBuf,
     pub(super) command_line: String,
     /// What is played, over and over.
-    pub(super) sound: PathBuf,
+    pub(super) sound: Vec<u8>,
 }
 
 impl Hardware {
@@ -49,12 +45,11 @@ impl Hardware {
         let hardware = Self {
             kernel: folder.join("vmlinuz"),
             initrd: folder.join("initrd.img"),
-            sound: folder.join("sound.raw"),
+            sound: sound::clip()?,
             command_line: format!("{} console=ttyAMA0", command_line.trim_end()),
             folder,
             disk,
         };
-        sound(CLIP, &hardware.sound)?;
         hardware.take_kernel()?;
         hardware.connect_microphone()?;
         hardware.configure()?;
@@ -135,25 +130,4 @@ impl Hardware {
         fs::write(&path, configuration)?;
         self.put(&path, "sori-pi.toml")
     }
-}
-
-/// A clip and a pause, as the microphone is read.
-fn sound(clip: &str, to: &Path) -> anyhow::Result<()> {
-    tools::require_quiet("ffmpeg", "ffmpeg")?;
-    let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg
-        .args(["-nostdin", "-v", "error", "-y", "-i", clip])
-        .args([
-            "-af",
-            "apad=pad_dur=4",
-            "-f",
-            "s32le",
-            "-ar",
-            "48000",
-            "-ac",
-            "2",
-        ])
-        .arg(to);
-    tools::captured(&mut ffmpeg)?;
-    Ok(())
 }

@@ -1,7 +1,6 @@
 //! An emulated computer with the card in it, a microphone, and a network cable.
 
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -15,8 +14,7 @@ use serde_json::Value;
 
 use super::disk::Served;
 use super::hardware::{Hardware, MICROPHONE, PORT, TOKEN};
-
-const BYTES_A_SECOND: usize = 48_000 * 2 * 4;
+use crate::sound::{self, BYTES_A_SECOND};
 
 /// Emulated, and beside other work.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -84,7 +82,7 @@ impl Machine {
             console,
             started: Instant::now(),
         };
-        play(&hardware.sound, &sound_socket)?;
+        play(hardware.sound.clone(), sound_socket);
         Ok(machine)
     }
 
@@ -167,26 +165,15 @@ fn free_port() -> anyhow::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Plays a file into the microphone as fast as time goes, until the machine is gone.
-fn play(sound: &Path, socket: &Path) -> anyhow::Result<()> {
-    let sound = fs::read(sound).with_context(|| sound.display().to_string())?;
-    let socket = socket.to_path_buf();
+/// Plays into the microphone until the machine is gone.
+fn play(sound: Vec<u8>, socket: PathBuf) {
     thread::spawn(move || {
         let connected = (0..100).find_map(|_| {
             thread::sleep(Duration::from_millis(100));
             UnixStream::connect(&socket).ok()
         });
-        let Some(mut stream) = connected else { return };
-        let tenth = BYTES_A_SECOND / 10;
-        let mut next = Instant::now();
-        for part in sound.chunks(tenth).cycle() {
-            if stream.write_all(part).is_err() {
-                return;
-            }
-            // A guest that was not ready is not caught up with.
-            next = (next + Duration::from_millis(100)).max(Instant::now());
-            thread::sleep(next.saturating_duration_since(Instant::now()));
+        if let Some(stream) = connected {
+            sound::play(&sound, BYTES_A_SECOND / 10, stream);
         }
     });
-    Ok(())
 }

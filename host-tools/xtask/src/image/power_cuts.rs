@@ -11,9 +11,10 @@ use anyhow::ensure;
 use fastrand::Rng;
 use serde_json::Value;
 
-use super::hardware::{GENRE, Hardware};
+use super::hardware::Hardware;
 use super::machine::Machine;
 use super::{BOOT, DATA, Partition, SYSTEM};
+use crate::sound::GENRE;
 
 const CUTS: u64 = 20;
 
