@@ -110,6 +110,10 @@ fn what_does_not_become_healthy_is_rolled_back() {
     assert!(why.contains("what was there before is back"), "{why}");
     assert_eq!(pi.installed().as_deref(), Some("1.0-1"));
     assert_eq!(fs::read_to_string(&config).unwrap(), "# mine\n");
+    // Nor does the next version take it for one that came with the package.
+    let next = pi.build(&Build::new("2.1-1"));
+    assert!(pi.deploy(&["--deb", &next]).status.success());
+    assert_eq!(fs::read_to_string(&config).unwrap(), "# mine\n");
 }
 
 #[test]
@@ -244,6 +248,53 @@ fn a_package_alone_is_taken_by_the_running_service_or_what_was_there_is_back() {
     assert!(code == 5 && why.contains("not a Sori package"), "{why}");
 }
 
+#[test]
+fn root_writes_no_package_where_only_the_service_says_so() {
+    let pi = Pi::start();
+    let genre = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/genre/genre.sori");
+    let deb = pi.build(&Build::new("1.0-1"));
+    assert!(pi.deploy(&["--deb", &deb]).status.success());
+    pi.fault("elsewhere", true);
+    let (code, why) = refusal(&pi.deploy(&["--model-only", genre]));
+    assert!(code == 5 && why.contains("does not name"), "{why}");
+    let config = pi.root("etc/sori-pi/sori-pi.toml");
+    let place = pi.root("etc/passwd");
+    fs::write(
+        config,
+        format!("[model]\npackage = \"{}\"\n", place.display()),
+    )
+    .unwrap();
+    assert!(pi.deploy(&["--model-only", genre]).status.success());
+    assert_eq!(fs::read(place).unwrap(), fs::read(genre).unwrap());
+}
+
+#[test]
+fn what_the_unit_sets_for_the_service_holds_for_who_asks_it() {
+    let pi = Pi::start();
+    fs::write(
+        pi.root("environment"),
+        "OTHER=no \"SORI_PI_PAGE_LISTEN=0.0.0.0:80\"\n",
+    )
+    .unwrap();
+    let deb = pi.build(&Build::new("1.0-1"));
+    let output = pi.deploy(&["--deb", &deb]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let genre = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/genre/genre.sori");
+    let output = pi.deploy(&["--model-only", genre]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_service_without_a_microphone_is_healthy_and_its_user_is_told() {
+    let pi = Pi::start();
+    pi.fault("deaf", true);
+    let deb = pi.build(&Build::new("1.0-1"));
+    let deployed = json(&pi.deploy(&["--json", "--deb", &deb]));
+    assert_eq!(deployed["outcome"], "ok");
+    let note = deployed["note"].as_str().unwrap_or_default();
+    assert!(note.contains("sori-pi mic doctor"), "{note}");
+}
+
 /// Where in a deploy the connection ends: in its making, the copy, the start, the waiting.
 #[test]
 fn a_connection_cut_anywhere_leaves_the_old_or_the_new_and_the_next_deploy_succeeds() {
@@ -341,4 +392,37 @@ fn an_interrupted_work_is_completed_by_the_next_deploy() {
     assert!(text(&output.stdout).contains("interrupted there (installing)"));
     assert_eq!(pi.installed().as_deref(), Some("1.1-1"));
     pi.assert_whole("after an interruption");
+}
+
+/// The power goes when the new version is installed, and has not proved itself.
+#[test]
+fn after_an_interruption_the_way_back_is_what_was_there_before_it() {
+    let pi = Pi::start();
+    // Builds of one version, as a developer makes them.
+    let kept = pi.at("kept.deb");
+    fs::rename(pi.build(&Build::new("1.0-1")), &kept).unwrap();
+    assert!(pi.deploy(&["--deb", &kept]).status.success());
+    let program = fs::read(pi.root("usr/bin/sori-pi")).unwrap();
+    let sick = pi.build(&Build::new("1.0-1").that_is("sick"));
+
+    pi.fault("power", true);
+    let (_, why) = refusal(&pi.deploy(&["--deb", &sick]));
+    assert!(why.contains("ended while starting"), "{why}");
+    let (_, why) = refusal(&pi.deploy(&["--deb", &sick]));
+    assert!(why.contains("what was there before is back"), "{why}");
+    assert_eq!(fs::read(pi.root("usr/bin/sori-pi")).unwrap(), program);
+    assert!(pi.is_active());
+    let again = json(&pi.deploy(&["--json", "--deb", &kept]));
+    assert_eq!(again["outcome"], "unchanged");
+
+    // What was there before is not there now, whatever its version.
+    pi.fault("power", true);
+    refusal(&pi.deploy(&["--deb", &sick]));
+    let again = json(&pi.deploy(&["--json", "--deb", &kept]));
+    assert_eq!(again["outcome"], "ok");
+    assert_eq!(fs::read(pi.root("usr/bin/sori-pi")).unwrap(), program);
+    let info = pi.root("var/lib/dpkg/info/sori-pi.md5sums");
+    fs::write(info, "of another build\n").unwrap();
+    let again = json(&pi.deploy(&["--json", "--deb", &kept]));
+    assert_eq!(again["outcome"], "ok", "somebody installed another");
 }

@@ -210,6 +210,12 @@ impl Pi {
             fs::Permissions::from_mode(0o755),
         )
         .unwrap();
+        let sums = Command::new("md5sum")
+            .arg("usr/bin/sori-pi")
+            .current_dir(&tree)
+            .output()
+            .unwrap();
+        fs::write(tree.join("DEBIAN/md5sums"), sums.stdout).unwrap();
         // Enough that a cut can fall into its copy, and it does not compress.
         let mut random = fastrand::Rng::with_seed(1);
         let weights: Vec<u8> = (0..200_000).map(|_| random.u8(..)).collect();

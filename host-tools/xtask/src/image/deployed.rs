@@ -114,6 +114,9 @@ impl Trial {
         for version in versions {
             packages.push(dist::repacked(&self.package, version, |_| Ok(()))?);
         }
+        // The way back is what is installed, packed again; later it is what was deployed.
+        let shipped = self.ask("dpkg-query -W -f '${Version}' sori-pi")?;
+        self.rolls_back(&shipped)?;
         let took = Instant::now();
         let first = self.deploy("proxied", &packages[0]).output()?;
         let first = json(&first)?;
@@ -235,7 +238,8 @@ impl Trial {
         }
     }
 
-    /// One of these is installed, its files are its own, and its service listens.
+    /// One of these is installed, its files are its own, and its service listens where the user's
+    /// settings say.
     fn is_whole(&self, versions: &[&str]) -> anyhow::Result<()> {
         let installed = self.ask("dpkg-query -W -f '${db:Status-Status} ${Version}' sori-pi")?;
         let is_one = versions

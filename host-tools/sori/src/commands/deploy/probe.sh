@@ -50,8 +50,10 @@ if [ -n "${sudo+set}" ] && ! $sudo test -w "$root/usr/bin"; then
 fi
 
 # What an earlier `sori deploy` left: what it brought, and how it ended, if it has.
-# Somebody may have installed another since.
-if read -r sum version 2>/dev/null <"$state/deployed" && [ "${installed:-}" = "installed $version" ]; then
+# Somebody may have installed another since: worker.sh tells them apart by the same fingerprint.
+fingerprint=$({ printf %s "${installed:-}" && cat "$root/var/lib/dpkg/info/sori-pi.md5sums"; } 2>/dev/null |
+    sha256sum | cut -c1-64)
+if read -r sum deployed 2>/dev/null <"$state/deployed" && [ "$deployed" = "$fingerprint" ]; then
     say deployed "$sum"
 fi
 if [ -r "$state/state" ]; then

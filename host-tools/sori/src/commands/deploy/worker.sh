@@ -84,6 +84,17 @@ status() { # FIELD
     "$1" status --config "$config" 2>>"$state/log" | sed -n "s/^$2  *//p" | head -n 1
 }
 
+# What the unit sets for the service (SORI_PI_…) holds for who asks it or tries another, too. Each
+# ends with a zero.
+service_environment() {
+    pid=$(systemctl show --property MainPID --value sori-pi 2>/dev/null)
+    if [ "${pid:-0}" != 0 ] && [ -r "/proc/$pid/environ" ]; then
+        cat "/proc/$pid/environ"
+    else
+        systemctl show --property Environment --value sori-pi 2>/dev/null | xargs -n 1 printf '%s\0'
+    fi | grep -z '^SORI_PI_'
+}
+
 # The program with this system's libraries, configuration and package: the configuration can be
 # used, and the package computes the bits that it promises, and is signed as the configuration asks.
 prove() { # PROGRAM
@@ -117,6 +128,16 @@ healthy() {
     return 1
 }
 
+# It is opened after the start.
+microphone() {
+    tries=10
+    while capture=$(status "$root/usr/bin/sori-pi" microphone) && [ "$capture" = starting ] && [ "$tries" -gt 0 ]; do
+        sleep 1
+        tries=$((tries - 1))
+    done
+    printf %s "$capture"
+}
+
 restart() {
     restarted=$(date +%s)
     systemctl daemon-reload >>"$state/log" 2>&1
@@ -140,7 +161,7 @@ dpkg_do() {
         dpkg --force-confdef --force-confold "$@" </dev/null >"$state/dpkg.log" 2>&1 9>&-
         code=$?
         cat "$state/dpkg.log" >>"$state/log"
-        if [ $code = 0 ] || [ $waited -ge 60 ] || ! grep -q 'lock' "$state/dpkg.log"; then
+        if [ $code = 0 ] || [ $waited -ge 60 ] || ! grep -q 'frontend lock\|is locked' "$state/dpkg.log"; then
             return $code
         fi
         sleep 2
@@ -150,13 +171,22 @@ dpkg_do() {
 
 why_of_dpkg() { grep -m 1 -i 'error\|cannot\|depend' "$state/dpkg.log" || tail -n 1 "$state/dpkg.log"; }
 
-# What is installed as a package again, its configuration included, as dpkg-repack does it.
+# Whether a file is a configuration that its user has changed.
+is_users() { # PATH
+    shipped=$(dpkg-query -W -f '${Conffiles}\n' sori-pi | awk -v path="$1" '$1 == path { print $2 }')
+    [ -n "$shipped" ] && [ "$shipped" != "$(md5sum <"$root$1" | cut -c1-32)" ]
+}
+
+# What is installed as a package again, as dpkg-repack does it. A configuration that its user has
+# changed stays where it is: packed, dpkg would take it for the package's, and the next version
+# would replace it.
 repack() { # FILE
     folder=$state/repack
     rm -rf "$folder" "$1"
     mkdir -p "$folder/DEBIAN" || return 1
     dpkg-query -L sori-pi | while IFS= read -r path; do
         from=$root$path
+        if [ -f "$from" ] && is_users "$path"; then continue; fi
         if [ -L "$from" ] || [ -f "$from" ]; then
             mkdir -p "$folder$(dirname "$path")" && cp -a "$from" "$folder$path" || exit 1
         fi
@@ -169,26 +199,34 @@ repack() { # FILE
             cp "$info" "$folder/DEBIAN/$part" || return 1
         fi
     done
+    if [ -f "$folder/DEBIAN/conffiles" ]; then
+        while IFS= read -r path; do
+            if [ -f "$folder$path" ]; then printf '%s\n' "$path"; fi
+        done <"$folder/DEBIAN/conffiles" >"$folder/conffiles"
+        mv "$folder/conffiles" "$folder/DEBIAN/conffiles"
+    fi
     chmod -R go-w "$folder"
     dpkg-deb --root-owner-group -b "$folder" "$1.partial" >>"$state/log" 2>&1 || return 1
     rm -rf "$folder"
     mv "$1.partial" "$1"
 }
 
-# The way back: $state/previous.deb, or none where nothing was installed.
+# What is installed, whoever did it: two builds of one version differ.
+fingerprint() {
+    { printf %s "$(version_of)" && cat "$root/var/lib/dpkg/info/sori-pi.md5sums"; } 2>/dev/null | sha256sum | cut -c1-64
+}
+
+# The way back: $state/previous.deb, or none where nothing was installed. $state/trying is there
+# from now on until the new version has proved itself or the old one is back. After an interruption
+# what is installed may be that which was tried: the way back is still the one from before it.
 save() {
+    if [ -f "$state/trying" ] && [ "$(cat "$state/trying")" = "$(version_of | sed 's/.* //')" ]; then
+        return 0
+    fi
+    rm -f "$state/trying" "$state/previous.deb" "$state/previous.deployed" "$state/by-hand.tar"
     now=$(version_of)
     case $now in
-    "installed "*)
-        if [ -f "$state/current.deb" ] &&
-            [ "$(sum "$state/current.deb") ${now#installed }" = "$(cat "$state/deployed" 2>/dev/null)" ]; then
-            cp "$state/current.deb" "$state/previous.partial" && mv "$state/previous.partial" "$state/previous.deb"
-        else
-            repack "$state/previous.deb"
-        fi
-        ;;
     "" | "not-installed "* | "config-files "*)
-        rm -f "$state/previous.deb" "$state/by-hand.tar"
         # Files that stand where the package's will be were put there by hand.
         dpkg-deb --fsys-tarfile "$state/incoming.deb" | tar -t | sed 's|^\./||; /\/$/d' | while IFS= read -r path; do
             if [ -f "$root/$path" ]; then printf '%s\n' "$path"; fi
@@ -197,18 +235,35 @@ save() {
             tar -C "$root/" -cf "$state/by-hand.tar" -T "$state/by-hand" >>"$state/log" 2>&1
         fi
         ;;
-    # An installation that power ended: the way back is still the one from before it.
-    *) [ -f "$state/previous.deb" ] || [ ! -f "$state/current.deb" ] || cp "$state/current.deb" "$state/previous.deb" ;;
+    "installed "*)
+        if [ -f "$state/current.deb" ] &&
+            [ "$(sum "$state/current.deb") $(fingerprint)" = "$(cat "$state/deployed" 2>/dev/null)" ]; then
+            cp "$state/current.deb" "$state/previous.partial" &&
+                mv "$state/previous.partial" "$state/previous.deb" &&
+                cp "$state/deployed" "$state/previous.deployed" || return 1
+        else
+            repack "$state/previous.deb" || return 1
+        fi
+        ;;
+    # Somebody else's installation, half done, is no way back.
+    *) [ ! -f "$state/current.deb" ] || cp "$state/current.deb" "$state/previous.deb" || return 1 ;;
     esac
+    sync
+    dpkg-deb -f "$state/incoming.deb" Version >"$state/trying.partial" &&
+        mv "$state/trying.partial" "$state/trying"
+    sync
 }
 
 roll_back() { # WHY
     tell rolling-back "" "$1"
+    outcome=rolled-back
+    why=$1
     if [ -f "$state/previous.deb" ]; then
         if dpkg_do -i "$state/previous.deb" && { ! is_enabled || { restart; healthy; }; }; then
-            tell done rolled-back "$1"
+            if [ -f "$state/previous.deployed" ]; then mv "$state/previous.deployed" "$state/deployed"; fi
         else
-            tell done broken "$1; and the version from before does not start either: $(why_of_dpkg)"
+            outcome=broken
+            why="$1; and the version from before does not start either: $(why_of_dpkg)"
         fi
     else
         # Its configuration and history stay.
@@ -217,9 +272,9 @@ roll_back() { # WHY
             tar -C "$root/" -xpf "$state/by-hand.tar" >>"$state/log" 2>&1
             restart
         fi
-        tell done rolled-back "$1"
     fi
-    rm -rf "$state/new"
+    rm -rf "$state/trying" "$state/new"
+    tell done "$outcome" "$why"
     exit 1
 }
 
@@ -270,6 +325,8 @@ deploy_deb() {
     tell saving
     save || refuse "the installed version cannot be kept as the way back: $(tail -n 1 "$state/log")"
     tell installing
+    # Until it has proved itself, no build counts as the one that was deployed.
+    rm -f "$state/deployed"
     dpkg_do -i "$deb" || roll_back "installing it failed: $(why_of_dpkg)"
     prove "$root/usr/bin/sori-pi" || roll_back "the installed program does not work: $said"
     note=
@@ -277,12 +334,17 @@ deploy_deb() {
         tell starting
         restart
         healthy || roll_back "the service did not become healthy: $(last_words)"
+        case $(microphone) in
+        "" | listening | muted) ;;
+        *) note="the service is healthy, but it does not hear its microphone: sudo sori-pi mic doctor, there, says why" ;;
+        esac
     else
         note="the service is disabled and stays so: sudo systemctl enable --now sori-pi"
     fi
     mv "$deb" "$state/current.deb"
-    echo "$sha256 $(dpkg-query -W -f '${Version}' sori-pi)" >"$state/deployed"
-    rm -rf "$new" "$state/previous.deb" "$state/by-hand.tar"
+    echo "$sha256 $(fingerprint)" >"$state/deployed"
+    sync
+    rm -rf "$new" "$state/trying" "$state/previous.deb" "$state/previous.deployed" "$state/by-hand.tar"
     tell done ok "$note"
 }
 
@@ -299,6 +361,12 @@ deploy_model() {
     case $place in
     "") refuse "the service does not answer, so it could not say whether it takes the package: systemctl status sori-pi" ;;
     none) refuse "the service watches no file: name one as package in [model] of $config" ;;
+    "$STATE_DIRECTORY/genre.sori") ;;
+    # It says so itself, and root writes there: its owner must have said so, too.
+    *)
+        [ "$place" = "${SORI_PI_MODEL_PACKAGE:-}" ] || grep -qF "$place" "$config" ||
+            refuse "the service watches $place, which $config does not name"
+        ;;
     esac
     if [ -f "$place" ] && [ "$(sum "$place")" = "$sha256" ] && [ "$(status "$program" from)" = "$place" ]; then
         tell done ok "the service listens with it already"
@@ -307,7 +375,7 @@ deploy_model() {
     tell saving
     rm -f "$state/previous.model"
     if [ -f "$place" ]; then
-        cp -p "$place" "$state/previous.model" || refuse "the package from before cannot be kept as the way back"
+        as_owner cat "$place" >"$state/previous.model" || refuse "the package from before cannot be kept as the way back"
     fi
     tell installing
     put "$new" || refuse "the package cannot be written to $place: $(tail -n 1 "$state/log")"
@@ -330,10 +398,21 @@ deploy_model() {
     undo "the service did not take it within $patience seconds"
 }
 
+# The folder may be the service's user's, who could lead root elsewhere with a link.
+as_owner() {
+    owner=$(stat -c %U "$(dirname "$place")")
+    if [ "$owner" = "$(id -un)" ]; then
+        "$@"
+    else
+        runuser -u "$owner" -- "$@"
+    fi
+}
+
 # Beside its place first: the service sees the old file or the new one.
 put() { # FILE
-    cp "$1" "$place.deploy" 2>>"$state/log" && chmod 644 "$place.deploy" && sync "$place.deploy" &&
-        mv "$place.deploy" "$place" 2>>"$state/log"
+    # shellcheck disable=SC2016
+    as_owner sh -c 'cat >"$1.deploy" && chmod 644 "$1.deploy" && sync "$1.deploy" && mv "$1.deploy" "$1"' \
+        sh "$place" <"$1" 2>>"$state/log"
 }
 
 undo() { # WHY
@@ -341,7 +420,7 @@ undo() { # WHY
     if [ -f "$state/previous.model" ]; then
         put "$state/previous.model"
     else
-        rm -f "$place"
+        as_owner rm -f "$place"
     fi
     tell done rolled-back "$1"
     exit 1
@@ -365,6 +444,12 @@ start)
 work)
     kind=$2
     id=$3
+    if [ -z "${SORI_DEPLOY_WITHIN:-}" ]; then
+        # shellcheck disable=SC2016
+        service_environment | SORI_DEPLOY_WITHIN=service kind=$kind id=$id \
+            xargs -0 sh -c 'exec env "$@" /bin/sh "$0" work "$kind" "$id"' "$0"
+        exit
+    fi
     work
     ;;
 esac
