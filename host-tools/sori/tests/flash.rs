@@ -9,6 +9,8 @@ use std::process::{Command, Output};
 
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 use serde_json::{Value, json};
+use sori_nn::testing::{Noise, Table};
+use sori_sign::SecretKey;
 
 const SECTOR: usize = 512;
 /// As Raspberry Pi OS has it; the partitions are shorter, the first just long enough for FAT32.
@@ -81,6 +83,10 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 
 /// A partition table, the boot partition with `files`, and a second one.
 fn image(files: &Files) -> Vec<u8> {
+    image_labelled(*b"bootfs     ", files)
+}
+
+fn image_labelled(label: [u8; 11], files: &Files) -> Vec<u8> {
     let mut image = vec![0; BOOT_START];
     // A boot loader's code, which nothing may touch.
     image[..440].copy_from_slice(&noise(3, 440));
@@ -96,7 +102,7 @@ fn image(files: &Files) -> Vec<u8> {
     let mut boot = Cursor::new(vec![0; BOOT_LEN]);
     let options = FormatVolumeOptions::new()
         .bytes_per_cluster(512)
-        .volume_label(*b"bootfs     ");
+        .volume_label(label);
     fatfs::format_volume(&mut boot, options).unwrap();
     boot.set_position(0);
     let fs = FileSystem::new(&mut boot, FsOptions::new()).unwrap();
@@ -206,6 +212,9 @@ impl Bench {
 }
 
 const DEB: &str = "--deb sori-pi_0.1.0-1_arm64.deb";
+
+const GENRE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/genre/genre.sori");
+const SETTINGS: &str = include_str!("../../../firmware/pi/sori-pi.toml");
 
 /// All that lies outside the boot partition, and all files but those that `changed` names.
 #[track_caller]
@@ -438,7 +447,8 @@ fn preparing_twice_is_preparing_once() {
             assert_eq!(once.get(path), Some(bytes), "{path}");
         }
         assert_eq!(once.len(), twice.len());
-        // The same inputs, the same bits.
+        // What is there already is not touched, and the same inputs are the same bits.
+        assert!(bench.image("once.img") == bench.image("twice.img"));
         bench.works(&format!(
             "raspios.img --out again.img {DEB} --ssh-key id.pub"
         ));
@@ -449,29 +459,238 @@ fn preparing_twice_is_preparing_once() {
 #[test]
 fn a_package_of_one_s_own_and_settings_are_carried() {
     let bench = Bench::new(&trixie());
-    let genre = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/genre/genre.sori");
-    let settings = include_str!("../../../firmware/pi/sori-pi.toml");
-    fs::write(bench.at("plain.toml"), settings).unwrap();
-    let named = settings.replace("#package = ", "package = ");
-    fs::write(bench.at("named.toml"), &named).unwrap();
-    let carry = |out: &str, config: &str| {
-        format!("raspios.img --out {out} {DEB} --package {genre} --config {config}")
+    let named = SETTINGS.replace("#package = ", "package = ");
+    // As shipped, where the service finds the package by itself; and with its path.
+    for settings in [SETTINGS, &named] {
+        fs::write(bench.at("sori-pi.toml"), settings).unwrap();
+        bench.works(&format!(
+            "raspios.img --out sori.img {DEB} --package {GENRE} --config sori-pi.toml"
+        ));
+        let files = boot_files(&bench.image("sori.img"));
+        assert!(files["genre.sori"] == fs::read(GENRE).unwrap());
+        assert_eq!(text(&files, "sori-pi.toml"), settings);
+    }
+}
+
+/// Into a file, from there to a card as a file says that it is done, and once more with others.
+#[test]
+fn what_is_carried_stays_unless_another_is_given() {
+    for files in [trixie(), bookworm()] {
+        let bench = Bench::new(&files);
+        fs::write(bench.at("sori-pi.toml"), SETTINGS).unwrap();
+        bench.works(&format!(
+            "raspios.img --out sori.img {DEB} --package {GENRE} --config sori-pi.toml --user ada --ssh-key id.pub"
+        ));
+        let once = boot_files(&bench.image("sori.img"));
+        // There is no target/dist to take one from.
+        let says = bench.works("sori.img --out card.img");
+        for part in [
+            "sori-pi_0.1.0-1_arm64.deb, 200.0 kB, as it was there",
+            "genre.sori, 1.1 MB, as it was there",
+            "sori-pi.toml, 2.8 kB, as it was there",
+            "user: as the image has it",
+        ] {
+            assert!(says.contains(part), "{part}: {says}");
+        }
+        let mut card = boot_files(&bench.image("card.img"));
+        // cloud-init's name for what it was told: another one is as good.
+        card.insert("cmdline.txt".into(), once["cmdline.txt"].clone());
+        assert!(card == once);
+
+        fs::write(bench.at("sori-pi_0.2.0-1_arm64.deb"), "!<arch>\n").unwrap();
+        let other = format!("{SETTINGS}# mine\n");
+        fs::write(bench.at("other.toml"), &other).unwrap();
+        let says = bench
+            .works("sori.img --out card.img --deb sori-pi_0.2.0-1_arm64.deb --config other.toml");
+        assert!(says.contains("0.2.0-1_arm64.deb, 8 bytes\n"), "{says}");
+        let card = boot_files(&bench.image("card.img"));
+        assert!(!card.contains_key("sori-pi_0.1.0-1_arm64.deb"));
+        assert_eq!(text(&card, "sori-pi_0.2.0-1_arm64.deb"), "!<arch>\n");
+        assert_eq!(text(&card, "sori-pi.toml"), other);
+        assert!(card["genre.sori"] == once["genre.sori"]);
+    }
+}
+
+/// What would be refused there, where nobody looks.
+#[test]
+fn a_package_that_the_pi_would_not_listen_with_is_refused() {
+    let bench = Bench::new(&trixie());
+    let with = |package: &str, config: &str| {
+        format!("raspios.img --out sori.img {DEB} --package {package} --config {config}")
     };
-    bench.works(&carry("sori.img", "named.toml"));
-    let files = boot_files(&bench.image("sori.img"));
-    assert!(files["genre.sori"] == fs::read(genre).unwrap());
-    assert_eq!(text(&files, "sori-pi.toml"), named);
+    let key = SecretKey::generate().unwrap();
+    let signed = SETTINGS.replace("#key = \"ed25519:", "key = \"ed25519:");
+    let signed = signed.replace(
+        "ed25519:11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+        &key.public().to_string(),
+    );
+    for (name, text) in [
+        ("sori-pi.toml", SETTINGS),
+        ("key.toml", &signed),
+        ("nokey.toml", "[model]\nkey = \"ed25519:AA==\"\n"),
+        ("away.toml", "[model]\npackage = \"/home/pi/my.sori\"\n"),
+    ] {
+        fs::write(bench.at(name), text).unwrap();
+    }
+    let genre = fs::read(GENRE).unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(bench.at(name), bytes).unwrap();
+    write("mine.sori", &sori_sign::sign(&genre, &key).unwrap());
+    let other = SecretKey::generate().unwrap();
+    write("other.sori", &sori_sign::sign(&genre, &other).unwrap());
+    let mut noise = Noise::new(1);
+    write("deaf.sori", &Table::random(&mut noise).bytes(&mut noise));
 
-    // A second time replaces it: nothing of the first is left over.
-    bench.works(&format!("sori.img --out other.img {DEB}"));
-    assert!(!boot_files(&bench.image("other.img")).contains_key("genre.sori"));
+    for (package, config, code, says) in [
+        (GENRE, "away.toml", 2, "\"/home/pi/my.sori\" rather than"),
+        (
+            GENRE,
+            "key.toml",
+            5,
+            "with the key of key.toml: it is not signed",
+        ),
+        ("other.sori", "key.toml", 5, "it is signed by"),
+        (
+            GENRE,
+            "nokey.toml",
+            1,
+            "below [model]: this is no public key",
+        ),
+        ("deaf.sori", "sori-pi.toml", 5, "no mel contract"),
+        ("id.pub", "sori-pi.toml", 5, "cannot use id.pub"),
+        (GENRE, "id.pub", 1, "id.pub is no TOML"),
+    ] {
+        let (was, error) = bench.refuses(&with(package, config));
+        assert!(was == code && error.contains(says), "{says}: {error}");
+    }
+    bench.works(&with("mine.sori", "key.toml"));
+    // What stays has to fit what is given.
+    let carrying = "sori.img --out new.img --package";
+    let (code, error) = bench.refuses(&format!("{carrying} {GENRE}"));
+    assert!(
+        code == 5 && error.contains("the key of sori-pi.toml on the boot partition"),
+        "{error}"
+    );
+    // The model that is built in needs neither.
+    bench.works(&format!(
+        "raspios.img --out sori.img {DEB} --config key.toml"
+    ));
+    bench.works(&format!(
+        "raspios.img --out sori.img {DEB} --config away.toml"
+    ));
+}
 
-    let (code, error) = bench.refuses(&carry("new.img", "plain.toml"));
-    assert!(code == 2 && error.contains("below [model]"), "{error}");
-    let (code, error) = bench.refuses(&format!("raspios.img --out new.img {DEB} --package id.pub"));
-    assert_eq!(code, 5, "{error}");
-    let (code, error) = bench.refuses(&format!("raspios.img --out new.img {DEB} --config id.pub"));
-    assert!(code == 1 && error.contains("is no TOML"), "{error}");
+/// A user whom Raspberry Pi Imager has set up, with a password.
+#[test]
+fn a_key_alone_is_for_the_user_whom_the_image_has() {
+    let key = "ssh-ed25519 AAAAC3Nza ada@laptop";
+    let mut files = trixie();
+    let user_data = "#cloud-config\nhostname: attic\nenable_ssh: true\nusers:\n- name: bob\n  groups: users,adm\n  lock_passwd: false\n  passwd: $5$abc$def\n\nssh_pwauth: true\n";
+    files.insert("user-data".into(), user_data.into());
+    let bench = Bench::new(&files);
+    let mut once = Files::new();
+    for (from, to, user) in [
+        ("raspios.img", "sori.img", ""),
+        ("sori.img", "again.img", ""),
+        ("sori.img", "named.img", " --user bob"),
+    ] {
+        let says = bench.works(&format!("{from} --out {to} {DEB} --ssh-key id.pub{user}"));
+        assert!(
+            says.contains("user: bob, as the image has it, and by SSH"),
+            "{says}"
+        );
+        let after = boot_files(&bench.image(to));
+        let told = yaml(&after, "user-data");
+        assert_eq!(
+            told["users"],
+            json!([{
+                "name": "bob", "groups": "users,adm", "lock_passwd": false,
+                "passwd": "$5$abc$def", "ssh_authorized_keys": [key],
+            }])
+        );
+        assert_eq!(told["ssh_pwauth"], true);
+        assert_eq!(
+            told["runcmd"][0],
+            json!(["systemctl", "enable", "--now", "ssh"])
+        );
+        if once.is_empty() {
+            once = after;
+        } else {
+            assert!(once == after);
+        }
+    }
+
+    let imager = "#!/bin/sh\n\nset +e\n\nif [ -f /usr/lib/raspberrypi-sys-mods/imager_custom ]; then\n   /usr/lib/raspberrypi-sys-mods/imager_custom enable_ssh\nelse\n   systemctl enable ssh\nfi\nif [ -f /usr/lib/userconf-pi/userconf ]; then\n   /usr/lib/userconf-pi/userconf 'bob' '$5$abc$def'\nfi\nrm -f /boot/firstrun.sh\nsed -i 's| systemd.run.*||g' /boot/cmdline.txt\nexit 0\n";
+    let mut files = bookworm();
+    files.insert("firstrun.sh".into(), imager.into());
+    files.insert(
+        "cmdline.txt".into(),
+        "rootwait systemd.run=/boot/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target\n".into(),
+    );
+    let bench = Bench::new(&files);
+    for (from, to) in [("raspios.img", "sori.img"), ("sori.img", "again.img")] {
+        let says = bench.works(&format!("{from} --out {to} {DEB} --ssh-key id.pub"));
+        assert!(
+            says.contains("user: bob, as the image has it, and by SSH"),
+            "{says}"
+        );
+        let script = text(&boot_files(&bench.image(to)), "firstrun.sh");
+        // After Imager's, when the first user is theirs; and passwords still let them in.
+        let ours = script.split_once("userconf 'bob' '$5$abc$def'").unwrap().1;
+        assert_eq!(
+            ours.matches(&format!("imager_custom enable_ssh '{key}'\n"))
+                .count(),
+            1
+        );
+        assert!(
+            !ours.contains("userconf") && !script.contains(" -k"),
+            "{script}"
+        );
+    }
+}
+
+#[test]
+fn a_key_for_nobody_knows_whom_is_refused() {
+    let mut two = trixie();
+    two.insert(
+        "user-data".into(),
+        "#cloud-config\nusers:\n- name: bob\n- name: eve\n".into(),
+    );
+    let mut script = bookworm();
+    script.insert(
+        "firstrun.sh".into(),
+        "#!/bin/sh\nuseradd bob\nexit 0\n".into(),
+    );
+    script.insert(
+        "cmdline.txt".into(),
+        "rootwait systemd.run=/boot/firmware/firstrun.sh\n".into(),
+    );
+    for files in [two, script] {
+        let bench = Bench::new(&files);
+        let command = format!("raspios.img --out sori.img {DEB} --ssh-key id.pub");
+        let (code, error) = bench.refuses(&command);
+        assert!(code == 2 && error.contains("--user NAME"), "{error}");
+        let says = bench.works(&format!("{command} --user eve"));
+        assert!(says.contains("user: eve, by SSH with the key"), "{says}");
+    }
+}
+
+/// The writing itself needs a device: `cargo xtask flash --devices`.
+#[test]
+fn the_appliance_is_recognized_and_not_prepared() {
+    let bench = Bench::new(&Files::new());
+    let appliance = image_labelled(*b"SORI-BOOT  ", &files(&[("sori-pi.toml", SETTINGS)]));
+    fs::write(bench.at("raspios.img"), appliance).unwrap();
+    for (arguments, says) in [
+        ("", "needs no preparation: sori flash IMAGE --to DEVICE"),
+        (
+            " --ssh-key id.pub --config id.pub",
+            "leave out --config, --ssh-key;",
+        ),
+        (" --wifi IEEE --country DE", "leave out --wifi;"),
+    ] {
+        let (code, error) = bench.refuses(&format!("raspios.img --out sori.img{arguments}"));
+        assert!(code == 2 && error.contains(says), "{error}");
+    }
 }
 
 #[test]
@@ -584,7 +803,7 @@ fn what_cannot_be_prepared_is_refused_with_what_to_do() {
     };
     broken(
         &|files| drop(files.remove("issue.txt")),
-        "it is not Raspberry Pi OS",
+        "it is neither Raspberry Pi OS",
     );
     broken(
         &|files| {

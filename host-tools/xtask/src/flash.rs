@@ -275,7 +275,55 @@ pub(crate) fn on_devices() -> anyhow::Result<()> {
     );
     tools::require_quiet("fusefat", "fusefat")?;
     TRIXIE.on_devices()?;
+    appliance()?;
     understood()
+}
+
+/// An image with the name of Sori's own is written as it is.
+fn appliance() -> anyhow::Result<()> {
+    let folder = Path::new(WORK).join("appliance");
+    tools::emptied(&folder)?;
+    let image = folder.join("appliance.img");
+    fs::copy(TRIXIE.at("raspios.img"), &image)?;
+    let mut mlabel = Command::new("mlabel");
+    mlabel
+        .arg("-i")
+        .arg(format!("{}@@{BOOT_START}", image.display()));
+    succeed(mlabel.arg("::SORI-BOOT"))?;
+
+    let file = folder.join("card");
+    let untouched = noise(9, 64 * MIB);
+    fs::write(&file, &untouched)?;
+    let card = Loop::new(&file)?;
+    let write = || {
+        let mut sori = Command::new(SORI);
+        sori.arg("flash").arg(&image).arg("--yes");
+        sori.arg("--to").arg(&card.0);
+        sori
+    };
+    fail(
+        write().arg("--ssh-key").arg(TRIXIE.at("id.pub")),
+        2,
+        "leave out --ssh-key",
+    )?;
+    ensure!(
+        fs::read(&file)? == untouched,
+        "written where it was refused"
+    );
+    let said = succeed(&mut write())?;
+    let said = String::from_utf8_lossy(&said.stdout);
+    ensure!(
+        said.contains("written as it is") && said.contains("and read it back"),
+        "{said}"
+    );
+    drop(card);
+    let (written, image) = (fs::read(&file)?, fs::read(&image)?);
+    ensure!(
+        written[..image.len()] == image && written[image.len()..] == untouched[image.len()..],
+        "the card is not the image"
+    );
+    println!("   the appliance: written as it is");
+    Ok(())
 }
 
 impl Mechanism {

@@ -45,8 +45,19 @@ impl<'a, D: Read + Seek> Boot<'a, D> {
         self.fs.root_dir().open_file(path).is_ok()
     }
 
+    /// The names of what is in the root.
+    pub(super) fn names(&self) -> Result<Vec<String>> {
+        let entries = self.fs.root_dir();
+        entries.iter().map(|entry| Ok(entry?.file_name())).collect()
+    }
+
+    /// The partition's name, where the system looks for it.
+    pub(super) fn label(&self) -> Result<Option<String>> {
+        Ok(self.fs.read_volume_label_from_root_dir()?)
+    }
+
     /// Removes the files that `is_old` names, and puts all of `files` there, in place of those
-    /// that have their names.
+    /// that have their names. What is there already is not touched.
     ///
     /// In the root: a folder that fatfs makes is one that fsck.vfat mends, and not well.
     pub(super) fn write(
@@ -54,17 +65,25 @@ impl<'a, D: Read + Seek> Boot<'a, D> {
         files: &[(String, Vec<u8>)],
         is_old: impl Fn(&str) -> bool,
     ) -> Result<()> {
+        let mut new = Vec::new();
+        let mut kept = Vec::new();
+        for (path, bytes) in files {
+            match self.read(path)? {
+                Some(there) if there == *bytes => kept.push(path),
+                _ => new.push((path, bytes)),
+            }
+        }
         let root = self.fs.root_dir();
-        let names: Vec<String> = root
+        let names = self.names()?;
+        for name in names
             .iter()
-            .map(|entry| Ok(entry?.file_name()))
-            .collect::<Result<_>>()?;
-        for name in names.iter().filter(|name| is_old(name)) {
+            .filter(|name| is_old(name) && !kept.contains(name))
+        {
             root.remove(name)
                 .with_context(|| format!("cannot remove {name} from the boot partition"))?;
         }
-        self.must_fit(files)?;
-        for (path, bytes) in files {
+        self.must_fit(&new)?;
+        for (path, bytes) in new {
             let mut file = root
                 .create_file(path)
                 .with_context(|| format!("cannot make {path} on the boot partition"))?;
@@ -79,7 +98,7 @@ impl<'a, D: Read + Seek> Boot<'a, D> {
     }
 
     /// As if nothing were freed: what a replaced file gives back is not worth the difference.
-    fn must_fit(&self, files: &[(String, Vec<u8>)]) -> Result<()> {
+    fn must_fit(&self, files: &[(&String, &Vec<u8>)]) -> Result<()> {
         let stats = self.fs.stats()?;
         let cluster = u64::from(stats.cluster_size());
         let free = u64::from(stats.free_clusters()) * cluster;

@@ -46,8 +46,10 @@ pub(super) fn write(
         len: first.len() as u64,
         chunks: vec![Sha1::digest(&first).into()],
     };
-    // What is left of an older system must not look whole either.
+    // What is left of an older system must not look whole either, nor its table lead to parts of
+    // the new one: it is gone from the card before anything else is there.
     put(card, 0, &vec![0; first.len()])?;
+    card.sync().with_context(|| failed(0))?;
     loop {
         let chunk = read_chunk(image)?;
         if chunk.is_empty() {
@@ -182,6 +184,10 @@ mod tests {
         bytes: Vec<u8>,
         at: usize,
         fault: Fault,
+        /// Whether it is the first chunk that was written since the last sync.
+        waiting: Option<bool>,
+        /// Whether the first chunk ever waited together with others.
+        is_mixed: bool,
     }
 
     #[derive(Clone, Copy, PartialEq)]
@@ -206,6 +212,8 @@ mod tests {
                 bytes: vec![0xee; len],
                 at: 0,
                 fault,
+                waiting: None,
+                is_mixed: false,
             }
         }
     }
@@ -222,6 +230,9 @@ mod tests {
         fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
             let n = buffer.len().min(self.bytes.len() - self.at).min(1 << 20);
             let range = self.at..self.at + n;
+            let is_first = self.at < CHUNK;
+            let before = self.waiting.replace(is_first);
+            self.is_mixed |= before.is_some_and(|before| before != is_first);
             let mut written = buffer[..n].to_vec();
             match &mut self.fault {
                 Fault::Broken { at, times } if range.contains(at) && *times > 0 => {
@@ -253,6 +264,7 @@ mod tests {
 
     impl Card for Fake {
         fn sync(&mut self) -> io::Result<()> {
+            self.waiting = None;
             match self.fault {
                 Fault::NotKept => Err(io::Error::other("I/O error")),
                 _ => Ok(()),
@@ -280,6 +292,14 @@ mod tests {
         burn(&mut card).unwrap();
         assert!(card.bytes[..image.len()] == image);
         assert_eq!(card.bytes[image.len()..], [0xee; 100]);
+    }
+
+    /// What waits for a sync is on a pulled card or not, in any order.
+    #[test]
+    fn a_card_that_is_pulled_has_no_table_until_all_else_is_there() {
+        let mut card = Fake::new(CHUNK * 3, Fault::None);
+        burn(&mut card).unwrap();
+        assert!(!card.is_mixed && card.waiting.is_none());
     }
 
     /// In the first chunk, in the second, and at the very end.

@@ -5,6 +5,8 @@
 //! everything else stays as it is, comments too. What is laid out in a way that this cannot
 //! edit safely is refused.
 
+use std::cmp::Ordering;
+
 use anyhow::{Result, bail};
 
 use super::config;
@@ -55,26 +57,100 @@ impl CloudConfig {
 
     /// Adds those items to a key's list that it does not have; it may not exist yet.
     pub(super) fn append(&mut self, key: &str, items: &[String]) -> Result<()> {
-        let Some((start, end)) = self.block(key) else {
-            self.lines.push(format!("{key}:"));
-            self.lines
-                .extend(items.iter().map(|item| format!("- {item}")));
-            return Ok(());
-        };
-        let is_content = |line: &&String| !line.trim().is_empty() && !line.trim().starts_with('#');
-        let first = self.lines[start + 1..end].iter().find(is_content);
-        let after_key = self.lines[start][key.len() + 1..].trim();
-        let indent = match first {
-            Some(line) if line.trim_start().starts_with("- ") && after_key.is_empty() => {
-                line[..line.len() - line.trim_start().len()].to_owned()
+        match self.block(key) {
+            Some((start, end)) => self.lengthen(start, end, items),
+            None => {
+                self.lines.push(format!("{key}:"));
+                self.lines
+                    .extend(items.iter().map(|item| format!("- {item}")));
+                Ok(())
             }
-            _ => bail!("its {key} is not a list with an item a line"),
+        }
+    }
+
+    /// Adds those items that it does not have to the list whose key is in the line `start`, and
+    /// whose last line is before `end`.
+    fn lengthen(&mut self, start: usize, end: usize, items: &[String]) -> Result<()> {
+        let lines = &self.lines[start + 1..end];
+        let (key, rest) = self.lines[start].split_once(':').unwrap_or_default();
+        let indent = match lines.iter().find(|line| is_content(line)) {
+            Some(line) if item_of(line).is_some() && rest.trim().is_empty() => indent_of(line),
+            _ => bail!(
+                "its {} is not a list with an item a line",
+                item_of(key).unwrap_or(key).trim()
+            ),
         };
-        let items = items.iter().map(|item| format!("{indent}- {item}"));
-        let lines = &self.lines[start..end];
-        let missing: Vec<String> = items.filter(|item| !lines.contains(item)).collect();
+        let there: Vec<String> = lines
+            .iter()
+            .filter_map(|line| Some(unquoted(item_of(line)?)))
+            .collect();
+        let missing: Vec<String> = items
+            .iter()
+            .filter(|item| !there.contains(&unquoted(item)))
+            .map(|item| format!("{:indent$}- {item}", ""))
+            .collect();
         self.lines.splice(end..end, missing);
         Ok(())
+    }
+
+    /// The name of the only user, where there is one and the text leaves no doubt of it.
+    pub(super) fn name_of_only_user(&self) -> Option<String> {
+        let OnlyUser { indent, fields, .. } = self.only_user()?;
+        let mut fields = fields.iter().map(|&at| &self.lines[at][indent..]);
+        let name = fields.find(|field| key_of(field) == Some("name"))?;
+        Some(unquoted(name.split_once(':')?.1))
+    }
+
+    /// Adds those SSH keys to the only user's that they do not have.
+    pub(super) fn append_ssh_keys(&mut self, keys: &[String]) -> Result<()> {
+        const LIST: &str = "ssh_authorized_keys";
+        let Some(OnlyUser {
+            indent,
+            fields,
+            end,
+        }) = self.only_user()
+        else {
+            bail!("its users are not a list of one");
+        };
+        let keys: Vec<String> = keys.iter().map(|key| quoted(key)).collect();
+        let mut names = fields.iter().map(|&at| key_of(&self.lines[at][indent..]));
+        match names.position(|name| name == Some(LIST)) {
+            Some(which) => {
+                let next = fields.get(which + 1).copied().unwrap_or(end);
+                self.lengthen(fields[which], next, &keys)
+            }
+            None => {
+                let mut lines = vec![format!("{:indent$}{LIST}:", "")];
+                lines.extend(keys.iter().map(|key| format!("{:indent$}- {key}", "")));
+                self.lines.splice(end..end, lines);
+                Ok(())
+            }
+        }
+    }
+
+    fn only_user(&self) -> Option<OnlyUser> {
+        let (start, end) = self.block("users")?;
+        if self.lines[start].trim_end() != "users:" {
+            return None;
+        }
+        let mut content = (start + 1..end).filter(|&at| is_content(&self.lines[at]));
+        let first = content.next()?;
+        let indent = self.lines[first].len() - item_of(&self.lines[first])?.len();
+        let mut fields = vec![first];
+        for at in content {
+            let line = &self.lines[at];
+            match indent_of(line).cmp(&indent) {
+                // Another item.
+                Ordering::Less => return None,
+                Ordering::Equal if item_of(line).is_none() => fields.push(at),
+                _ => {}
+            }
+        }
+        Some(OnlyUser {
+            indent,
+            fields,
+            end,
+        })
     }
 
     /// The lines of a key: its own, and those that belong to it. Comments and blank lines at
@@ -101,6 +177,43 @@ impl CloudConfig {
         let lines = self.lines.iter().flat_map(|line| [line, self.newline]);
         lines.collect::<String>().into_bytes()
     }
+}
+
+/// The item of `users` where there is one only.
+struct OnlyUser {
+    /// Where its keys stand, the first behind the item's dash.
+    indent: usize,
+    /// The lines with its keys.
+    fields: Vec<usize>,
+    end: usize,
+}
+
+fn is_content(line: &str) -> bool {
+    !line.trim().is_empty() && !line.trim_start().starts_with('#')
+}
+
+fn indent_of(line: &str) -> usize {
+    line.len() - line.trim_start().len()
+}
+
+/// What stands behind the dash, if the line begins an item of a list.
+fn item_of(line: &str) -> Option<&str> {
+    let item = line.trim_start().strip_prefix("- ")?;
+    Some(item.trim_start())
+}
+
+/// The text of a YAML scalar on one line, as far as host names, users and keys need it.
+fn unquoted(scalar: &str) -> String {
+    let scalar = scalar.trim();
+    let single = || {
+        let inner = scalar.strip_prefix('\'')?.strip_suffix('\'')?;
+        Some(inner.replace("''", "'"))
+    };
+    // As `quoted` writes it.
+    let double = || serde_json::from_str(scalar).ok();
+    single()
+        .or_else(double)
+        .unwrap_or_else(|| scalar.to_owned())
 }
 
 /// The key that a line begins, if it is one of the outermost mapping.
@@ -182,6 +295,68 @@ mod tests {
             "- name: bob\n",
         );
         assert_eq!(text, expected);
+    }
+
+    /// As Imager writes the user of a password; that user in other layouts; and one with keys.
+    #[test]
+    fn the_only_user_gets_keys_and_keeps_all_else() {
+        let keys = [
+            "ssh-ed25519 BBBB bob: \"x\"".to_owned(),
+            "ssh-rsa C".to_owned(),
+        ];
+        for (before, there) in [
+            (
+                "- name: ada\n  lock_passwd: false\n  passwd: $5$x\n\n",
+                json!([]),
+            ),
+            ("  -   groups: [users, adm]\n      name: 'ada'\n", json!([])),
+            (
+                "- name: \"ada\"\n  # two\n  ssh_authorized_keys:\n    - ssh-ed25519 AAAA ada\n    - 'ssh-rsa C'\n  sudo: ALL\n",
+                json!(["ssh-ed25519 AAAA ada", "ssh-rsa C"]),
+            ),
+            (
+                "- ssh_authorized_keys:\n  - ssh-rsa C\n  name: ada\n",
+                json!(["ssh-rsa C"]),
+            ),
+        ] {
+            let text = format!("#cloud-config\nusers:\n{before}ssh_pwauth: true\n");
+            let mut config = parsed(&text);
+            assert_eq!(config.name_of_only_user().as_deref(), Some("ada"), "{text}");
+            let mut expected = yaml(parsed(&text));
+            config.append_ssh_keys(&keys).unwrap();
+            config.append_ssh_keys(&keys).unwrap();
+            let mut all = there.as_array().unwrap().clone();
+            all.extend(
+                keys.iter()
+                    .map(|key| json!(key))
+                    .filter(|key| !there.as_array().unwrap().contains(key)),
+            );
+            expected["users"][0]["ssh_authorized_keys"] = all.into();
+            assert_eq!(yaml(config), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn whose_keys_they_would_be_is_never_guessed() {
+        for users in [
+            "",
+            "users: []\n",
+            "users:\n- default\n",
+            "users:\n- {name: ada}\n",
+            "users:\n  name: ada\n",
+            "users:\n- name: ada\n- name: bob\n",
+            "users:\n- default\n- name: bob\n",
+            "users:\n- groups: adm\n",
+        ] {
+            let config = parsed(&format!("#cloud-config\n{users}"));
+            assert_eq!(config.name_of_only_user(), None, "{users}");
+        }
+        let mut config = parsed("#cloud-config\nusers:\n- name: ada\n  ssh_authorized_keys: [a]\n");
+        let error = config.append_ssh_keys(&[]).unwrap_err().to_string();
+        assert!(
+            error.contains("ssh_authorized_keys is not a list"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What goes onto the boot partition, so that the first start ends in Sori listening.
 
 use std::io::{Read, Seek};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use sha1::{Digest as _, Sha1};
@@ -8,7 +9,7 @@ use sha1::{Digest as _, Sha1};
 use super::boot::Boot;
 use super::cloud_config::{CloudConfig, quoted};
 use super::os::{FirstBoot, System};
-use super::settings::{Hostname, Settings, User, Wifi};
+use super::settings::{Hostname, Settings, User, Wifi, usage};
 use super::{config, size};
 
 /// What installs, and what runs that.
@@ -46,8 +47,35 @@ pub(super) fn was_carried(name: &str) -> bool {
     is_deb || ["genre.sori", "sori-pi.toml"].contains(&name)
 }
 
-/// A file that is carried: its name there, and what is in it.
-pub(super) type Carried = (String, Vec<u8>);
+/// A file that is carried.
+#[derive(Debug)]
+pub(super) struct Carried {
+    /// There.
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
+    /// Where it is from, or `None` if it is there already.
+    pub(super) path: Option<PathBuf>,
+}
+
+impl Carried {
+    /// What to call it in messages.
+    pub(super) fn shown(&self) -> String {
+        match &self.path {
+            Some(path) => path.display().to_string(),
+            None => format!("{} on the boot partition", self.name),
+        }
+    }
+}
+
+/// Who may log in.
+enum Login {
+    /// As the image has it.
+    Kept,
+    /// The image's own user, by the keys too.
+    KeysFor,
+    /// This one, by the keys only.
+    New(String),
+}
 
 pub(super) fn plan<D: Read + Seek>(
     boot: &Boot<'_, D>,
@@ -56,9 +84,12 @@ pub(super) fn plan<D: Read + Seek>(
     carried: Vec<Carried>,
 ) -> Result<Plan> {
     let mut plan = Plan::default();
-    for (name, bytes) in carried {
-        plan.notes
-            .push(format!("carried: {name}, {}", size(bytes.len() as u64)));
+    for Carried { name, bytes, path } in carried {
+        let how = path.map_or(", as it was there", |_| "");
+        plan.notes.push(format!(
+            "carried: {name}, {}{how}",
+            size(bytes.len() as u64)
+        ));
         plan.files.push((name, bytes));
     }
     for (name, text) in [
@@ -128,10 +159,15 @@ impl Plan {
             config.set("manage_etc_hosts", "manage_etc_hosts: true");
         }
         let mut commands = Vec::new();
-        if let Some(user) = self.user(settings, config.has("users")) {
+        let has_user = config.has("users") || config.has("user");
+        let login = self.login(settings, has_user, config.name_of_only_user())?;
+        if let Login::KeysFor = login {
+            config.append_ssh_keys(&settings.ssh_keys).context(cannot)?;
+        }
+        if let Login::New(user) = &login {
             let mut block = format!(
                 "users:\n- name: {}\n  groups: {GROUPS}\n  shell: /bin/bash\n  lock_passwd: true\n  sudo: ALL=(ALL) NOPASSWD:ALL\n",
-                quoted(&user)
+                quoted(user)
             );
             if !settings.ssh_keys.is_empty() {
                 block += "  ssh_authorized_keys:\n";
@@ -141,9 +177,11 @@ impl Plan {
                         .iter()
                         .map(|key| format!("  - {}\n", quoted(key))),
                 );
-                commands.push("[systemctl, enable, --now, ssh]".to_owned());
             }
             config.set("users", &block);
+        }
+        if !settings.ssh_keys.is_empty() {
+            commands.push("[systemctl, enable, --now, ssh]".to_owned());
         }
         commands.push(format!(
             "[install, -m, \"644\", {UNIT}, /etc/systemd/system/]"
@@ -177,17 +215,24 @@ impl Plan {
         if let Some(hostname) = self.hostname(settings, theirs.is_some()) {
             commands.push(format!("imager_custom set_hostname {hostname}"));
         }
-        if let Some(user) = self.user(settings, theirs.is_some()) {
-            if !settings.ssh_keys.is_empty() {
-                let keys = settings
-                    .ssh_keys
-                    .iter()
-                    .map(|key| format!(" {}", shell_quoted(key)));
-                commands.push(format!(
-                    "imager_custom enable_ssh -k{}",
-                    keys.collect::<String>()
-                ));
-            }
+        let script = String::from_utf8_lossy(theirs.as_deref().unwrap_or_default());
+        let login = self.login(settings, theirs.is_some(), user_of_script(&script))?;
+        let keys: String = settings
+            .ssh_keys
+            .iter()
+            .map(|key| shell_quoted(key))
+            .filter(|key| !has_key(&script, key))
+            .map(|key| format!(" {key}"))
+            .collect();
+        if !keys.is_empty() {
+            // -k keeps passwords out; where the image lets them in for its user, they stay.
+            let only = match login {
+                Login::KeysFor if script.contains(" enable_ssh") => "",
+                _ => " -k",
+            };
+            commands.push(format!("imager_custom enable_ssh{only}{keys}"));
+        }
+        if let Login::New(user) = login {
             // A password that no input matches; with it the question for a user goes away.
             commands.push(format!("/usr/lib/userconf-pi/userconf {user} '!'"));
         }
@@ -227,22 +272,39 @@ impl Plan {
         Some(name)
     }
 
-    fn user(&mut self, settings: &Settings, has_one: bool) -> Option<String> {
-        let name = match &settings.user {
-            Some(User(name)) => name.clone(),
-            None if has_one && settings.ssh_keys.is_empty() => {
-                self.notes.push("user: as the image has it".into());
-                return None;
-            }
+    /// Who may log in, where the image has a user or not, whose name may be clear.
+    fn login(
+        &mut self,
+        settings: &Settings,
+        has_one: bool,
+        theirs: Option<String>,
+    ) -> Result<Login> {
+        let theirs = theirs.filter(|name| name.parse::<User>().is_ok());
+        let wanted = settings.user.as_ref().map(|User(name)| name);
+        let name = match wanted {
+            Some(name) if theirs.as_ref() != Some(name) => name.clone(),
             // Without any the system asks for one, and waits.
-            None => DEFAULT_USER.to_owned(),
+            None if !has_one => DEFAULT_USER.to_owned(),
+            _ if settings.ssh_keys.is_empty() => {
+                self.notes.push("user: as the image has it".into());
+                return Ok(Login::Kept);
+            }
+            _ => {
+                let name = theirs.ok_or_else(|| {
+                    usage("the image has a user of its own, and it is not clear who that is: say with --user NAME whose the key is".to_owned())
+                })?;
+                self.notes.push(format!(
+                    "user: {name}, as the image has it, and by SSH with what --ssh-key gives"
+                ));
+                return Ok(Login::KeysFor);
+            }
         };
         self.notes.push(match settings.ssh_keys.len() {
             0 => format!("user: {name}, who cannot log in: --ssh-key FILE.pub gives a key"),
             1 => format!("user: {name}, by SSH with the key"),
             n => format!("user: {name}, by SSH with any of {n} keys"),
         });
-        Some(name)
+        Ok(Login::New(name))
     }
 
     fn note_wifi(&mut self, wifi: &Wifi) {
@@ -337,6 +399,23 @@ exit 0
     let mut body = body.concat();
     config::end_line(&mut body, b"\n");
     [body, ours.into_bytes(), rest.concat()].concat()
+}
+
+/// The user that a script sets up, by what both Raspberry Pi Imager and `sori flash` have it call.
+fn user_of_script(script: &str) -> Option<String> {
+    let calls = script
+        .lines()
+        .filter_map(|line| line.split_once("/userconf-pi/userconf "));
+    let words = calls.filter_map(|(_, words)| words.split(' ').next());
+    let mut names = words.map(|name| name.trim_matches(['\'', '"']).to_owned());
+    // Not the `];` of the question whether it is there.
+    names.rfind(|name| name.parse::<User>().is_ok())
+}
+
+/// Whether a script gives the first user a key, which is one word of a shell.
+fn has_key(script: &str, key: &str) -> bool {
+    let mut lines = script.lines();
+    lines.any(|line| line.contains(" enable_ssh ") && line.contains(key))
 }
 
 /// One word for a shell, whatever is in it.
@@ -489,17 +568,54 @@ mod tests {
                 script = script.replace(&line, &format!("\n{name}={}\n", pi.at(here)));
             }
             fs::write(pi.at("boot/sori-install.sh"), script).unwrap();
-            for name in ["dpkg", "systemctl", "apt-get"] {
-                let stub = format!(
-                    "#!/bin/sh\necho {name} \"$@\" >>{0}\n[ {name} != apt-get ] || [ -e {1} ]\n",
-                    pi.at("calls"),
-                    pi.at("network")
-                );
-                fs::write(pi.at(&format!("bin/{name}")), stub).unwrap();
-                let executable = fs::Permissions::from_mode(0o755);
-                fs::set_permissions(pi.at(&format!("bin/{name}")), executable).unwrap();
+            for (name, does) in [
+                ("dpkg", "sed -i 1d dpkg; exit $(head -n 1 dpkg)"),
+                (
+                    "apt-get",
+                    "for last; do :; done; [ -e network ] && { [ $1 = update ] || [ -e $last ]; }",
+                ),
+                ("systemctl", "[ $1 != disable ] || rm enabled"),
+                ("sleep", ":"),
+            ] {
+                // With the tools of this machine, whatever the script's own are.
+                let (path, here) = (std::env::var("PATH").unwrap(), pi.at(""));
+                let said = format!("PATH={path}\ncd {here}\necho {name} \"$@\" >>calls");
+                pi.command(name, &format!("{said}\n{does}"));
             }
+            fs::write(pi.at("enabled"), "").unwrap();
+            pi.dpkg_answers(&[]);
             pi
+        }
+
+        fn command(&self, name: &str, script: &str) {
+            let file = self.at(&format!("bin/{name}"));
+            fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+            fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+
+        /// What dpkg exits with, one after the other, and 0 from then on.
+        fn dpkg_answers(&self, codes: &[&str]) {
+            fs::write(self.at("dpkg"), format!("\n{}", codes.join("\n"))).unwrap();
+        }
+
+        /// Has the power go before the command of this number, from 0, that the script calls.
+        fn loses_power_before(&self, command: usize) {
+            fs::write(self.at("count"), "").unwrap();
+            let path = std::env::var("PATH").unwrap();
+            for name in ["cp", "sed", "install", "sync", "rm", "systemctl", "apt-get"] {
+                let real = self.at(&format!("bin/{name}"));
+                if fs::exists(&real).unwrap() {
+                    fs::rename(&real, self.at(&format!("bin/real-{name}"))).unwrap();
+                }
+                let script = format!(
+                    "count=$(wc -c <{0})\nprintf x >>{0}\n\
+                     if [ \"$count\" -eq {command} ]; then kill -KILL $PPID; exit; fi\n\
+                     if [ -e {1} ]; then exec {1} \"$@\"; fi\nPATH={path} exec {name} \"$@\"",
+                    self.at("count"),
+                    self.at(&format!("bin/real-{name}")),
+                );
+                self.command(name, &script);
+            }
         }
 
         fn at(&self, path: &str) -> String {
@@ -514,8 +630,11 @@ mod tests {
             fs::exists(self.at(path)).unwrap()
         }
 
-        /// Whether what installs was content.
+        /// Whether what installs was content, where the unit would run it at all.
         fn starts(&self) -> bool {
+            if !self.has("enabled") || !self.has("boot/sori-install.sh") {
+                return true;
+            }
             let path = format!("{}:{}", self.at("bin"), std::env::var("PATH").unwrap());
             let mut sh = Command::new("/bin/sh");
             sh.arg(self.at("boot/sori-install.sh")).env("PATH", path);
@@ -559,6 +678,52 @@ mod tests {
             ]
         );
         assert!(pi.read("boot/sori-install.log").contains("installed"));
+    }
+
+    /// A start goes on from wherever the last one was cut, and leaves no token behind.
+    #[test]
+    fn a_cut_of_power_repeats_the_installation_or_nothing() {
+        let mut cuts = 0;
+        loop {
+            let pi = Pi::new(&[
+                "boot/sori-pi_1_arm64.deb",
+                "boot/sori-pi.toml",
+                "boot/genre.sori",
+                "units/sori-install.service",
+                "network",
+            ]);
+            pi.loses_power_before(cuts);
+            let was_cut = !pi.starts();
+            assert!(pi.starts(), "{cuts}: {}", pi.read("boot/sori-install.log"));
+            assert!(!pi.has("enabled") && !pi.has("boot/sori-pi.toml"), "{cuts}");
+            assert_eq!(pi.read("etc/sori-pi.toml"), "boot/sori-pi.toml", "{cuts}");
+            assert_eq!(pi.read("state/genre.sori"), "boot/genre.sori", "{cuts}");
+            if !was_cut {
+                break;
+            }
+            cuts += 1;
+        }
+        assert!(cuts > 10, "{cuts}");
+    }
+
+    /// 2 is what dpkg says where another has its lock, 1 where a package is broken.
+    #[test]
+    fn a_busy_dpkg_is_waited_for_and_a_broken_package_is_not() {
+        let pi = Pi::new(&["boot/sori-pi_1_arm64.deb", "network"]);
+        pi.dpkg_answers(&["2", "2", "0"]);
+        assert!(pi.starts(), "{}", pi.read("boot/sori-install.log"));
+        let calls = pi.read("calls");
+        let waits = calls.lines().filter(|&call| call == "sleep 10");
+        assert_eq!(waits.count(), 2);
+
+        for answers in [&["2", "1"][..], &["2"; 60]] {
+            let pi = Pi::new(&["boot/sori-pi_1_arm64.deb", "network"]);
+            pi.dpkg_answers(answers);
+            assert!(!pi.starts());
+            let calls = pi.read("calls");
+            assert!(!calls.contains("apt-get"), "{calls}");
+            assert_eq!(calls.matches("dpkg").count(), answers.len());
+        }
     }
 
     /// The settings that the Debian package brings have the line, but for a #.

@@ -14,9 +14,21 @@ install_package() {
         --allow-downgrades install "$here"/sori-pi_*.deb
 }
 
+# Completes what a cut of power left. 2 is dpkg's word for being kept from its work, by another
+# that has its lock most of all: apt can wait for that, dpkg cannot.
+complete_earlier() {
+    tries=60
+    until dpkg --configure -a; do
+        if [ $? -ne 2 ] || [ $((tries -= 1)) -eq 0 ]; then
+            return 1
+        fi
+        sleep 10
+    done
+}
+
 main() {
     echo "$(date): installing"
-    dpkg --configure -a
+    complete_earlier
     # A library may be missing that only the network has.
     if ! install_package; then
         apt-get update
@@ -33,10 +45,15 @@ main() {
     fi
     systemctl enable sori-pi
     systemctl restart --no-block sori-pi
-    # It may have held a token, and the space is the system's again.
-    rm -f "$here"/sori-pi_*.deb "$here/sori-pi.toml" "$here/genre.sori"
+    # A cut of power repeats all of it up to disable and nothing from there on, so each step is on
+    # the card before the next. First what may hold a token: another try goes on without it.
+    sync
+    rm -f "$here/sori-pi.toml" "$here/genre.sori"
+    sync
     systemctl disable sori-install
-    rm -f "$units/sori-install.service" "$here/sori-install.service" "$here/sori-install.sh"
+    sync
+    rm -f "$here/sori-install.sh" "$here/sori-install.service" "$units/sori-install.service" \
+        "$here"/sori-pi_*.deb
     echo "$(date): installed"
     sync
 }

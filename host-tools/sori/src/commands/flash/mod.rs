@@ -30,11 +30,13 @@ use clap::{Args, ValueEnum};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A Raspberry Pi: an image of Raspberry Pi OS (.img, .img.xz) to a prepared image, or to a card; or
-a card that it was written to already, with Raspberry Pi Imager say, whose settings stay.
+a card that it was written to already, with Raspberry Pi Imager say. What they were prepared with
+stays, unless another is given. Sori's own appliance (cargo xtask image) is written as it is.
 
   sori flash raspios.img.xz --out sori.img
   sori flash raspios.img.xz --to /dev/sdb --ssh-key ~/.ssh/id_ed25519.pub --wifi home --country DE
   sori flash /dev/sdb
+  sori flash target/image/sori-appliance-arm64.img --to /dev/sdb
 
 A Raspberry Pi Pico 2: without a place it looks for the board's drive (hold BOOTSEL while you plug
 the board in); probe is a debug probe, through probe-rs.

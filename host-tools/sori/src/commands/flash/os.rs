@@ -9,6 +9,9 @@ use super::boot::Boot;
 
 /// The first release on Bookworm, whose glibc is the oldest that sori-pi runs with.
 const BOOKWORM: &str = "2023-10-10";
+/// What the appliance's boot partition is called: its `fstab` finds it by that, so that one
+/// without the name is none.
+const APPLIANCE: &str = "SORI-BOOT";
 /// How pi-gen begins `issue.txt`; the release's date follows.
 const ISSUE: &str = "Raspberry Pi reference ";
 
@@ -45,13 +48,19 @@ pub(super) enum FirstBoot {
     FirstRun,
 }
 
+/// Whether it is Sori's own appliance (`firmware/appliance`), which has all that `sori flash` would
+/// bring.
+pub(super) fn is_appliance<D: Read + Seek>(boot: &Boot<'_, D>) -> Result<bool> {
+    Ok(boot.label()?.as_deref() == Some(APPLIANCE))
+}
+
 impl System {
     pub(super) fn detect<D: Read + Seek>(boot: &Boot<'_, D>) -> Result<Self> {
         let issue = boot.read("issue.txt")?.unwrap_or_default();
         let issue = String::from_utf8_lossy(&issue);
         let Some(release) = issue.strip_prefix(ISSUE).and_then(|rest| rest.get(..10)) else {
             bail!(
-                "it is not Raspberry Pi OS (no issue.txt of it on the boot partition), and no other is known here"
+                "it is neither Raspberry Pi OS (no issue.txt of it on the boot partition) nor Sori's own appliance, and no other is known here"
             );
         };
         // Dates of ISO 8601 sort as text.

@@ -6,21 +6,25 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use sori_package::Package;
+use sori_package::write::PackageBytes;
+use sori_sign::PublicKey;
 
 use super::boot::Boot;
 use super::cow::{Change, Cow};
 use super::first_boot::{self, Carried};
 use super::image::{Image, Layout};
-use super::os::{Architecture, System};
+use super::os::{self, Architecture, System};
 use super::settings::{self, Country, Hostname, Settings, User, Wifi, usage};
 use super::size;
+use crate::exit::Failure;
 use crate::{output, package};
 
 /// Where `cargo xtask dist` leaves packages.
 const DIST: &str = "target/dist";
-/// Where a package of the user's own will be.
-const PACKAGE: &str = "/var/lib/sori-pi/genre.sori";
+/// A package of the user's own, as it is carried and where it will be.
+const PACKAGE: &str = "genre.sori";
+const PACKAGE_THERE: &str = "/var/lib/sori-pi/genre.sori";
+const CONFIG: &str = "sori-pi.toml";
 /// How many bytes go from file to file at a time.
 const PIECE: usize = 1 << 20;
 
@@ -37,7 +41,7 @@ pub(super) struct Pi {
     /// Do not ask before writing to a card
     #[arg(long)]
     yes: bool,
-    /// sori-pi's Debian package [default: the one in target/dist for the image]
+    /// sori-pi's Debian package [default: the one the image carries, or that in target/dist for it]
     #[arg(long, value_name = "FILE.deb")]
     deb: Option<PathBuf>,
     /// The package to listen with, in place of the shipped one
@@ -71,14 +75,19 @@ struct Prepared {
     changes: Vec<Change>,
     /// What to tell before anything is written.
     notes: Vec<String>,
+    /// What to do with the card.
+    next: &'static str,
 }
 
 const NEXT: &str = "\
 Wire the microphone, put the card into the Pi and power it. It installs Sori at its first start,
 which takes some minutes, and listens from then on; sori-install.log on the card tells how it went.";
+const NEXT_OF_APPLIANCE: &str = "\
+What there is to set is files on the card, see firmware/appliance/README.md. Wire the microphone,
+put the card into the Pi and power it: it listens within a minute.";
 
 impl Pi {
-    pub(super) fn run(mut self, place: &Path) -> Result<()> {
+    pub(super) fn run(&self, place: &Path) -> Result<()> {
         if is_device(place) {
             if self.out.is_some() || self.to.is_some() {
                 return Err(usage(format!(
@@ -88,9 +97,9 @@ impl Pi {
             }
             return self.prepare_card(place);
         }
-        match (self.out.take(), self.to.take()) {
-            (Some(out), _) => self.to_file(place, &out),
-            (None, Some(to)) => self.to_card(place, &to),
+        match (&self.out, &self.to) {
+            (Some(out), _) => self.to_file(place, out),
+            (None, Some(to)) => self.to_card(place, to),
             (None, None) => Err(usage(
                 "an image is never changed itself: say where the prepared one goes, --out FILE.img or --to DEVICE"
                     .to_owned(),
@@ -141,11 +150,14 @@ impl Pi {
 
     /// Everything that can be known before is, and then the card is written.
     fn prepare<D: Read + Seek>(&self, disk: D, layout: Layout) -> Result<Prepared> {
-        let settings = self.settings()?;
         let mut partition = Cow::new(disk, layout.boot_start, layout.boot_len);
         let boot = Boot::mount(&mut partition)?;
+        if os::is_appliance(&boot)? {
+            return self.as_it_is();
+        }
         let system = System::detect(&boot)?;
-        let carried = self.carried(system.architecture)?;
+        let settings = self.settings()?;
+        let carried = self.carried(&boot, system.architecture)?;
         let mut notes = vec![system.to_string()];
         let plan = first_boot::plan(&boot, &system, &settings, carried)?;
         notes.extend(plan.notes);
@@ -153,6 +165,39 @@ impl Pi {
         Ok(Prepared {
             changes: partition.into_changes(),
             notes,
+            next: NEXT,
+        })
+    }
+
+    /// What the appliance needs in place of a preparation.
+    fn as_it_is(&self) -> Result<Prepared> {
+        let given = [
+            ("--deb", self.deb.is_some()),
+            ("--package", self.package.is_some()),
+            ("--config", self.config.is_some()),
+            ("--hostname", self.hostname.is_some()),
+            ("--user", self.user.is_some()),
+            ("--ssh-key", self.ssh_key.is_some()),
+            ("--wifi", self.wifi.is_some()),
+        ];
+        let given = given.iter().filter(|(_, is_given)| *is_given);
+        let given: Vec<&str> = given.map(|&(option, _)| option).collect();
+        if !given.is_empty() {
+            return Err(usage(format!(
+                "it is Sori's own appliance, which is written as it is: leave out {}; what there is to set is files on its boot partition, see firmware/appliance/README.md",
+                given.join(", ")
+            )));
+        }
+        if self.to.is_none() {
+            return Err(usage(
+                "it is Sori's own appliance, which needs no preparation: sori flash IMAGE --to DEVICE writes it to a card"
+                    .to_owned(),
+            ));
+        }
+        Ok(Prepared {
+            changes: Vec::new(),
+            notes: vec!["Sori's own appliance, written as it is".to_owned()],
+            next: NEXT_OF_APPLIANCE,
         })
     }
 
@@ -177,34 +222,92 @@ impl Pi {
         })
     }
 
-    /// The files that the first start installs.
-    fn carried(&self, architecture: Architecture) -> Result<Vec<Carried>> {
-        let deb = match &self.deb {
-            Some(deb) => deb.clone(),
-            None => newest_deb(Path::new(DIST), architecture)?,
+    /// The files that the first start installs: those that are given, or that are there from an
+    /// earlier preparation.
+    fn carried<D: Read + Seek>(
+        &self,
+        boot: &Boot<'_, D>,
+        architecture: Architecture,
+    ) -> Result<Vec<Carried>> {
+        let there = |name: &str| -> Result<Option<Carried>> {
+            Ok(boot.read(name)?.map(|bytes| Carried {
+                name: name.to_owned(),
+                bytes,
+                path: None,
+            }))
         };
-        let mut carried = vec![read_deb(&deb, architecture)?];
-        if let Some(path) = &self.package {
-            let bytes = package::read(path)?;
-            Package::parse(&bytes).with_context(|| format!("cannot use {}", path.display()))?;
-            carried.push(("genre.sori".into(), bytes.to_vec()));
-        }
-        if let Some(path) = &self.config {
-            let text = fs::read_to_string(path)
-                .with_context(|| format!("cannot read {}: check the path", path.display()))?;
-            let config: toml::Table =
-                toml::from_str(&text).with_context(|| format!("{} is no TOML", path.display()))?;
-            let names = config.get("model").and_then(|model| model.get("package"));
-            if self.package.is_some() && names.and_then(|path| path.as_str()) != Some(PACKAGE) {
-                return Err(usage(format!(
-                    "{} would not listen with the package: write package = \"{PACKAGE}\" below [model]",
-                    path.display()
-                )));
-            }
-            carried.push(("sori-pi.toml".into(), text.into_bytes()));
-        }
-        Ok(carried)
+        let given = |path: &Path, name: &str| -> Result<Carried> {
+            Ok(Carried {
+                name: name.to_owned(),
+                bytes: fs::read(path)
+                    .with_context(|| format!("cannot read {}: check the path", path.display()))?,
+                path: Some(path.to_owned()),
+            })
+        };
+        let mut names = boot.names()?.into_iter();
+        let deb = match (&self.deb, names.find(|name| is_deb(name, architecture))) {
+            (None, Some(name)) => there(&name)?,
+            (None, None) => Some(read_deb(
+                &newest_deb(Path::new(DIST), architecture)?,
+                architecture,
+            )?),
+            (Some(deb), _) => Some(read_deb(deb, architecture)?),
+        };
+        let package = match &self.package {
+            Some(path) => Some(given(path, PACKAGE)?),
+            None => there(PACKAGE)?,
+        };
+        let config = match &self.config {
+            Some(path) => Some(given(path, CONFIG)?),
+            None => there(CONFIG)?,
+        };
+        check(package.as_ref(), config.as_ref())?;
+        Ok([deb, package, config].into_iter().flatten().collect())
     }
+}
+
+/// Whether the service will listen with the package: nobody sees on a Pi without a screen that it
+/// does not.
+fn check(package: Option<&Carried>, config: Option<&Carried>) -> Result<()> {
+    let mut key = None;
+    if let Some(config) = config {
+        let shown = config.shown();
+        let is_no_toml = || format!("{shown} is no TOML");
+        let text = str::from_utf8(&config.bytes).with_context(is_no_toml)?;
+        let config: toml::Table = toml::from_str(text).with_context(is_no_toml)?;
+        let model = |name: &str| config.get("model")?.get(name);
+        let elsewhere = model("package").filter(|path| path.as_str() != Some(PACKAGE_THERE));
+        if let (Some(package), Some(elsewhere)) = (package, elsewhere) {
+            return Err(usage(format!(
+                "{shown} has the service listen with {elsewhere} rather than with {}: leave out package below [model], or write package = \"{PACKAGE_THERE}\"",
+                package.shown()
+            )));
+        }
+        if let Some(text) = model("key") {
+            let parsed = text.as_str().unwrap_or_default().parse::<PublicKey>();
+            key = Some((
+                parsed.with_context(|| format!("{shown}: key below [model]"))?,
+                shown,
+            ));
+        }
+    }
+    let Some(package) = package else {
+        return Ok(());
+    };
+    let shown = package.shown();
+    let bytes = PackageBytes::copy_from(&package.bytes);
+    package::mel(
+        &package::parse(&bytes, Path::new(&shown))?,
+        Path::new(&shown),
+    )?;
+    if let Some((key, config)) = key {
+        sori_sign::check(&bytes, &key).map_err(|refusal| {
+            Failure::Incompatible(format!(
+                "the service would not take {shown} with the key of {config}: {refusal}"
+            ))
+        })?;
+    }
+    Ok(())
 }
 
 impl Prepared {
@@ -222,21 +325,23 @@ fn cannot(path: &Path) -> String {
 
 /// The package that was built last for an architecture.
 fn newest_deb(folder: &Path, architecture: Architecture) -> Result<PathBuf> {
-    let end = format!("_{}.deb", architecture.name());
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
-    let debs = files.filter(|file| {
-        let name = file.file_name();
-        let name = name.to_string_lossy();
-        name.starts_with("sori-pi_") && name.ends_with(&end)
-    });
+    let debs = files.filter(|file| is_deb(&file.file_name().to_string_lossy(), architecture));
     let newest = debs.max_by_key(|file| file.metadata().and_then(|deb| deb.modified()).ok());
     let newest = newest.map(|file| file.path());
     newest.ok_or_else(|| {
         usage(format!(
-            "there is no {}/sori-pi_*{end}, which this image needs: cargo xtask dist builds it, or name one with --deb",
-            folder.display()
+            "there is no {}/sori-pi_*_{}.deb, which this image needs: cargo xtask dist builds it, or name one with --deb",
+            folder.display(),
+            architecture.name()
         ))
     })
+}
+
+/// By the name that `cargo xtask dist` gives it.
+fn is_deb(name: &str, architecture: Architecture) -> bool {
+    let end = format!("_{}.deb", architecture.name());
+    name.starts_with("sori-pi_") && name.ends_with(&end)
 }
 
 /// A Debian package for the image, as its name says; dpkg checks that again.
@@ -255,13 +360,17 @@ fn read_deb(path: &Path, architecture: Architecture) -> Result<Carried> {
             path.display()
         );
     }
-    let end = format!("_{}.deb", architecture.name());
-    if !name.ends_with(&end) {
+    if !is_deb(&name, architecture) {
         return Err(usage(format!(
-            "{name} is for another system: this image needs sori-pi_*{end}"
+            "{name} is for another system: this image needs sori-pi_*_{}.deb",
+            architecture.name()
         )));
     }
-    Ok((name, bytes))
+    Ok(Carried {
+        name,
+        bytes,
+        path: Some(path.to_owned()),
+    })
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -332,10 +441,11 @@ mod on_linux {
                 .with_context(name)?;
             bar.finish_and_clear();
             output::line(&format!(
-                "wrote {} to {}, {}, and read it back\n{NEXT}",
+                "wrote {} to {}, {}, and read it back\n{}",
                 size(written.len),
                 disk.path.display(),
-                disk.model
+                disk.model,
+                prepared.next
             ))
         }
 
@@ -376,9 +486,10 @@ mod on_linux {
                 }
             }
             output::line(&format!(
-                "prepared {}, {}, and read it back\n{NEXT}",
+                "prepared {}, {}, and read it back\n{}",
                 disk.path.display(),
-                disk.model
+                disk.model,
+                prepared.next
             ))
         }
 
