@@ -52,7 +52,7 @@ impl DebianRoot {
     pub(crate) fn of(system: &System, name: &str) -> anyhow::Result<Self> {
         ensure!(
             tools::is_root(),
-            "a Debian in a folder needs root, for chroot and binfmt_misc: sudo -E cargo xtask …"
+            "a Debian in a folder needs root, for chroot and binfmt_misc: sudo -E env \"PATH=$PATH\" cargo xtask …"
         );
         let emulator = Emulator::register()?;
         let original = original(system)?;

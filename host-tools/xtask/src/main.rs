@@ -2,14 +2,14 @@
 //!
 //! | Command | Runs | Needs |
 //! |---|---|---|
-//! | `ci` | formatting, clippy, tests, the recipe on tones, documentation, bare-metal builds, then `qemu` | `libasound2-dev`, `mosquitto`, `openssh-server`, `python3-venv`, what `qemu` needs |
+//! | `ci` | formatting, clippy, tests, the recipe on tones, documentation, bare-metal builds, `flash`, then `qemu` | `libasound2-dev`, `mosquitto`, `openssh-server`, `python3-venv`, what `flash` and `qemu` need |
 //! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3, M4, M7 and M33 | `qemu-user`, `qemu-system-arm` |
 //! | `firmware` | only the latter, and what goes wrong; the Raspberry Pi Pico 2's builds | `qemu-system-arm` |
 //! | `bench` | counts instructions and compares with the accepted counts | `qemu-user`, `valgrind`, a C compiler |
 //! | `dist` | builds sori-pi for Raspberry Pis and packs it for Debian, 64 and 32 bits | `gcc-aarch64-linux-gnu`, `libasound2-dev:arm64`, the same for armhf, `qemu-user`, `lintian` |
 //! | `package-test` | installs, runs, upgrades, removes and purges that package in a Debian of its own | root, what `dist` needs, `debootstrap`, `ffmpeg` |
 //! | `pi` | that binary on the real alsa-lib under QEMU, its page in Chromium | what `dist` needs, `mosquitto`, `npm`, `chromium` |
-//! | `flash` | `sori flash` against other tools; with `--devices` on loop devices | `fdisk`, `dosfstools`, `mtools`; root, `fusefat` |
+//! | `flash` | `sori flash` against other tools; with `--devices` on loop devices | `fdisk`, `dosfstools`, `mtools`, `xz-utils`; root, `fusefat` |
 //! | `image` | makes a card that starts listening; with `--power-cuts`, starts it in QEMU and cuts its power; with `--deploy`, brings versions to it there | root, what `package-test` needs, `dosfstools`, `mtools`, `fdisk`, `device-tree-compiler`; `qemu-system-arm`, `curl`, `openssh-client` |
 //! | `golden` | writes `tests/golden` again after a wanted change of bits | |
 //! | `endurance` | `dist --twice`, `package-test`, `flash --devices`, both trials of `image`, an hour of noise, a day of sound, Miri, fuzzing | root, nightly with Miri, `cargo-fuzz` |
@@ -70,8 +70,7 @@ Commands:
   endurance  what takes longer: dist --twice, package-test, flash --devices, image in QEMU,
              an hour of noise, a day of sound, Miri, fuzzing (hours)
 
-As root on Debian, ci, qemu, firmware, bench, dist, package-test and pi install the packages
-they miss; elsewhere they say which.";
+As root on Debian they install the packages that they miss; elsewhere they say which.";
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);

@@ -82,16 +82,17 @@ pub(crate) fn require_foreign_library(
     debian_package: &str,
 ) -> anyhow::Result<()> {
     let description = format!("{folder}/pkgconfig/{library}.pc");
+    let package = format!("{debian_package}:{architecture}");
     let is_there = || Path::new(&description).exists();
     if !is_there() && exists("dpkg") {
-        // Only root may; what cannot be installed then says so.
-        let _ = Command::new("dpkg")
-            .args(["--add-architecture", architecture])
-            .stderr(Stdio::null())
-            .status();
+        if !is_root() {
+            bail!(
+                "{description} is missing: sudo dpkg --add-architecture {architecture} && sudo apt-get update && sudo apt-get install {package}"
+            );
+        }
+        captured(Command::new("dpkg").args(["--add-architecture", architecture]))?;
     }
     require("pkg-config", "pkg-config")?;
-    let package = format!("{debian_package}:{architecture}");
     install_unless(is_there, &description, &package)
 }
 

@@ -105,7 +105,7 @@ fn deployed(steps: &mut Steps, package: &Path) -> anyhow::Result<()> {
 fn build(steps: &mut Steps) -> anyhow::Result<PathBuf> {
     ensure!(
         tools::is_root(),
-        "a Debian in a folder needs root, for chroot and binfmt_misc: sudo -E cargo xtask image"
+        "a Debian in a folder needs root, for chroot and binfmt_misc: sudo -E env \"PATH=$PATH\" cargo xtask image"
     );
     for (program, package) in [
         ("dtc", "device-tree-compiler"),
