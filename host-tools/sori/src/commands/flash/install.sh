@@ -38,8 +38,6 @@ main() {
         cp "$here/sori-pi.toml" "$etc/sori-pi.toml"
     fi
     if [ -e "$here/genre.sori" ]; then
-        # The settings say where it is, but for a #.
-        sed -i 's|^#\(package = "/var/lib/sori-pi/genre.sori"\)$|\1|' "$etc/sori-pi.toml"
         install -d -o sori -g sori "$state"
         install -o sori -g sori -m 644 "$here/genre.sori" "$state/genre.sori"
     fi
