@@ -409,7 +409,7 @@ fn settings_that_are_there_stay_unless_others_are_given() {
     assert_eq!(user_data["users"].as_array().unwrap().len(), 1);
 
     // Bookworm mends such a script and its words if it finds them as they were.
-    let script = "#!/bin/sh\nset +e\nraspi-config nonint do_hostname cellar\nrm -f /boot/firstrun.sh\nsed -i 's| systemd.run.*||g' /boot/cmdline.txt\nexit 0\n";
+    let script = "#!/bin/sh\nset +e\nraspi-config nonint do_hostname cellar\n/usr/lib/userconf-pi/userconf 'bob' 'x'\nrm -f /boot/firstrun.sh\nsed -i 's| systemd.run.*||g' /boot/cmdline.txt\nexit 0\n";
     let words = "rootwait systemd.run=/boot/firstrun.sh systemd.run_success_action=reboot systemd.unit=kernel-command-line.target\n";
     let mut files = bookworm();
     files.insert("firstrun.sh".into(), script.into());
@@ -428,7 +428,7 @@ fn settings_that_are_there_stay_unless_others_are_given() {
         mended.contains("\nsystemctl enable sori-install\n"),
         "{mended}"
     );
-    assert!(!mended.contains("userconf"), "{mended}");
+    assert_eq!(mended.matches("/userconf ").count(), 1, "{mended}");
 }
 
 #[test]
@@ -670,8 +670,47 @@ fn a_key_for_nobody_knows_whom_is_refused() {
         let (code, error) = bench.refuses(&command);
         assert!(code == 2 && error.contains("--user NAME"), "{error}");
         let says = bench.works(&format!("{command} --user eve"));
-        assert!(says.contains("user: eve, by SSH with the key"), "{says}");
+        assert!(
+            says.contains("user: eve, by SSH with the key; in place of those that the image has"),
+            "{says}"
+        );
     }
+}
+
+/// Raspberry Pi Imager was told a network and no user.
+#[test]
+fn a_script_that_sets_up_no_user_gets_one() {
+    let mut files = bookworm();
+    files.insert(
+        "firstrun.sh".into(),
+        "#!/bin/sh\nimager_custom set_hostname attic\nexit 0\n".into(),
+    );
+    files.insert(
+        "cmdline.txt".into(),
+        "rootwait systemd.run=/boot/firmware/firstrun.sh\n".into(),
+    );
+    let bench = Bench::new(&files);
+    let command = format!("raspios.img --out sori.img {DEB} --ssh-key id.pub");
+    let says = bench.works(&command);
+    assert!(says.contains("user: pi, by SSH with the key\n"), "{says}");
+    assert!(says.contains("host name: as the image has it"), "{says}");
+}
+
+/// cloud-init does nothing a second time for the same instance.
+#[test]
+fn a_card_that_has_installed_sori_installs_it_again() {
+    let mut cmdlines = Vec::new();
+    for log in [None, None, Some("installed")] {
+        let mut files = trixie();
+        if let Some(log) = log {
+            files.insert("sori-install.log".into(), log.into());
+        }
+        let bench = Bench::new(&files);
+        bench.works(&format!("raspios.img --out sori.img {DEB}"));
+        cmdlines.push(text(&boot_files(&bench.image("sori.img")), "cmdline.txt"));
+    }
+    assert_eq!(cmdlines[0], cmdlines[1]);
+    assert_ne!(cmdlines[0], cmdlines[2]);
 }
 
 /// The writing itself needs a device: `cargo xtask flash --devices`.

@@ -273,7 +273,7 @@ fn what_the_unit_sets_for_the_service_holds_for_who_asks_it() {
     let pi = Pi::start();
     fs::write(
         pi.root("environment"),
-        "OTHER=no \"SORI_PI_PAGE_LISTEN=0.0.0.0:80\"\n",
+        "OTHER=no \"SORI_PI_MQTT_PASSWORD=a\\\" \\$b\" SORI_PI_PAGE_LISTEN=0.0.0.0:80\n",
     )
     .unwrap();
     let deb = pi.build(&Build::new("1.0-1"));
@@ -392,6 +392,39 @@ fn an_interrupted_work_is_completed_by_the_next_deploy() {
     assert!(text(&output.stdout).contains("interrupted there (installing)"));
     assert_eq!(pi.installed().as_deref(), Some("1.1-1"));
     pi.assert_whole("after an interruption");
+}
+
+#[test]
+fn a_package_that_dpkg_cannot_complete_is_replaced_if_it_is_ours() {
+    let pi = Pi::start();
+    let deb = pi.build(&Build::new("1.0-1"));
+    fs::write(pi.root("unfinished"), "ii  dash\niF  cups\niF  sori-pi\n").unwrap();
+    let (code, why) = refusal(&pi.deploy(&["--deb", &deb]));
+    assert!(code == 5 && why.contains("unfinished work"), "{why}");
+    fs::write(pi.root("unfinished"), "ii  dash\niF  sori-pi\n").unwrap();
+    assert!(pi.deploy(&["--deb", &deb]).status.success());
+}
+
+/// Twice, while dpkg unpacks, and once with yet another version: none of them has proved itself.
+#[test]
+fn after_several_interruptions_the_way_back_is_what_was_there_before_them() {
+    let pi = Pi::start();
+    let good = pi.build(&Build::new("1.0-1"));
+    assert!(pi.deploy(&["--deb", &good]).status.success());
+    for version in ["2.0-1", "2.0-1", "2.1-1"] {
+        let deadly = pi.build(&Build::new(version).that_is("deadly"));
+        let (_, why) = refusal(&pi.deploy(&["--deb", &deadly]));
+        assert!(why.contains("ended while installing"), "{why}");
+    }
+    pi.fault("power", true);
+    let (_, why) = refusal(&pi.deploy(&["--deb", &pi.build(&Build::new("2.2-1"))]));
+    assert!(why.contains("ended while starting"), "{why}");
+    assert_eq!(pi.installed().as_deref(), Some("2.2-1"));
+    let sick = pi.build(&Build::new("2.3-1").that_is("sick"));
+    let (_, why) = refusal(&pi.deploy(&["--deb", &sick]));
+    assert!(why.contains("what was there before is back"), "{why}");
+    assert_eq!(pi.installed().as_deref(), Some("1.0-1"));
+    pi.assert_whole("after all of them");
 }
 
 /// The power goes when the new version is installed, and has not proved itself.

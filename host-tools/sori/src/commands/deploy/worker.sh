@@ -80,10 +80,6 @@ start() { # FILE SHA256
     echo "sori:started=yes"
 }
 
-status() { # FIELD
-    "$1" status --config "$config" 2>>"$state/log" | sed -n "s/^$2  *//p" | head -n 1
-}
-
 # What the unit sets for the service (SORI_PI_…) holds for who asks it or tries another, too. Each
 # ends with a zero.
 service_environment() {
@@ -91,18 +87,33 @@ service_environment() {
     if [ "${pid:-0}" != 0 ] && [ -r "/proc/$pid/environ" ]; then
         cat "/proc/$pid/environ"
     else
-        systemctl show --property Environment --value sori-pi 2>/dev/null | xargs -n 1 printf '%s\0'
+        # Quoted by systemd as for a shell.
+        eval "set -- $(systemctl show --property Environment --value sori-pi 2>/dev/null)"
+        [ $# = 0 ] || printf '%s\0' "$@"
     fi | grep -z '^SORI_PI_'
+}
+
+# A program as the service runs, for its answer or to try it; $package is another that it tries.
+package=
+as_service() { # PROGRAM COMMAND CONFIG
+    # shellcheck disable=SC2016
+    service_environment | SORI_DEPLOY_PACKAGE=$package xargs -0 sh -c '
+        program=$0 command=$1 config=$2
+        shift 2
+        exec env "$@" ${SORI_DEPLOY_PACKAGE:+"SORI_PI_MODEL_PACKAGE=$SORI_DEPLOY_PACKAGE"} \
+            "$program" $command --config "$config"' "$1" "$2" "$3"
+}
+
+status() { # PROGRAM FIELD
+    as_service "$1" status "$config" 2>>"$state/log" | sed -n "s/^$2  *//p" | head -n 1
 }
 
 # The program with this system's libraries, configuration and package: the configuration can be
 # used, and the package computes the bits that it promises, and is signed as the configuration asks.
 prove() { # PROGRAM
-    if [ -f "$config" ]; then
-        said=$("$1" run --check-config --config "$config" 2>&1)
-    else
-        said=$("$1" run --check-config --config "$state/new/etc/sori-pi/sori-pi.toml" 2>&1)
-    fi || {
+    settings=$config
+    [ -f "$settings" ] || settings=$state/new/etc/sori-pi/sori-pi.toml
+    said=$(as_service "$1" "run --check-config" "$settings" 2>&1) || {
         said=${said:-it ends without a word}
         return 1
     }
@@ -169,6 +180,10 @@ dpkg_do() {
     done
 }
 
+others_are_unfinished() {
+    dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' | grep '^.[UFHWt]' | grep -qv ' sori-pi$'
+}
+
 why_of_dpkg() { grep -m 1 -i 'error\|cannot\|depend' "$state/dpkg.log" || tail -n 1 "$state/dpkg.log"; }
 
 # Whether a file is a configuration that its user has changed.
@@ -216,12 +231,23 @@ fingerprint() {
     { printf %s "$(version_of)" && cat "$root/var/lib/dpkg/info/sori-pi.md5sums"; } 2>/dev/null | sha256sum | cut -c1-64
 }
 
-# The way back: $state/previous.deb, or none where nothing was installed. $state/trying is there
-# from now on until the new version has proved itself or the old one is back. After an interruption
-# what is installed may be that which was tried: the way back is still the one from before it.
+# Whether what is installed, whole or half, is of a deploy that was interrupted: $state/trying has
+# the versions that were tried since there was one that had proved itself, which $state/deployed
+# would say.
+is_unproven() {
+    [ -f "$state/trying" ] && [ ! -f "$state/deployed" ] || return 1
+    tried=$(version_of)
+    case $tried in
+    "installed "*) grep -qxF "${tried#installed }" "$state/trying" ;;
+    esac
+}
+
+# The way back: $state/previous.deb, or none where nothing was installed. After an interruption it
+# is still the one from before it.
 save() {
-    if [ -f "$state/trying" ] && [ "$(cat "$state/trying")" = "$(version_of | sed 's/.* //')" ]; then
-        return 0
+    if is_unproven; then
+        try
+        return
     fi
     rm -f "$state/trying" "$state/previous.deb" "$state/previous.deployed" "$state/by-hand.tar"
     now=$(version_of)
@@ -249,9 +275,15 @@ save() {
     *) [ ! -f "$state/current.deb" ] || cp "$state/current.deb" "$state/previous.deb" || return 1 ;;
     esac
     sync
-    dpkg-deb -f "$state/incoming.deb" Version >"$state/trying.partial" &&
-        mv "$state/trying.partial" "$state/trying"
-    sync
+    try
+}
+
+# From now on, until the new version has proved itself or the old one is back.
+try() {
+    {
+        cat "$state/trying" 2>/dev/null
+        dpkg-deb -f "$state/incoming.deb" Version
+    } >"$state/trying.partial" && mv "$state/trying.partial" "$state/trying" && sync
 }
 
 roll_back() { # WHY
@@ -267,10 +299,16 @@ roll_back() { # WHY
         fi
     else
         # Its configuration and history stay.
-        dpkg_do --remove sori-pi
-        if [ -f "$state/by-hand.tar" ]; then
-            tar -C "$root/" -xpf "$state/by-hand.tar" >>"$state/log" 2>&1
-            restart
+        if ! dpkg_do --remove sori-pi; then
+            outcome=broken
+            why="$1; and it cannot be removed: $(why_of_dpkg)"
+        elif [ -f "$state/by-hand.tar" ]; then
+            if tar -C "$root/" -xpf "$state/by-hand.tar" >>"$state/log" 2>&1; then
+                restart
+            else
+                outcome=broken
+                why="$1; and what was put there by hand is in $state/by-hand.tar"
+            fi
         fi
     fi
     rm -rf "$state/trying" "$state/new"
@@ -312,8 +350,8 @@ deploy_deb() {
     if [ -n "$needs" ] && [ -n "$has" ] && ! dpkg --compare-versions "$has" ge "$needs"; then
         refuse "it needs glibc $needs and this system has $has: update the system to Debian 12 (Bookworm) or newer"
     fi
-    # What a cut of power may have left of others' or our own installations.
-    dpkg_do --configure -a || refuse "dpkg has unfinished work that fails: $(why_of_dpkg); run dpkg --configure -a there"
+    # What a cut of power may have left of others' installations. Ours is replaced.
+    dpkg_do --configure -a || ! others_are_unfinished || refuse "dpkg has unfinished work that fails: $(why_of_dpkg); run dpkg --configure -a there"
     satisfy || refuse "packages that it needs cannot be installed: $(grep '^E:' "$state/apt.log" | head -n 1)"
     dpkg-deb -x "$deb" "$new" 2>>"$state/log" || refuse "there is no room to unpack it: $(df -Ph "$state" | awk 'NR == 2 { print $4 " are free" }')"
     if ! prove "$new/usr/bin/sori-pi"; then
@@ -353,8 +391,10 @@ deploy_model() {
     program=$root/usr/bin/sori-pi
     tell checking
     [ -x "$program" ] || refuse "sori-pi is not installed there: sori deploy without --model-only brings it"
-    said=$(SORI_PI_MODEL_PACKAGE=$new "$program" run --check-config --config "$config" 2>&1) ||
+    package=$new
+    prove "$program" ||
         refuse "$(printf %s "$said" | sed "s|^error: ||; s|$new|the package|")"
+    package=
     place=$(status "$program" watched)
     taken=$(status "$program" taken)
     refused=$(status "$program" refused)
@@ -364,7 +404,7 @@ deploy_model() {
     "$STATE_DIRECTORY/genre.sori") ;;
     # It says so itself, and root writes there: its owner must have said so, too.
     *)
-        [ "$place" = "${SORI_PI_MODEL_PACKAGE:-}" ] || grep -qF "$place" "$config" ||
+        service_environment | grep -qzxF "SORI_PI_MODEL_PACKAGE=$place" || grep -qF "$place" "$config" ||
             refuse "the service watches $place, which $config does not name"
         ;;
     esac
@@ -444,12 +484,6 @@ start)
 work)
     kind=$2
     id=$3
-    if [ -z "${SORI_DEPLOY_WITHIN:-}" ]; then
-        # shellcheck disable=SC2016
-        service_environment | SORI_DEPLOY_WITHIN=service kind=$kind id=$id \
-            xargs -0 sh -c 'exec env "$@" /bin/sh "$0" work "$kind" "$id"' "$0"
-        exit
-    fi
     work
     ;;
 esac

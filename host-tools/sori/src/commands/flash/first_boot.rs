@@ -197,8 +197,10 @@ impl Plan {
         }
         // cloud-init does its work once for an instance. One of our own makes it do so on a card
         // that has started before; on the command line, because Raspberry Pi Imager sets it
-        // there and that is stronger than meta-data.
-        let instance = format!("ds=nocloud;i=sori-{}", self.fingerprint());
+        // there and that is stronger than meta-data. A card that has installed Sori has the same
+        // files again, and a log.
+        let log = boot.read("sori-install.log")?.unwrap_or_default();
+        let instance = format!("ds=nocloud;i=sori-{}", self.fingerprint(&log));
         self.command_line(boot, vec![instance], settings.wifi.as_ref())
     }
 
@@ -216,7 +218,7 @@ impl Plan {
             commands.push(format!("imager_custom set_hostname {hostname}"));
         }
         let script = String::from_utf8_lossy(theirs.as_deref().unwrap_or_default());
-        let login = self.login(settings, theirs.is_some(), user_of_script(&script))?;
+        let login = self.login(settings, sets_up_a_user(&script), user_of_script(&script))?;
         let keys: String = settings
             .ssh_keys
             .iter()
@@ -291,7 +293,7 @@ impl Plan {
             }
             _ => {
                 let name = theirs.ok_or_else(|| {
-                    usage("the image has a user of its own, and it is not clear who that is: say with --user NAME whose the key is".to_owned())
+                    usage("the image has users of its own, and it is not clear whose the key would be: give it to them where they were set up, in Raspberry Pi Imager, or have --user NAME replace them".to_owned())
                 })?;
                 self.notes.push(format!(
                     "user: {name}, as the image has it, and by SSH with what --ssh-key gives"
@@ -299,11 +301,15 @@ impl Plan {
                 return Ok(Login::KeysFor);
             }
         };
-        self.notes.push(match settings.ssh_keys.len() {
+        let mut note = match settings.ssh_keys.len() {
             0 => format!("user: {name}, who cannot log in: --ssh-key FILE.pub gives a key"),
             1 => format!("user: {name}, by SSH with the key"),
             n => format!("user: {name}, by SSH with any of {n} keys"),
-        });
+        };
+        if has_one {
+            note += "; in place of those that the image has";
+        }
+        self.notes.push(note);
         Ok(Login::New(name))
     }
 
@@ -313,9 +319,9 @@ impl Plan {
             .push(format!("Wi-Fi: {}, {}{how}", wifi.ssid, wifi.country));
     }
 
-    /// Twelve digits that differ where any file so far does.
-    fn fingerprint(&self) -> String {
-        let mut hash = Sha1::new();
+    /// Twelve digits that differ where any file so far does, or the log.
+    fn fingerprint(&self, log: &[u8]) -> String {
+        let mut hash = Sha1::new_with_prefix(log);
         for (path, bytes) in &self.files {
             hash.update(path);
             hash.update((bytes.len() as u64).to_le_bytes());
@@ -410,6 +416,12 @@ fn user_of_script(script: &str) -> Option<String> {
     let mut names = words.map(|name| name.trim_matches(['\'', '"']).to_owned());
     // Not the `];` of the question whether it is there.
     names.rfind(|name| name.parse::<User>().is_ok())
+}
+
+/// Whether a script makes a user or renames the first, by any of the ways to do so.
+fn sets_up_a_user(script: &str) -> bool {
+    let ways = ["userconf", "useradd", "adduser"];
+    ways.iter().any(|way| script.contains(way))
 }
 
 /// Whether a script gives the first user a key, which is one word of a shell.

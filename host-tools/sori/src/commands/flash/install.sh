@@ -36,6 +36,11 @@ main() {
     fi
     if [ -e "$here/sori-pi.toml" ]; then
         cp "$here/sori-pi.toml" "$etc/sori-pi.toml"
+        # Passwords are for nobody else.
+        if grep -Eq '^[[:space:]]*(token|password)[[:space:]]*=' "$etc/sori-pi.toml"; then
+            chown root:sori "$etc/sori-pi.toml"
+            chmod 640 "$etc/sori-pi.toml"
+        fi
     fi
     if [ -e "$here/genre.sori" ]; then
         install -d -o sori -g sori "$state"
