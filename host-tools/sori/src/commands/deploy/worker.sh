@@ -258,7 +258,7 @@ save() {
             if [ -f "$root/$path" ]; then printf '%s\n' "$path"; fi
         done >"$state/by-hand"
         if [ -s "$state/by-hand" ]; then
-            tar -C "$root/" -cf "$state/by-hand.tar" -T "$state/by-hand" >>"$state/log" 2>&1
+            tar -C "$root/" -cf "$state/by-hand.tar" -T "$state/by-hand" >>"$state/log" 2>&1 || return 1
         fi
         ;;
     "installed "*)
