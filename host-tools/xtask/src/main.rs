@@ -2,7 +2,7 @@
 //!
 //! | Command | Runs | Needs |
 //! |---|---|---|
-//! | `ci` | formatting, clippy, tests, the recipe on tones, documentation, bare-metal builds, `flash`, then `qemu` | `libasound2-dev`, `mosquitto`, `openssh-server`, `python3-venv`, what `flash` and `qemu` need |
+//! | `ci` | formatting, clippy, tests, the recipe on tones, documentation, bare-metal builds, `flash`, then `qemu` but for one core | `libasound2-dev`, `mosquitto`, `openssh-server`, `python3-venv`, what `flash` and `qemu` need |
 //! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3, M4, M7 and M33 | `qemu-user`, `qemu-system-arm` |
 //! | `firmware` | only the latter, and what goes wrong; the Raspberry Pi Pico 2's builds | `qemu-system-arm` |
 //! | `bench` | counts instructions and compares with the accepted counts | `qemu-user`, `valgrind`, a C compiler |
