@@ -93,15 +93,16 @@ service_environment() {
     fi | grep -z '^SORI_PI_'
 }
 
-# A program as the service runs, for its answer or to try it; $package is another that it tries.
-package=
-as_service() { # PROGRAM COMMAND CONFIG
+# A program as the service runs, for its answer or to try it. The last setting of a name counts.
+as_service() { # PROGRAM COMMAND CONFIG [NAME=VALUE]
     # shellcheck disable=SC2016
-    service_environment | SORI_DEPLOY_PACKAGE=$package xargs -0 sh -c '
+    {
+        service_environment
+        [ $# -lt 4 ] || printf '%s\0' "$4"
+    } | xargs -0 sh -c '
         program=$0 command=$1 config=$2
         shift 2
-        exec env "$@" ${SORI_DEPLOY_PACKAGE:+"SORI_PI_MODEL_PACKAGE=$SORI_DEPLOY_PACKAGE"} \
-            "$program" $command --config "$config"' "$1" "$2" "$3"
+        exec env "$@" "$program" $command --config "$config"' "$1" "$2" "$3"
 }
 
 status() { # PROGRAM FIELD
@@ -110,10 +111,12 @@ status() { # PROGRAM FIELD
 
 # The program with this system's libraries, configuration and package: the configuration can be
 # used, and the package computes the bits that it promises, and is signed as the configuration asks.
-prove() { # PROGRAM
+prove() { # PROGRAM [NAME=VALUE]
+    program=$1
+    shift
     settings=$config
     [ -f "$settings" ] || settings=$state/new/etc/sori-pi/sori-pi.toml
-    said=$(as_service "$1" "run --check-config" "$settings" 2>&1) || {
+    said=$(as_service "$program" "run --check-config" "$settings" "$@" 2>&1) || {
         said=${said:-it ends without a word}
         return 1
     }
@@ -391,10 +394,8 @@ deploy_model() {
     program=$root/usr/bin/sori-pi
     tell checking
     [ -x "$program" ] || refuse "sori-pi is not installed there: sori deploy without --model-only brings it"
-    package=$new
-    prove "$program" ||
+    prove "$program" "SORI_PI_MODEL_PACKAGE=$new" ||
         refuse "$(printf %s "$said" | sed "s|^error: ||; s|$new|the package|")"
-    package=
     place=$(status "$program" watched)
     taken=$(status "$program" taken)
     refused=$(status "$program" refused)

@@ -18,6 +18,10 @@ const SERVICE: &str = include_str!("sori-install.service");
 /// Where the running system has both.
 const UNIT: &str = "/boot/firmware/sori-install.service";
 
+/// A package of the user's own and settings, as they are carried.
+pub(super) const PACKAGE: &str = "genre.sori";
+pub(super) const CONFIG: &str = "sori-pi.toml";
+
 /// Those of Raspberry Pi OS's first user.
 const GROUPS: &str =
     "users,adm,dialout,audio,netdev,video,plugdev,cdrom,games,input,gpio,spi,i2c,render,sudo";
@@ -44,7 +48,7 @@ pub(super) struct Plan {
 /// Whether a file of the boot partition was carried there for an earlier first start.
 pub(super) fn was_carried(name: &str) -> bool {
     let is_deb = name.starts_with("sori-pi_") && name.ends_with(".deb");
-    is_deb || ["genre.sori", "sori-pi.toml"].contains(&name)
+    is_deb || [PACKAGE, CONFIG].contains(&name)
 }
 
 /// A file that is carried.
@@ -161,26 +165,15 @@ impl Plan {
         let mut commands = Vec::new();
         let has_user = config.has("users") || config.has("user");
         let login = self.login(settings, has_user, config.name_of_only_user())?;
-        if let Login::KeysFor = login {
-            config.append_ssh_keys(&settings.ssh_keys).context(cannot)?;
-        }
         if let Login::New(user) = &login {
-            let mut block = format!(
+            let block = format!(
                 "users:\n- name: {}\n  groups: {GROUPS}\n  shell: /bin/bash\n  lock_passwd: true\n  sudo: ALL=(ALL) NOPASSWD:ALL\n",
                 quoted(user)
             );
-            if !settings.ssh_keys.is_empty() {
-                block += "  ssh_authorized_keys:\n";
-                block.extend(
-                    settings
-                        .ssh_keys
-                        .iter()
-                        .map(|key| format!("  - {}\n", quoted(key))),
-                );
-            }
             config.set("users", &block);
         }
         if !settings.ssh_keys.is_empty() {
+            config.append_ssh_keys(&settings.ssh_keys).context(cannot)?;
             commands.push("[systemctl, enable, --now, ssh]".to_owned());
         }
         commands.push(format!(

@@ -11,7 +11,7 @@ use sori_sign::PublicKey;
 
 use super::boot::Boot;
 use super::cow::{Change, Cow};
-use super::first_boot::{self, Carried};
+use super::first_boot::{self, CONFIG, Carried, PACKAGE};
 use super::image::{Image, Layout};
 use super::os::{self, Architecture, System};
 use super::settings::{self, Country, Hostname, Settings, User, Wifi, usage};
@@ -21,10 +21,8 @@ use crate::{output, package};
 
 /// Where `cargo xtask dist` leaves packages.
 const DIST: &str = "target/dist";
-/// A package of the user's own, as it is carried and where it will be.
-const PACKAGE: &str = "genre.sori";
+/// Where a package of the user's own will be.
 const PACKAGE_THERE: &str = "/var/lib/sori-pi/genre.sori";
-const CONFIG: &str = "sori-pi.toml";
 /// How many bytes go from file to file at a time.
 const PIECE: usize = 1 << 20;
 
