@@ -47,13 +47,19 @@ pub(crate) struct DebianRoot {
     _emulator: Emulator,
 }
 
+/// Said before anything else is done.
+pub(crate) fn require_root() -> anyhow::Result<()> {
+    ensure!(
+        tools::is_root(),
+        "a Debian in a folder needs root, for chroot and binfmt_misc: sudo -E env \"PATH=$PATH\" cargo xtask …"
+    );
+    Ok(())
+}
+
 impl DebianRoot {
     /// A fresh copy of a system, called `name`.
     pub(crate) fn of(system: &System, name: &str) -> anyhow::Result<Self> {
-        ensure!(
-            tools::is_root(),
-            "a Debian in a folder needs root, for chroot and binfmt_misc: sudo -E env \"PATH=$PATH\" cargo xtask …"
-        );
+        require_root()?;
         let emulator = Emulator::register()?;
         let original = original(system)?;
         let folder = fs::canonicalize(KEPT)?.join(name);

@@ -16,7 +16,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::debian_root::{APPLIANCE, DebianRoot};
+use crate::debian_root::{self, APPLIANCE, DebianRoot};
 use crate::dist::{self, ARM64};
 use crate::steps::Steps;
 use crate::tools;
@@ -103,10 +103,7 @@ fn deployed(steps: &mut Steps, package: &Path) -> anyhow::Result<()> {
 
 /// The image, and the path of Sori's package in it.
 fn build(steps: &mut Steps) -> anyhow::Result<PathBuf> {
-    ensure!(
-        tools::is_root(),
-        "a Debian in a folder needs root, for chroot and binfmt_misc: sudo -E env \"PATH=$PATH\" cargo xtask image"
-    );
+    debian_root::require_root()?;
     for (program, package) in [
         ("dtc", "device-tree-compiler"),
         ("mcopy", "mtools"),
