@@ -48,7 +48,7 @@ pub struct Labelled {
     pub class: Option<usize>,
 }
 
-/// What differs.
+/// The differences found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
     /// Version of this structure.
@@ -57,26 +57,26 @@ pub struct Comparison {
     pub clips: usize,
     /// Share on which both name the same class.
     pub agreement: f64,
-    /// Power of the first's logits over that of their difference, dB.
+    /// Power of the first network's logits over that of the difference, dB.
     pub sqnr_db: f64,
     /// Largest difference of two logits.
     pub largest_difference: f64,
     /// Mean over clips of the largest difference of two probabilities.
     pub mean_probability_change: f64,
-    /// Share of the labelled clips that each names rightly; none where no clip has a label.
+    /// Share of the labelled clips that each gets right; `None` if no clip has a label.
     pub accuracy: Option<[f64; 2]>,
     /// By class.
     pub per_class: Vec<ClassChange>,
 }
 
-/// What becomes of a class.
+/// How results for one class change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ClassChange {
-    /// Clips that each of the two calls so.
+    /// Clips that each network assigns to this class.
     pub named: [usize; 2],
     /// Clips of that label.
     pub labelled: usize,
-    /// Of those, the ones that each names rightly.
+    /// Of those, the ones each network gets right.
     pub right: [usize; 2],
 }
 
@@ -88,13 +88,13 @@ pub fn compare(contenders: [Contender<'_>; 2], clips: &[Labelled]) -> Result<Com
     let [first, second] = contenders;
     ensure!(
         first.input_shape() == second.input_shape() && first.classes() == second.classes(),
-        "the networks have rows of {:?} and {:?}, and {} and {} classes: only alike ones can be compared",
+        "the networks take rows of {:?} and {:?} and have {} and {} classes: they must match to be compared",
         first.input_shape(),
         second.input_shape(),
         first.classes(),
         second.classes()
     );
-    ensure!(!clips.is_empty(), "there is no clip to compare on");
+    ensure!(!clips.is_empty(), "no clips to compare on");
     let packages = || {
         contenders.iter().filter_map(|contender| match contender {
             Contender::Package(package) => Some(*package),

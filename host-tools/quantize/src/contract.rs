@@ -1,5 +1,5 @@
-//! What a network was trained on, in a file that a person writes: mel settings,
-//! scale of the input, length of the running mean, labels, decision thresholds.
+//! The contract: a hand-written file with everything a network was trained with. Mel settings,
+//! input scale, length of the running mean, labels, decision thresholds.
 
 use std::path::Path;
 
@@ -12,18 +12,18 @@ use sori_package::{DecisionRule, Thresholds};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contract {
-    /// What the network is called.
+    /// The network's name.
     pub name: String,
     /// One per class, in the order of the logits.
     pub labels: Vec<String>,
     /// The front end.
     #[serde(default)]
     pub mel: MelSpec,
-    /// How int8 features became the floats that the network saw.
+    /// How int8 features map to the floats that the network was trained on.
     pub input: Input,
     /// Lengths.
     pub network: Network,
-    /// When to say what.
+    /// Decision thresholds.
     #[serde(default)]
     pub decision: Decision,
 }
@@ -55,11 +55,11 @@ pub struct Network {
 pub struct Decision {
     /// Quieter rows are silence, dBFS.
     pub silence_dbfs: f64,
-    /// Seconds of silence until it is said.
+    /// Seconds of silence before it is reported.
     pub silence_seconds: f64,
     /// A label is named from this probability on.
     pub enter: f64,
-    /// And kept down to this one.
+    /// A named label is kept down to this probability.
     pub leave: f64,
     /// New probabilities enter with weight 2^-smoothing_shift.
     pub smoothing_shift: u8,
@@ -109,7 +109,7 @@ impl Contract {
         } = self;
         ensure!(
             !labels.is_empty() && labels.iter().all(|l| !l.is_empty() && !l.contains('\n')),
-            "labels: give one name a class, without line breaks"
+            "labels: give one name per class, without line breaks"
         );
         ensure!(
             input.scale.is_finite() && input.scale > 0.0,
@@ -122,23 +122,23 @@ impl Contract {
         );
         ensure!(
             0.0 <= decision.leave && decision.leave <= decision.enter && decision.enter <= 1.0,
-            "[decision] leave is {} and enter is {}: 0 ≤ leave ≤ enter ≤ 1 is possible",
+            "[decision] leave is {} and enter is {}: they must satisfy 0 ≤ leave ≤ enter ≤ 1",
             decision.leave,
             decision.enter
         );
         ensure!(
             (-120.0..=0.0).contains(&decision.silence_dbfs),
-            "[decision] silence_dbfs is {}: -120 to 0 is possible",
+            "[decision] silence_dbfs is {}: it must be from -120 to 0",
             decision.silence_dbfs
         );
         ensure!(
             (0.0..=60.0).contains(&decision.silence_seconds),
-            "[decision] silence_seconds is {}: 0 to 60 is possible",
+            "[decision] silence_seconds is {}: it must be from 0 to 60",
             decision.silence_seconds
         );
         ensure!(
             decision.smoothing_shift <= 8,
-            "[decision] smoothing_shift is {}: 0 to 8 is possible",
+            "[decision] smoothing_shift is {}: it must be from 0 to 8",
             decision.smoothing_shift
         );
         Ok(())

@@ -1,8 +1,8 @@
-//! How long an inference may take on machines that are not at hand.
+//! Estimated inference times for machines that are not at hand.
 //!
-//! Cycles for a multiplication come from counted instructions of the benchmark networks and, for
-//! pointwise layers, LLVM's model of the hot loop (`cargo xtask bench --mca`). No number here was
-//! taken with a clock on the machine it is about.
+//! Cycles per multiplication come from instruction counts of the benchmark networks and, for
+//! pointwise layers, LLVM's model of the hot loop (`cargo xtask bench --mca`). None of these numbers
+//! was measured on the machine it describes.
 
 use sori_nn::memory::{self, LayerKind};
 use sori_package::Package;
@@ -12,9 +12,9 @@ use crate::report::Estimate;
 struct Machine {
     name: &'static str,
     megahertz: f64,
-    /// Cycles for a multiplication.
+    /// Cycles per multiplication.
     pointwise: f64,
-    /// Of the depthwise and stem layers, what lies around the loops included.
+    /// For the depthwise and stem layers, including the code around the loops.
     other: f64,
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn make(package: &Package<'_>) -> Result<GoldenSpec> {
     let logits = logits(package, &features, 8)?;
     ensure!(
         !logits.is_empty(),
-        "the network gives no output row for its golden input"
+        "the network produces no output row for its golden input"
     );
     Ok(GoldenSpec {
         audio,
@@ -90,11 +90,11 @@ fn bytes(arena: &mut [u32]) -> &mut [u8] {
     bytemuck::cast_slice_mut(arena)
 }
 
-/// Rows at a time that [`verify`] runs the network with.
+/// The stripe heights, in rows, with which [`verify`] runs the network.
 pub const VERIFIED_STRIPES: [usize; 3] = [1, 7, 128];
 
-/// Computes the golden vectors again, with several numbers of rows at a time, and
-/// compares every bit; on the backend that the package was prepared for.
+/// Recomputes the golden vectors with several stripe heights and
+/// compares every bit, on the backend that the package was prepared for.
 ///
 /// # Errors
 /// The first difference.

@@ -1,20 +1,20 @@
-//! Reports as one HTML page each.
+//! Reports as self-contained HTML pages.
 
 use crate::manifold::{Manifold, spiral};
 use crate::page::{Page, escape, svg_open, write};
 use crate::report::{Histogram, Report};
 
 impl Report {
-    /// As a page.
+    /// The report as a self-contained HTML page.
     pub fn html(&self) -> String {
         let settings = &self.settings;
-        let mut page = Page::new(&format!("{}: what quantization cost", settings.name));
+        let mut page = Page::new(&format!("{}: accuracy after quantization", settings.name));
         if settings.data_free {
-            page.warning("No calibration data was given: the ranges below are guesses from noise. Accuracy on real data may be far lower.");
+            page.warning("No calibration data was given: the ranges below are guesses based on noise. Accuracy on real data may be far lower.");
         }
         page.cards(&[
             (
-                "agreement of int8 and float",
+                "int8/float agreement",
                 format!("{:.1} %", 100.0 * self.top1_agreement),
                 format!(
                     "{} of {} windows",
@@ -24,7 +24,7 @@ impl Report {
             (
                 "SQNR of the logits",
                 format!("{:.1} dB", self.logits_sqnr_db),
-                "signal over quantization noise".into(),
+                "signal to quantization noise".into(),
             ),
             (
                 "package",
@@ -38,16 +38,16 @@ impl Report {
             ),
         ]);
         if !settings.held_out {
-            page.note("Compared on the calibration itself: give --eval with other data for an honest number.");
+            page.note("Compared on the calibration data itself: use --eval with other data for a fair figure.");
         }
 
-        page.heading("Settings, as resolved");
+        page.heading("Settings in effect");
         let options = settings.options;
         let on = |on: bool| if on { "on" } else { "off" }.to_string();
         let mut rows = vec![
             ("network".into(), settings.name.clone()),
             ("ONNX file, SHA-256".into(), settings.source_sha256.clone()),
-            ("made by".into(), settings.tool.clone()),
+            ("created by".into(), settings.tool.clone()),
             ("calibrated on".into(), settings.calibration.clone()),
             (
                 "compared on".into(),
@@ -77,7 +77,7 @@ impl Report {
                 format!("{:?}", options.ranges).to_lowercase(),
             ),
             ("cross-layer equalization".into(), on(options.equalize)),
-            ("rounding by layer".into(), on(options.rounding)),
+            ("layer-wise rounding".into(), on(options.rounding)),
             ("bias correction".into(), on(options.bias_correction)),
             ("pruning of dead channels".into(), on(options.prune)),
         ];
@@ -92,13 +92,13 @@ impl Report {
         }
         if settings.was_quantized {
             rows.push((
-                "quantized before".into(),
+                "already quantized".into(),
                 "the file's scales were kept".into(),
             ));
         }
         page.pairs(&rows);
 
-        page.heading("What each technique did");
+        page.heading("Effect of each technique");
         page.table(
             &["technique", "SQNR before", "after", "gain", ""],
             self.techniques.iter().map(|effect| {
@@ -114,22 +114,22 @@ impl Report {
                     if effect.kept {
                         "kept"
                     } else {
-                        "left out: worse on calibration"
+                        "not used: worse on calibration"
                     }
                     .into(),
                 ]
             }),
         );
-        page.paragraph("Of the logits, on the windows compared; each on top of those kept before it, starting from rounding to nearest within all that was seen.");
+        page.paragraph("SQNR of the logits on the compared windows. Each technique is added to those kept before it, starting from min/max ranges and rounding to nearest.");
 
-        page.heading("Where it is lost");
+        page.heading("Accuracy lost by layer");
         page.figure(
             &sqnr_chart(self),
-            "SQNR of each layer's output, dB. Line: with all layers before it quantized. Bars: on exact inputs, what the layer alone costs.",
+            "SQNR of each layer's output, dB. Line: cumulative, with all layers before it quantized. Bars: the layer alone, on exact inputs.",
         );
         page.table(
             &[
-                "worst ten layers",
+                "ten worst layers",
                 "alone",
                 "cumulative",
                 "weights",
@@ -148,14 +148,14 @@ impl Report {
             }),
         );
 
-        page.heading("Layer by layer");
+        page.heading("All layers");
         page.open_table(&[
             "layer",
             "SQNR",
             "alone",
-            "weights' SQNR",
+            "weight SQNR",
             "range",
-            "by",
+            "method",
             "clipped",
             "smallest divisor",
             "weights",
@@ -183,21 +183,21 @@ impl Report {
             ]);
         }
         page.close_table();
-        page.paragraph("Ranges and histograms after equalization, counts on a scale of roots; SQNR in the units before it.");
+        page.paragraph("Ranges and histograms are after equalization, with counts on a square-root scale; SQNR is in the units before it.");
 
         page.heading("Memory and time");
         page.table(
-            &["rows at a time", "arena, bytes"],
+            &["rows per step", "arena, bytes"],
             self.arena
                 .iter()
                 .map(|arena| vec![arena.stripe_rows.to_string(), arena.bytes.to_string()]),
         );
         page.paragraph(&format!(
-            "Layer by layer over whole tensors the activations alone would take {} bytes.",
+            "Executed layer by layer on whole tensors, the activations alone would take {} bytes.",
             self.layer_by_layer_bytes
         ));
         page.table(
-            &["target, one core", "one inference, estimated"],
+            &["target, one core", "one inference (estimate)"],
             self.estimates.iter().map(|estimate| {
                 vec![
                     estimate.target.clone(),
@@ -205,10 +205,10 @@ impl Report {
                 ]
             }),
         );
-        page.paragraph("Estimates from counted instructions and a model of the processor, not from a clock. `sori bench` on the machine itself is better.");
+        page.paragraph("Estimated from instruction counts and a processor model, not measured. For real times run `sori bench` on the target.");
         let dead = self.dead_channels;
         page.paragraph(&format!(
-            "Of {} channels between expansion and projection, calibration never saw {} above zero; {} provably never are (--prune takes those out without changing a bit).",
+            "Of {} channels between expansion and projection, {} were never above zero in calibration; {} provably never are (--prune removes those without changing a bit).",
             dead.of, dead.in_calibration, dead.provably
         ));
         if !self.notes.is_empty() {
@@ -220,16 +220,16 @@ impl Report {
 }
 
 impl Manifold {
-    /// As a page.
+    /// The report as a self-contained HTML page.
     pub fn html(&self, name: &str) -> String {
-        let mut page = Page::new(&format!("{name}: what its ReLUs keep"));
-        page.paragraph("An inverted residual computes A · ReLU6(B · x), for one input A · D · B · x with ones and zeros on the diagonal of D (Sandler et al., MobileNetV2, arXiv:1801.04381, §3.2). Measured on the network's own weights and data.");
+        let mut page = Page::new(&format!("{name}: information its ReLUs preserve"));
+        page.paragraph("An inverted residual computes A · ReLU6(B · x); for a given input that is A · D · B · x with ones and zeros on the diagonal of D (Sandler et al., MobileNetV2, arXiv:1801.04381, §3.2). The figures below are measured on this network's weights and data.");
         page.cards(&[
             (
                 "with a ReLU6 after every projection",
                 format!("{:.1} %", 100.0 * self.non_linear.agreement),
                 format!(
-                    "of {} clips keep their class; {:.1} dB",
+                    "of {} clips would keep their class; {:.1} dB",
                     self.clips, self.non_linear.sqnr_db
                 ),
             ),
@@ -244,10 +244,10 @@ impl Manifold {
                 "mean of D's diagonal".into(),
             ),
         ]);
-        page.heading("Block by block");
+        page.heading("By block");
         page.figure(
             &manifold_chart(self),
-            "Bars: share of the input that active channels determine. Line: share of active channels.",
+            "Bars: share of the input that the active channels determine. Line: share of active channels.",
         );
         page.table(
             &[
@@ -255,14 +255,14 @@ impl Manifold {
                 "channels",
                 "active",
                 "dead",
-                "rank in",
+                "input rank",
                 "expanded",
                 "projected",
                 "recovered",
                 "whole",
-                "power a ReLU6 would cut",
-                "agreement then",
-                "SQNR then",
+                "power cut by a ReLU6",
+                "agreement with it",
+                "SQNR with it",
             ],
             self.blocks.iter().map(|block| {
                 let [narrow, wide, out] = block.channels;
@@ -282,20 +282,20 @@ impl Manifold {
                 ]
             }),
         );
-        page.paragraph("Rank: (Σλ)² / Σλ² over the eigenvalues of the covariance, the number of directions in use. Recovered: share of the input's power about its mean that the active channels determine; whole: share of pixels of which they determine all. The last three: a ReLU6 after this projection alone, on the same weights.");
+        page.paragraph("Rank: (Σλ)² / Σλ² over the eigenvalues of the covariance, the number of directions in use. Recovered: share of the input's variance that the active channels determine; whole: share of pixels they determine completely. The last three columns: a ReLU6 added after this projection only, with the same weights.");
         let advice: Vec<String> = self
             .blocks
             .iter()
             .flat_map(|block| block.advice())
             .collect();
         if !advice.is_empty() {
-            page.heading("What follows");
+            page.heading("Recommendations");
             page.list(&advice);
         }
         page.heading("The paper's Figure 1, recomputed");
-        page.figure(&self.figure_1_svg(), "A spiral through a random matrix to so many dimensions, a ReLU, and back by the pseudoinverse.");
+        page.figure(&self.figure_1_svg(), "A spiral, embedded by a random matrix into the given number of dimensions, passed through a ReLU and mapped back by the pseudoinverse.");
         page.table(
-            &["dimensions", "lost", "matrices that lose more than a tenth"],
+            &["dimensions", "lost", "matrices losing more than a tenth"],
             self.figure_1.iter().map(|embedding| {
                 vec![
                     embedding.dimensions.to_string(),
@@ -304,7 +304,7 @@ impl Manifold {
                 ]
             }),
         );
-        page.paragraph("Lost: share of the spiral's power that no affine map of what came back explains, mean over 500 matrices.");
+        page.paragraph("Lost: share of the spiral's power that no affine map of the result can explain; mean over 500 matrices.");
         page.finish()
     }
 
@@ -312,7 +312,7 @@ impl Manifold {
         self.blocks.iter().map(of).sum::<f64>() / self.blocks.len().max(1) as f64
     }
 
-    /// The spiral, and what came back of it.
+    /// The spiral, and what was recovered of it.
     pub fn figure_1_svg(&self) -> String {
         let size = 140.0;
         let original = ("input".to_string(), spiral());

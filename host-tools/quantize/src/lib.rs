@@ -1,8 +1,8 @@
-//! Takes a trained MobileNetV2 to the int8 package that every target loads, and says
-//! what that cost.
+//! Turns a trained MobileNetV2 into the int8 package that every target loads, and reports
+//! the accuracy lost.
 //!
 //! ```text
-//! ONNX ─► onnx: recognised, batch norm folded ─► float network ─► equalize
+//! ONNX ─► onnx: recognized, batch norm folded ─► float network ─► equalize
 //!                                                     │ engine: every tensor, f32
 //!            ranges ◄─ select: by error of the logits ◄┘
 //!               │
@@ -28,13 +28,13 @@
 //! # Ok(()) }
 //! ```
 //!
-//! [`contract`] is what the network was trained on; [`verify`] computes a package's golden
-//! vectors again. [`quantize_for_timing`] leaves out all that does not change how long the
-//! package runs.
+//! [`contract`] describes what the network was trained on; [`verify`] recomputes a package's golden
+//! vectors. [`quantize_for_timing`] skips everything that does not affect the package's
+//! speed.
 //!
 //! # What it will not do
-//! Decode audio or read folders (the `sori` command does), retrain, or take networks
-//! outside the MobileNetV2 family: those are [`Refused`], naming the node.
+//! Decode audio or read folders (the `sori` command does), retrain, or accept networks
+//! outside the MobileNetV2 family: those are [`Refused`], with the unsupported node's name.
 #![forbid(unsafe_code)]
 
 mod compare;
@@ -93,17 +93,17 @@ pub use rows::Rows;
 use select::Choice;
 pub use tract::TractInference;
 
-/// Rows of a window that are too few to say anything.
+/// The fewest rows of a window that say anything.
 const FEWEST_ROWS: usize = 32;
 
-/// A clip, or a part of it, as the package and as the float network see it.
+/// A clip or part of one, as seen by the package and by the float network.
 #[derive(Debug, Clone)]
 struct Window {
     /// Steps of the preprocessed input.
     rows: Vec<i8>,
     /// Preprocessed.
     floats: Vec<f32>,
-    /// As the file takes them, where that is not the same.
+    /// As the file takes them, if that differs.
     raw: Option<Vec<f32>>,
 }
 
@@ -113,18 +113,18 @@ impl Window {
     }
 }
 
-/// What to do against the noise of quantization.
+/// Techniques that reduce quantization noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Options {
     /// How ranges are chosen.
     pub ranges: Method,
     /// Cross-layer equalization.
     pub equalize: bool,
-    /// Weights rounded by what their layer computes, not one by one.
+    /// Layer-wise rounding: weights are rounded together to preserve the layer's output.
     pub rounding: bool,
-    /// Mean errors taken out of the biases.
+    /// Bias correction: each channel's mean error is removed through its bias.
     pub bias_correction: bool,
-    /// Channels that provably do nothing are taken out.
+    /// Remove channels that provably do nothing.
     pub prune: bool,
 }
 
@@ -141,7 +141,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Rounding to nearest within all that was seen.
+    /// Min/max ranges and rounding to nearest, nothing else.
     pub const PLAIN: Self = Self {
         ranges: Method::MinMax,
         equalize: false,
@@ -151,30 +151,30 @@ impl Options {
     };
 }
 
-/// What to quantize, and on what.
+/// A network to quantize, and the data to do it with.
 pub struct Request<'a> {
     /// The network.
     pub onnx: &'a Onnx,
-    /// What to call the network where no contract does.
+    /// The network's name if there is no contract.
     pub name: String,
     /// Overrides the contract in the file's metadata.
     pub contract: Option<Contract>,
-    /// Clips that set the ranges; noise where there are none and `data_free` is set.
+    /// Clips that set the ranges; if empty and `data_free` is set, noise.
     pub calibration: Vec<Rows>,
-    /// What they are, for the provenance.
+    /// Describes them in the package's provenance.
     pub calibration_name: String,
     /// Calibrate on noise. The ranges are then a guess: the network's own data is always better.
     pub data_free: bool,
-    /// Clips that judge the result; the calibration's again where there are none.
+    /// Clips that the result is evaluated on; if empty, the calibration clips.
     pub evaluation: Vec<Rows>,
     /// Techniques.
     pub options: Options,
-    /// Is told what is being done, and how much of it is done, from any thread.
+    /// Called from any thread with the current stage and the fraction done.
     pub on_progress: &'a (dyn Fn(&str, f64) + Sync),
 }
 
 impl<'a> Request<'a> {
-    /// All techniques; calibration is still to be given.
+    /// All techniques enabled; `calibration` is still empty.
     pub fn new(onnx: &'a Onnx) -> Self {
         Self {
             onnx,
@@ -190,12 +190,12 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A package and what is known about it.
+/// A package and its report.
 #[derive(Debug)]
 pub struct Quantized {
     /// The file.
     pub bytes: PackageBytes,
-    /// What it cost.
+    /// The accuracy lost, and the package's costs.
     pub report: Report,
 }
 
@@ -213,8 +213,8 @@ fn row_shape(network: &FloatNetwork) -> TensorShape {
     }
 }
 
-/// Clips of a file's logits that differ by more than this part of their largest were imported
-/// wrongly.
+/// An import whose logits differ from the file's by more than this share of the largest is
+/// wrong.
 const LARGEST_IMPORT_ERROR: f64 = 1e-2;
 /// Windows that an import is checked on.
 const IMPORT_WINDOWS: usize = 4;
@@ -222,7 +222,7 @@ const IMPORT_WINDOWS: usize = 4;
 /// Quantizes a network.
 ///
 /// # Errors
-/// Names the channel that does not fit the arithmetic, or what the calibration lacks.
+/// Names the channel that does not fit the arithmetic, or what is missing from the calibration data.
 pub fn quantize(request: Request<'_>) -> Result<Quantized> {
     let Request {
         onnx,
@@ -243,7 +243,7 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
     }
     ensure!(
         !clips.is_empty(),
-        "calibration needs at least one clip: name a folder with music like that in training"
+        "calibration needs at least one clip: give a folder of audio like that used in training"
     );
     let nominal = match contract {
         Some(contract) => contract.network.nominal_rows as usize,
@@ -260,7 +260,7 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
     };
     let settings = Settings {
         calibration: match data_free {
-            true => "noise: no data was given".into(),
+            true => "noise, no data given".into(),
             false => format!(
                 "{}, {} windows",
                 request.calibration_name,
@@ -307,7 +307,7 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
     let import_error = import_error(network, &calibration, &judges.calibration, pool_rows);
     ensure!(
         network.is_quantized() || import_error <= LARGEST_IMPORT_ERROR,
-        "the network as imported gives other logits than tract's run of the file, by {:.1} %: this is an error in Sori, please report it",
+        "the imported network's logits differ from tract's run of the file by {:.1} %: this is a bug in Sori, please report it",
         100.0 * import_error
     );
 
@@ -365,7 +365,7 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
 
     let draft = spec.build(Sizes::default())?;
     let package = Package::parse(&draft)?;
-    on_progress("layer by layer", 0.0);
+    on_progress("measuring layers", 0.0);
     let noises = measure::layers(&package, &equalized, &evaluation)?;
     let weight_sqnrs: Vec<f64> = {
         let (steps, layers) = (simulate::steps(&package), equalized.layers());
@@ -387,7 +387,7 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         let rows = measure::rows(&evaluation);
         ensure!(
             measure::run(&smaller, &rows)? == measure::run(&package, &rows)?,
-            "the pruned network gives other bits: this is an error in Sori, please report it"
+            "pruning changed the network's results: this is a bug in Sori, please report it"
         );
         smaller
     } else {
@@ -589,7 +589,7 @@ impl Options {
             ),
             ("bias correction".into(), bias_correction, true),
             ("cross-layer equalization".into(), equalize, !was_quantized),
-            ("rounding by layer".into(), rounding, true),
+            ("layer-wise rounding".into(), rounding, true),
         ];
         all.into_iter()
             .filter(|(_, adds, possible)| *possible && *adds != plain)
@@ -690,7 +690,7 @@ impl<'t> Maker<'_, 't> {
         if wanted.rounding || wanted.bias_correction {
             let draft = spec
                 .build(Sizes::default())
-                .context("the integers break the package's rules")?;
+                .context("the integers violate the package's rules")?;
             let done = Progress::new(
                 self.on_progress,
                 "rounding layers",
@@ -819,8 +819,8 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// A package of the network's geometry and weights, calibrated on noise: it takes as long
-/// as a good one and names nothing. It has no golden vectors.
+/// A package with the network's geometry and weights, calibrated on noise: it runs as fast
+/// as a real one, but its results mean nothing. It has no golden vectors.
 ///
 /// # Errors
 /// As [`quantize`], and where neither the file nor its contract fixes the rows.
@@ -849,7 +849,7 @@ pub fn quantize_for_timing(onnx: &Onnx, name: &str) -> Result<PackageBytes> {
     let Made { spec, .. } = maker.make(network, Options::PLAIN)?;
     let bytes = spec
         .build(Sizes::default())
-        .context("the integers break the package's rules")?;
+        .context("the integers violate the package's rules")?;
     let sizes = sizes(&Package::parse(&bytes)?);
     Ok(spec.build(sizes)?)
 }
@@ -921,7 +921,7 @@ fn fixed_rows(network: &FloatNetwork, contract: Option<&Contract>) -> Result<usi
     let rows = contract.map(|c| c.network.nominal_rows as usize);
     rows.or(network.rows).with_context(|| {
         format!(
-            "input {} has no fixed number of rows: export the model with it fixed",
+            "input {} has no fixed number of rows: export the model with a fixed number",
             network.input
         )
     })
@@ -965,7 +965,7 @@ fn longest(clips: &[Rows]) -> usize {
 fn fits(contract: &Contract, network: &FloatNetwork) -> Result<()> {
     ensure!(
         network.channels == 1 && network.width == contract.mel.bands,
-        "the contract has {} mel bands and the network takes rows of {}×{}",
+        "the contract has {} mel bands, but the network takes rows of {}×{}",
         contract.mel.bands,
         network.width,
         network.channels
@@ -973,7 +973,7 @@ fn fits(contract: &Contract, network: &FloatNetwork) -> Result<()> {
     let classes = network.classifier.bias.len();
     ensure!(
         contract.labels.len() == classes,
-        "the contract has {} labels and the network {classes} classes",
+        "the contract has {} labels, but the network has {classes} classes",
         contract.labels.len()
     );
     Ok(())
@@ -987,7 +987,7 @@ fn input_activation(
     if let Some(contract) = contract {
         ensure!(
             network.preprocessing.is_identity(),
-            "the graph scales or shifts its input, and the contract says what its features are: export the model without that"
+            "the graph scales or shifts its input, but the contract already defines the features: export the model without preprocessing"
         );
         return Ok(Activation {
             scale: contract.input.scale,
@@ -1011,7 +1011,7 @@ fn input_activation(
                     values
                         .len()
                         .is_multiple_of(network.width * network.channels),
-                    "a clip of {} values does not consist of rows of {}",
+                    "a clip of {} values is not a whole number of rows of {}",
                     values.len(),
                     network.width * network.channels
                 );
@@ -1019,9 +1019,9 @@ fn input_activation(
                 network.preprocessing.apply(&mut values);
                 observed.see(&values);
             }
-            Rows::Int8(_) => bail!(
-                "int8 rows have no scale of their own: give --contract, or calibrate on float rows"
-            ),
+            Rows::Int8(_) => {
+                bail!("int8 rows carry no scale: give --contract, or calibrate on float rows")
+            }
         }
     }
     Ok(observed.activation(Method::Mse, float::LINEAR))
@@ -1049,7 +1049,7 @@ fn windows(
                 let mut floats = given.clone();
                 ensure!(
                     floats.len().is_multiple_of(row_len),
-                    "a clip of {} values does not consist of rows of {row_len}",
+                    "a clip of {} values is not a whole number of rows of {row_len}",
                     floats.len()
                 );
                 preprocessing.apply(&mut floats);
@@ -1060,12 +1060,12 @@ fn windows(
         };
         ensure!(
             floats.iter().all(|x| x.is_finite()),
-            "the calibration rows hold NaN or infinite values"
+            "the calibration rows contain NaN or infinite values"
         );
         let len: usize = Vec::len(&rows);
         ensure!(
             len.is_multiple_of(row_len),
-            "a clip of {len} values does not consist of rows of {row_len}"
+            "a clip of {len} values is not a whole number of rows of {row_len}"
         );
         if len < fewest {
             continue;
@@ -1082,7 +1082,7 @@ fn windows(
     }
     ensure!(
         !windows.is_empty(),
-        "no clip has {} rows: calibrate on longer ones",
+        "every clip has fewer than {} rows: calibrate on longer ones",
         fewest / row_len
     );
     Ok(windows)

@@ -70,7 +70,7 @@ pub(crate) fn lower(
         }
     }
     bail!(
-        "no scales fit the arithmetic: {}; the weights of these channels are far too large",
+        "no scales fit the arithmetic: {}; the weights of these channels are too large",
         notes.last().map_or("", String::as_str)
     )
 }
@@ -188,7 +188,7 @@ impl Scales<'_> {
                 let k = (s_x / (s_in * s_w)).floor().min(LARGEST_RESIDUAL);
                 if k < 1.0 {
                     self.notes.push(format!(
-                        "{} channel {c}: the scale of the block's input was raised from {s_x:.4} so that the residual is exact",
+                        "{} channel {c}: raised the scale of the block's input from {s_x:.4} to keep the residual exact",
                         float.node
                     ));
                     return Err(Stop::Raise {
@@ -202,7 +202,7 @@ impl Scales<'_> {
             let factor = s_in * s_w / s_out;
             if factor >= LARGEST {
                 self.notes.push(format!(
-                    "{} channel {c}: the scale of the output was raised from {s_out:.4} so that it is coarser than the accumulator",
+                    "{} channel {c}: raised the scale of the output from {s_out:.4} to keep it coarser than the accumulator",
                     float.node
                 ));
                 return Err(Stop::Raise {
@@ -288,7 +288,7 @@ fn classifier(
         let row = 255 * width as i64 * magnitude + i64::from(folded).abs();
         ensure!(
             row * i64::from(pool_rows) <= i64::from(i32::MAX),
-            "{} class {k}: the mean over {pool_rows} rows could overflow; {} is the longest pool_rows for these weights",
+            "{} class {k}: the mean over {pool_rows} rows could overflow; with these weights pool_rows can be at most {}",
             float.node,
             i64::from(i32::MAX) / row
         );

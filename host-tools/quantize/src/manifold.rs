@@ -101,7 +101,7 @@ pub fn manifold(
     on_progress: &(dyn Fn(&str, f64) + Sync),
 ) -> Result<Manifold> {
     let network = &onnx.network;
-    ensure!(!clips.is_empty(), "there is no clip to measure on");
+    ensure!(!clips.is_empty(), "no clips to measure on");
     let row_len = network.width * network.channels;
     let inputs = clips.iter().map(|clip| {
         let mut values = match (clip, &onnx.contract) {
@@ -114,11 +114,11 @@ pub fn manifold(
                     .map(|&q| (f32::from(q) - zero_point) * input.scale);
                 rows.collect()
             }
-            (Rows::Int8(_), None) => bail!("int8 rows have no scale of their own: give float rows"),
+            (Rows::Int8(_), None) => bail!("int8 rows carry no scale: give float rows"),
         };
         ensure!(
             !values.is_empty() && values.len().is_multiple_of(row_len),
-            "a clip of {} values does not consist of rows of {row_len}",
+            "a clip of {} values is not a whole number of rows of {row_len}",
             values.len()
         );
         network.preprocessing.apply(&mut values);
@@ -533,20 +533,20 @@ impl Bottleneck {
         let [narrow, wide, _] = self.channels;
         if !self.dead_channels.is_empty() {
             advice.push(format!(
-                "block {}: {} of {wide} channels are never above 0 on these clips; `sori quantize --prune` takes out those that provably never are",
+                "block {}: {} of {wide} channels are never above 0 on these clips; `sori quantize --prune` removes those that provably never are",
                 self.block,
                 self.dead_channels.len()
             ));
         }
         if self.expanded_rank <= self.input_rank {
             advice.push(format!(
-                "block {}: the expansion from {narrow} to {wide} channels uses {:.1} directions, no more than its input ({:.1}): a smaller one may do",
+                "block {}: the expansion from {narrow} to {wide} channels uses {:.1} directions, no more than its input ({:.1}): a smaller expansion may suffice",
                 self.block, self.expanded_rank, self.input_rank
             ));
         }
         if self.recovered < 0.9 {
             advice.push(format!(
-                "block {}: {:.0} % of its input does not survive the ReLU: a larger expansion would keep more",
+                "block {}: {:.0} % of its input is lost in the ReLU: a larger expansion would preserve more",
                 self.block,
                 100.0 * (1.0 - self.recovered)
             ));

@@ -39,7 +39,10 @@ pub(crate) fn run(package: &Package<'_>, clips: &[&[i8]]) -> Result<Vec<Vec<i8>>
             let logits = network.clip(clip).map(<[i8]>::to_vec);
             let logits = logits.filter(|logits| logits.len() == classes);
             logits.ok_or_else(|| {
-                anyhow::anyhow!("a window of {} rows gives no logits", clip.len() / row_len)
+                anyhow::anyhow!(
+                    "a window of {} rows produces no logits",
+                    clip.len() / row_len
+                )
             })
         })
         .collect()
@@ -62,7 +65,7 @@ pub(crate) fn measure(
     for (found, exact) in run(package, &rows(windows))?.iter().zip(exact) {
         ensure!(
             found.len() == exact.len(),
-            "the float network has {} classes and the package {}",
+            "the float network has {} classes, but the package has {}",
             exact.len(),
             found.len()
         );
@@ -114,7 +117,7 @@ pub(crate) fn layers(
         let last = found.last().map_or(&[][..], Vec::as_slice);
         ensure!(
             simulate::logits(&package.classifier(), last) == *streamed,
-            "the streamed network and its layers one by one differ: this is an error in Sori, please report it"
+            "the streamed network and its layers run one by one disagree: this is a bug in Sori, please report it"
         );
         let as_steps: Vec<Vec<i8>> = exact
             .iter()

@@ -37,7 +37,7 @@ impl FromStr for Method {
             "percentile" => Ok(Self::Percentile),
             "mse" => Ok(Self::Mse),
             "entropy" => Ok(Self::Entropy),
-            _ => Err("auto, minmax, percentile, mse and entropy are known".into()),
+            _ => Err("choose auto, minmax, percentile, mse or entropy".into()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The ONNX file as tract runs it: the truth that quantization is measured by.
+//! The ONNX file as tract runs it: the reference that quantization is measured against.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -16,12 +16,12 @@ pub struct Reference<'o> {
     onnx: &'o Onnx,
     /// With the logits as its output, whatever follows them.
     model: ModelProto,
-    /// Optimised for a number of rows.
+    /// Optimized for a number of rows.
     runnable: Mutex<HashMap<usize, Arc<TypedRunnableModel>>>,
 }
 
 impl<'o> Reference<'o> {
-    /// Nothing is run yet; a number of rows is prepared for when it first comes.
+    /// Runs nothing yet; the model for a number of rows is prepared on first use.
     pub fn new(onnx: &'o Onnx) -> Self {
         let mut model = onnx.model.clone();
         let classifier = &onnx.network.classifier;

@@ -1,4 +1,4 @@
-//! What quantization cost, layer by layer and in the end.
+//! The accuracy lost by quantization, by layer and overall.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use crate::{Options, Preprocessing};
 /// Version of the report's JSON.
 pub const SCHEMA_VERSION: u32 = 2;
 
-/// What was asked for, once everything left open was resolved.
+/// The settings in effect, with every default resolved.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
     /// Name of the network.
@@ -20,7 +20,7 @@ pub struct Settings {
     pub source_sha256: String,
     /// What made the package.
     pub tool: String,
-    /// What calibration was on.
+    /// The calibration data.
     pub calibration: String,
     /// Noise took the place of calibration data.
     pub data_free: bool,
@@ -28,7 +28,7 @@ pub struct Settings {
     pub calibration_windows: usize,
     /// Windows that were compared.
     pub evaluation_windows: usize,
-    /// Whether the compared windows were others than those that set the ranges.
+    /// Whether the compared windows differ from those that set the ranges.
     pub held_out: bool,
     /// Rows of a window.
     pub nominal_rows: usize,
@@ -38,24 +38,24 @@ pub struct Settings {
     pub pool_rows: u16,
     /// Techniques.
     pub options: Options,
-    /// What the graph does to its input. The package expects the results.
+    /// Preprocessing in the graph. The package expects its result as input.
     pub preprocessing: Preprocessing,
     /// Of the preprocessed input.
     pub input_scale: f32,
     /// Of the preprocessed input.
     pub input_zero_point: i8,
-    /// The file was quantized already, and its scales taken over.
+    /// The file was already quantized, and its scales were kept.
     pub was_quantized: bool,
 }
 
-/// Values and how often they come.
+/// A histogram of values.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Histogram {
     /// The lowest value.
     pub low: f32,
     /// The highest value.
     pub high: f32,
-    /// Counts of equal bins between them.
+    /// Counts in equal bins between the two.
     pub counts: Vec<u32>,
 }
 
@@ -74,9 +74,9 @@ pub struct LayerReport {
     pub scale: f32,
     /// Zero point of its output.
     pub zero_point: i8,
-    /// What chose the range; none where the file states it.
+    /// The method that chose the range; `None` if the file states it.
     pub method: Option<Method>,
-    /// Share of its output that the range cuts off.
+    /// Share of its output that the range clips.
     pub clipped: f64,
     /// Output in calibration, after equalization.
     pub activations: Histogram,
@@ -90,20 +90,20 @@ pub struct LayerReport {
     pub macs: u64,
 }
 
-/// What a technique did.
+/// The effect of a technique.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Effect {
     /// Its name.
     pub technique: String,
-    /// Whether the package has it. One that made the logits worse on calibration is left out.
+    /// Whether it was used. A technique that made the logits worse on calibration is not.
     pub kept: bool,
     /// SQNR of the logits on the evaluation windows without it, dB.
     pub before_db: f64,
-    /// And with it; none where the network then does not fit the arithmetic.
+    /// The same with it; `None` if the network then does not fit the arithmetic.
     pub after_db: Option<f64>,
 }
 
-/// Memory for so many rows at a time.
+/// Memory for a number of rows per step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ArenaBytes {
     /// Rows.
@@ -112,8 +112,8 @@ pub struct ArenaBytes {
     pub bytes: usize,
 }
 
-/// How long an inference may take. Never measured on the machine itself: from counted
-/// instructions and a model of its cycles.
+/// Estimated time of an inference, from instruction counts and a processor model. It is never
+/// measured on the machine itself.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Estimate {
     /// The machine.
@@ -122,14 +122,14 @@ pub struct Estimate {
     pub milliseconds: f64,
 }
 
-/// What a quantization did.
+/// The report of a quantization.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// Version of this structure.
     pub schema_version: u32,
     /// As resolved.
     pub settings: Settings,
-    /// In the order in which they were tried, each on top of those kept.
+    /// In the order tried, each added to those kept before it.
     pub techniques: Vec<Effect>,
     /// Layers in order.
     pub layers: Vec<LayerReport>,
@@ -145,7 +145,7 @@ pub struct Report {
     pub macs: u64,
     /// Bytes of weights and tables in the file.
     pub package_bytes: usize,
-    /// For each number of rows that go through together.
+    /// For each number of rows processed together.
     pub arena: Vec<ArenaBytes>,
     /// Bytes of activations if layers ran one after the other over `nominal_rows`.
     pub layer_by_layer_bytes: usize,
@@ -153,7 +153,7 @@ pub struct Report {
     pub estimates: Vec<Estimate>,
     /// Channels that calibration never saw above zero, of all between expansion and projection.
     pub dead_channels: DeadChannels,
-    /// Scales that had to give way.
+    /// Scales that had to be raised.
     pub notes: Vec<String>,
 }
 
@@ -162,9 +162,9 @@ pub struct Report {
 pub struct DeadChannels {
     /// Never above zero in calibration.
     pub in_calibration: usize,
-    /// Constant whatever comes in: `prune` removes them without changing a bit.
+    /// Constant for any input: `prune` removes them without changing a bit.
     pub provably: usize,
-    /// All.
+    /// All channels of expanded tensors.
     pub of: usize,
 }
 
@@ -198,15 +198,15 @@ impl Gate {
     /// Reads `KEY=VALUE,…`.
     ///
     /// # Errors
-    /// Names the key that is unknown, or the value that is no number.
+    /// Names the unknown key, or the value that is not a number.
     pub fn parse_list(text: &str) -> Result<Vec<Self>> {
         text.split(',').map(str::trim).map(Self::parse).collect()
     }
 
     fn parse(text: &str) -> Result<Self> {
-        let (key, value) = text.split_once('=').with_context(|| {
-            format!("gate {text:?}: write KEY=VALUE, for instance agreement=0.98")
-        })?;
+        let (key, value) = text
+            .split_once('=')
+            .with_context(|| format!("gate {text:?}: write KEY=VALUE, such as agreement=0.98"))?;
         let number: f64 = value
             .parse()
             .ok()
@@ -222,11 +222,11 @@ impl Gate {
             }
             "sqnr" => Self::Sqnr(number),
             "layer-sqnr" => Self::LayerSqnr(number),
-            _ => bail!("gate {key} is unknown: agreement, sqnr and layer-sqnr are known"),
+            _ => bail!("unknown gate {key}: choose agreement, sqnr or layer-sqnr"),
         })
     }
 
-    /// Whether the report passes, and how it stands.
+    /// Whether the report passes, with the figure found and the one required.
     pub fn check(&self, report: &Report) -> (bool, String) {
         let lowest = report
             .layers
@@ -248,7 +248,7 @@ impl Gate {
         let verdict = if passed { "passed" } else { "failed" };
         (
             passed,
-            format!("gate {key}: {found:.3}, wanted {wanted:.3}: {verdict}"),
+            format!("gate {key}: {found:.3}, required {wanted:.3}: {verdict}"),
         )
     }
 }

@@ -1,4 +1,4 @@
-//! Clips to calibrate and judge on.
+//! Clips for calibration and evaluation.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sori_package::TensorShape;
@@ -14,12 +14,12 @@ pub enum Rows {
 
 impl Rows {
     /// Reads an .npy file: int8 or float32, `[rows, width, channels]`, or `[rows, width]`
-    /// where there is one channel.
+    /// if there is one channel.
     ///
     /// # Errors
-    /// When it is no such file, or its rows are not those of the network.
+    /// When it is not such a file, or its rows do not fit the network.
     pub fn from_npy(bytes: &[u8], row: TensorShape) -> Result<Self> {
-        let (dict, data) = header(bytes).context("this is not an .npy file, or it is damaged")?;
+        let (dict, data) = header(bytes).context("not an .npy file, or damaged")?;
         let entry = |key: &str| {
             let (_, rest) = dict.split_once(key)?;
             Some(rest.trim_start_matches([':', ' ']))
@@ -46,13 +46,13 @@ impl Rows {
         );
         ensure!(
             entry("'fortran_order'").is_some_and(|rest| rest.starts_with("False")),
-            "the array is in Fortran order: save np.ascontiguousarray(x)"
+            "the array is in Fortran order: save np.ascontiguousarray(x) instead"
         );
         let values = axes[0].saturating_mul(width * channels);
         let ensure_len = |size: usize| {
             ensure!(
                 values.checked_mul(size) == Some(data.len()),
-                "the .npy file has {} bytes for {values} values: copy it again",
+                "the .npy file has {} bytes of data for {values} values: copy it again",
                 data.len()
             );
             Ok(())
@@ -69,7 +69,7 @@ impl Rows {
                     values.iter().map(|&b| f32::from_le_bytes(b)).collect(),
                 ))
             }
-            _ => bail!("the array is of another type than int8 and float32: convert it"),
+            _ => bail!("the array is neither int8 nor float32: convert it"),
         }
     }
 }

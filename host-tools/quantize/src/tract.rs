@@ -1,4 +1,4 @@
-//! An ONNX network in tract, to time Sori beside it.
+//! An ONNX network in tract, to compare Sori's speed with.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tract_onnx::tract_hir::infer::Factoid as _;
 
 use crate::golden;
 
-/// Any ONNX network with one input, and noise for it. tract runs it on one thread.
+/// Any ONNX network with one input, fed with noise. tract runs it on one thread.
 #[derive(Debug)]
 pub struct TractInference {
     runnable: Arc<TypedRunnableModel>,
@@ -16,16 +16,16 @@ pub struct TractInference {
 }
 
 impl TractInference {
-    /// Optimises the network for a batch of one, and `rows` where another size is not fixed.
+    /// Optimizes the network for a batch of one, and for `rows` if another dimension is not fixed.
     ///
     /// # Errors
-    /// When tract cannot run it, or its input has no shape.
+    /// When tract cannot run it, or its input's shape is unknown.
     pub fn new(onnx: &[u8], rows: usize) -> Result<Self> {
         let read = || -> TractResult<_> {
             let mut model = tract_onnx::onnx().model_for_read(&mut &*onnx)?;
             let fact = model.input_fact(0)?;
             let rank = fact.shape.rank().concretize();
-            let rank = rank.context("the input's shape is not known")? as usize;
+            let rank = rank.context("the input's shape is unknown")? as usize;
             let shape: Vec<_> = (0..rank)
                 .map(|axis| {
                     let dim = fact.shape.dim(axis);
@@ -42,7 +42,7 @@ impl TractInference {
             model.set_input_fact(0, f32::fact(&shape).into())?;
             Ok((model.into_optimized()?.into_runnable()?, input))
         };
-        let (runnable, input) = read().context("tract cannot run this")?;
+        let (runnable, input) = read().context("tract cannot run this network")?;
         Ok(Self { runnable, input })
     }
 

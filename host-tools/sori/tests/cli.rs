@@ -684,7 +684,7 @@ fn quantize_reports_as_a_page_and_prunes_without_changing_a_bit() {
     let html = fs::read_to_string(&page).unwrap();
     for part in [
         "<svg",
-        "worst ten layers",
+        "ten worst layers",
         "cross-layer equalization",
         "Raspberry Pi 5",
         "@media print",

@@ -51,7 +51,7 @@ pub(super) fn name(node: &NodeProto) -> String {
 
 impl<'m> Graph<'m> {
     pub(super) fn new(model: &'m ModelProto) -> Result<Self> {
-        let graph = model.graph.as_ref().context("the file holds no graph")?;
+        let graph = model.graph.as_ref().context("the file contains no graph")?;
         let initializers: HashSet<&str> =
             graph.initializer.iter().map(|t| t.name.as_str()).collect();
         let inputs: Vec<_> = graph
@@ -62,14 +62,14 @@ impl<'m> Graph<'m> {
         let [input] = inputs[..] else {
             let names: Vec<_> = inputs.iter().map(|input| input.name.as_str()).collect();
             bail!(
-                "the graph has {} inputs ({}): Sori runs one",
+                "the graph has {} inputs ({}): Sori supports one",
                 names.len(),
                 names.join(", ")
             );
         };
         let [output] = &graph.output[..] else {
             bail!(
-                "the graph has {} outputs: export the logits alone",
+                "the graph has {} outputs: export only the logits",
                 graph.output.len()
             );
         };
@@ -85,7 +85,7 @@ impl<'m> Graph<'m> {
         // ONNX lists nodes in topological order and writes each tensor once, so that a
         // walk along the readers ends.
         for node in &graph.node {
-            ensure!(!node.output.is_empty(), "{}: no output", name(node));
+            ensure!(!node.output.is_empty(), "{}: has no output", name(node));
             for output in node.output.iter().filter(|output| !output.is_empty()) {
                 ensure!(
                     written.insert(output),
@@ -135,7 +135,7 @@ impl<'m> Graph<'m> {
                     "DequantizeLinear" => {
                         ensure!(
                             from.quantization.is_some(),
-                            "{}: reads a tensor that no QuantizeLinear wrote",
+                            "{}: reads a tensor not written by a QuantizeLinear",
                             name(node)
                         );
                         ways.push(next);
@@ -190,11 +190,11 @@ impl<'m> Graph<'m> {
         match readers[..] {
             [only] => Ok(only),
             [] => bail!(
-                "tensor {} leads nowhere: the graph ends before a classifier",
+                "tensor {} is never read: the graph ends before a classifier",
                 from.tensor
             ),
             [_, (second, _), ..] => bail!(
-                "{}: tensor {} is read twice where MobileNetV2 has no branch",
+                "{}: tensor {} is read twice, but MobileNetV2 has no branch here",
                 name(second),
                 from.tensor
             ),
@@ -242,25 +242,27 @@ impl<'m> Graph<'m> {
         let at = name(node);
         let scale = self.floats(node, 1)?;
         let Some([scale]) = scale.as_deref() else {
-            bail!("{at}: an activation has one constant scale");
+            bail!("{at}: an activation must have one constant scale");
         };
         ensure!(
             scale.is_finite() && *scale > 0.0,
-            "{at}: a scale of {scale}; it must be above 0"
+            "{at}: the scale is {scale}; it must be above 0"
         );
         let zero_point = match node.input.get(2).filter(|input| !input.is_empty()) {
             None => 0,
             Some(tensor) => {
                 let zero_point = self
                     .constant(tensor)?
-                    .with_context(|| format!("{at}: its zero point is not constant"))?;
+                    .with_context(|| format!("{at}: the zero point is not constant"))?;
                 let value = zero_point.cast_to::<i64>()?;
                 let value = value.to_plain_array_view::<i64>()?;
                 let value = value.first().copied().unwrap_or_default();
                 match zero_point.datum_type() {
                     DatumType::I8 => value,
                     DatumType::U8 => value - 128,
-                    other => bail!("{at}: quantizes to {other:?}; int8 and uint8 are understood"),
+                    other => {
+                        bail!("{at}: quantizes to {other:?}; only int8 and uint8 are supported")
+                    }
                 }
             }
         };
@@ -335,7 +337,7 @@ impl<'m> Graph<'m> {
         let quantized = quantized
             .transpose()?
             .flatten()
-            .with_context(|| format!("{at}: what it reads is not constant"))?;
+            .with_context(|| format!("{at}: its input is not constant"))?;
         let scales = self
             .floats(node, 1)?
             .with_context(|| format!("{at}: its scales are not constant"))?;
@@ -407,7 +409,7 @@ fn transposed(node: &NodeProto, channels_last: bool) -> Result<bool> {
         // Of what the pool leaves, a pixel, any order is the same.
         ([0, _] | [0, 1, 2, 3], _) => Ok(channels_last),
         _ => bail!(
-            "{}: permutes {perm:?}; only transposes between channels first and channels last are understood",
+            "{}: permutes {perm:?}; only transposes between channels first and channels last are supported",
             name(node)
         ),
     }

@@ -1,5 +1,5 @@
-//! Recognises a MobileNetV2 in an ONNX graph, whatever exporter wrote it, and says
-//! which node is in the way when it is none.
+//! Recognizes a MobileNetV2 in an ONNX graph, whatever exporter wrote it. If the graph is not one,
+//! the error names the unsupported node.
 
 use anyhow::{Context as _, Result, bail, ensure};
 use sori_package::Spatial;
@@ -51,11 +51,11 @@ impl<'m> Walk<'m> {
             false => [dims[1], dims[2], dims[3]],
         };
         let width = width.with_context(|| {
-            format!("input {input} has no fixed width: export with the mel bands fixed")
+            format!("input {input} has no fixed width: export it with a fixed number of mel bands")
         })?;
         ensure!(
             width <= u16::MAX.into(),
-            "input {input} is {width} wide: 65535 is the widest"
+            "input {input} is {width} wide: the maximum is 65535"
         );
         let size = Size { rows, width };
 
@@ -74,13 +74,13 @@ impl<'m> Walk<'m> {
         );
         ensure!(
             channels.is_none_or(|c| c == stem.convolution.c_in),
-            "input {input} has {channels:?} channels and the stem {}",
+            "input {input} has {channels:?} channels, but the stem has {}",
             stem.convolution.c_in
         );
         let (channels, stem_node) = (stem.convolution.c_in, stem.convolution.node.clone());
         let preprocessing = preprocessing.for_channels(channels).with_context(|| {
             format!(
-                "what comes before {stem_node} has constants for another number than {channels} channels"
+                "the preprocessing before {stem_node} does not have constants for {channels} channels"
             )
         })?;
 
@@ -93,7 +93,7 @@ impl<'m> Walk<'m> {
                 let FloatConvolution { node, .. } = head;
                 let what = graph.readers(x)?.first().map(|(node, _)| name(node));
                 bail!(
-                    "{} follows the head ({node}): only a global average pool may",
+                    "{} follows the head ({node}), where only a global average pool may",
                     what.unwrap_or_else(|| x.tensor.into())
                 );
             }
@@ -141,7 +141,7 @@ impl<'m> Walk<'m> {
         } else {
             ensure!(
                 first.convolution.spatial.is_none(),
-                "{}: kernel 3×3 over all channels; after the stem Sori runs 3×3 depthwise and 1×1 pointwise",
+                "{}: a 3×3 convolution over all channels; after the stem Sori supports 3×3 depthwise and 1×1 pointwise",
                 first.convolution.node
             );
             let wide = first.convolution.c_out;
@@ -162,7 +162,7 @@ impl<'m> Walk<'m> {
         let projection = self.convolution(end, Some(depthwise.c_out), size)?;
         ensure!(
             !projection.depthwise && projection.convolution.spatial.is_none(),
-            "{}: an inverted residual ends in a 1×1 projection",
+            "{}: an inverted residual must end in a 1×1 projection",
             projection.convolution.node
         );
         let Read {
@@ -190,7 +190,7 @@ impl<'m> Walk<'m> {
             })?;
             ensure!(
                 other.channels_last == as_read.channels_last,
-                "{}: adds channels first to channels last",
+                "{}: adds a channels-first tensor to a channels-last one",
                 name(add)
             );
             ensure!(
@@ -228,7 +228,7 @@ impl<'m> Walk<'m> {
             .collect();
         dims.try_into().map_err(|dims: Vec<_>| {
             anyhow::anyhow!(
-                "input {} has {} dimensions: Sori takes [N, channels, rows, width]",
+                "input {} has {} dimensions: Sori expects [N, channels, rows, width]",
                 input.name,
                 dims.len()
             )
@@ -251,7 +251,7 @@ impl<'m> Walk<'m> {
                 .with_context(|| format!("{at}: its other operand is not constant"))?;
             ensure!(
                 index == 1 || !matches!(node.op_type.as_str(), "Div" | "Sub"),
-                "{at}: the input is subtracted or divides; it can be scaled and shifted"
+                "{at}: the input is the subtrahend or the divisor; it may only be scaled and shifted"
             );
             let done = match node.op_type.as_str() {
                 "Mul" => all.then(&values, &[0.0]),
@@ -260,7 +260,7 @@ impl<'m> Walk<'m> {
                 _ => all.then(&[1.0], &values.iter().map(|v| -v).collect::<Vec<_>>()),
             };
             all = done.with_context(|| {
-                format!("{at}: one constant for all channels or one each is understood")
+                format!("{at}: there must be one constant for all channels or one for each")
             })?;
             x = as_read.after(node);
         }
@@ -307,16 +307,16 @@ impl<'m> Walk<'m> {
         let at = name(node);
         ensure!(
             node.op_type == "Conv",
-            "{at}: not part of a MobileNetV2, which has a convolution here"
+            "{at}: not part of a MobileNetV2, which has a convolution in its place"
         );
         ensure!(
             !as_read.channels_last,
-            "{at}: reads channels last; an ONNX convolution has them first"
+            "{at}: reads channels last; an ONNX convolution reads channels first"
         );
         let weight_name = node
             .input
             .get(1)
-            .with_context(|| format!("{at}: no weights"))?;
+            .with_context(|| format!("{at}: has no weights"))?;
         let weights = self
             .graph
             .constant(weight_name)
@@ -325,7 +325,7 @@ impl<'m> Walk<'m> {
         let shape = weights.shape().to_vec();
         let [c_out, per_group, ky, kx] = shape[..] else {
             bail!(
-                "{at}: weights of {} dimensions; Sori runs 2-D convolutions",
+                "{at}: its weights have {} dimensions; Sori supports 2-D convolutions",
                 shape.len()
             );
         };
@@ -333,26 +333,26 @@ impl<'m> Walk<'m> {
             shape
                 .iter()
                 .all(|n| (1..=usize::from(u16::MAX)).contains(n)),
-            "{at}: weights of shape {shape:?}; each axis may have 1 to 65535"
+            "{at}: its weights have shape {shape:?}; each axis must be from 1 to 65535"
         );
         let groups = int(node, "group").unwrap_or(1) as usize;
         let depthwise = groups > 1;
         ensure!(
             matches!((ky, kx), (1, 1) | (3, 3)),
-            "{at}: kernel {ky}×{kx}; Sori runs 3×3 depthwise and 1×1 pointwise"
+            "{at}: kernel {ky}×{kx}; Sori supports 3×3 depthwise and 1×1 pointwise"
         );
         ensure!(
             !depthwise || (groups == c_out && per_group == 1),
-            "{at}: {groups} groups over {c_out} channels; a depthwise convolution has one group a channel"
+            "{at}: {groups} groups over {c_out} channels; a depthwise convolution has one group per channel"
         );
         ensure!(
             ints(node, "dilations").iter().all(|&d| d == 1),
-            "{at}: a dilated convolution"
+            "{at}: dilated convolutions are not supported"
         );
         let found = per_group * groups;
         ensure!(
             c_in.is_none_or(|c| c == found),
-            "{at}: reads {found} channels where {} come",
+            "{at}: reads {found} channels, but its input has {}",
             c_in.unwrap_or_default()
         );
         let strides = match ints(node, "strides")[..] {
@@ -369,13 +369,13 @@ impl<'m> Walk<'m> {
                 let more_last = same == "SAME_UPPER";
                 let [top, bottom] = same_padding(size.rows, ky, strides[0], more_last)
                     .with_context(|| {
-                        format!("{at}: auto_pad {same} depends on the number of rows, which the file leaves open: export with it fixed, or with explicit padding")
+                        format!("{at}: auto_pad {same} depends on the number of rows, which the file leaves open: export with a fixed number or with explicit padding")
                     })?;
                 let [left, right] = same_padding(Some(size.width), kx, strides[1], more_last)
-                    .with_context(|| format!("{at}: a stride of {}", strides[1]))?;
+                    .with_context(|| format!("{at}: has a stride of {}", strides[1]))?;
                 [top, left, bottom, right]
             }
-            other => bail!("{at}: auto_pad {other} is unknown"),
+            other => bail!("{at}: unknown auto_pad {other}"),
         };
         for (sum, own) in pads.iter_mut().zip(own) {
             *sum = sum.saturating_add(own);
@@ -384,7 +384,7 @@ impl<'m> Walk<'m> {
             ensure!(
                 strides.iter().all(|s| (1..=2).contains(s))
                     && pads.iter().all(|p| (0..=2).contains(p)),
-                "{at}: strides {strides:?} and padding {pads:?}; Sori runs strides of 1 and 2, padding of 0 to 2"
+                "{at}: strides {strides:?} and padding {pads:?}; Sori supports strides of 1 and 2 and padding of 0 to 2"
             );
             let spatial = Spatial {
                 stride_time: strides[0] as u8,
@@ -393,8 +393,9 @@ impl<'m> Walk<'m> {
                 pad_freq: [pads[1] as u8, pads[3] as u8],
             };
             let some = |outputs: u64| Some(outputs as usize).filter(|&outputs| outputs > 0);
-            let width = some(spatial.output_width(size.width as u64))
-                .with_context(|| format!("{at}: {} columns are too few for it", size.width))?;
+            let width = some(spatial.output_width(size.width as u64)).with_context(|| {
+                format!("{at}: its input of {} columns is too narrow", size.width)
+            })?;
             let rows = size
                 .rows
                 .and_then(|rows| some(spatial.output_rows(rows as u64)));
@@ -404,7 +405,10 @@ impl<'m> Walk<'m> {
                 strides == [1, 1] && pads == [0; 4],
                 "{at}: a 1×1 convolution with stride {strides:?} and padding {pads:?}"
             );
-            ensure!(!depthwise, "{at}: a depthwise convolution with kernel 1×1");
+            ensure!(
+                !depthwise,
+                "{at}: a depthwise convolution with a 1×1 kernel"
+            );
             (None, size)
         };
         let weights = weights.cast_to::<f32>()?;
@@ -482,7 +486,7 @@ impl<'m> Walk<'m> {
                     let parameter = |index| {
                         let values: Option<Vec<f32>> = self.graph.floats(node, index)?;
                         values.filter(|v| v.len() == c_out).with_context(|| {
-                            format!("{}: parameters that are not constant", name(node))
+                            format!("{}: its parameters are not constant", name(node))
                         })
                     };
                     let (gamma, beta) = (parameter(1)?, parameter(2)?);
@@ -510,7 +514,7 @@ impl<'m> Walk<'m> {
                         1 => vec![values[0]; c_out],
                         n if n == c_out => values,
                         n => bail!(
-                            "{}: a constant of {n} values for {c_out} channels",
+                            "{}: its constant has {n} values for {c_out} channels",
                             name(node)
                         ),
                     };
@@ -531,12 +535,12 @@ impl<'m> Walk<'m> {
                     convolution.clamp[1] = convolution.clamp[1].min(high);
                     ensure!(
                         convolution.clamp[0] == 0.0 || convolution.clamp[0] == f32::NEG_INFINITY,
-                        "{}: clips at {low}; ReLU and ReLU6 are understood",
+                        "{}: clips at {low}; only ReLU and ReLU6 are supported",
                         name(node)
                     );
                     ensure!(
                         convolution.clamp[1] > 0.0,
-                        "{}: clips at {high}; ReLU and ReLU6 are understood",
+                        "{}: clips at {high}; only ReLU and ReLU6 are supported",
                         name(node)
                     );
                     x = as_read.after(node);
@@ -564,7 +568,7 @@ impl<'m> Walk<'m> {
         };
         let other = || -> Result<f32> {
             scalar(self.graph.constant_input(node))?
-                .with_context(|| format!("{}: its bound is not constant", name(node)))
+                .with_context(|| format!("{}: its bounds are not constant", name(node)))
         };
         Ok(match node.op_type.as_str() {
             "Min" => [f32::NEG_INFINITY, other()?],
@@ -584,7 +588,7 @@ impl<'m> Walk<'m> {
         let mode = string(node, "mode");
         ensure!(
             mode.is_empty() || mode == "constant",
-            "{at}: padding of mode {mode}; Sori pads with zeros"
+            "{at}: padding mode {mode}; Sori pads with zeros"
         );
         let value = match self.graph.floats(node, 2)? {
             Some(values) => values.first().copied().unwrap_or(0.0),
@@ -632,16 +636,16 @@ impl<'m> Walk<'m> {
                     float(node, "alpha").unwrap_or(1.0) == 1.0
                         && float(node, "beta").unwrap_or(1.0) == 1.0
                         && int(node, "transA").unwrap_or(0) == 0,
-                    "{at}: alpha, beta or transA other than the default"
+                    "{at}: alpha, beta and transA must have their default values"
                 );
                 int(node, "transB").unwrap_or(0) == 1
             }
             "MatMul" => false,
             "Conv" => true,
-            _ => bail!("{at}: after the pool MobileNetV2 has one fully connected layer"),
+            _ => bail!("{at}: MobileNetV2 has a single fully connected layer after the pool"),
         };
         let weights = self.graph.floats(node, 1)?.with_context(|| {
-            format!("{at}: after the pool MobileNetV2 has one fully connected layer")
+            format!("{at}: MobileNetV2 has a single fully connected layer after the pool")
         })?;
         ensure!(
             weights.len().is_multiple_of(channels) && !weights.is_empty(),
@@ -712,16 +716,16 @@ impl<'m> Walk<'m> {
                 axes.sort_unstable();
                 ensure!(
                     axes == if channels_last { [1, 2] } else { [2, 3] },
-                    "{at}: averages over axes {axes:?}, not rows and columns"
+                    "{at}: averages over axes {axes:?} instead of rows and columns"
                 );
             }
             "AveragePool" => bail!(
-                "{at}: averages over windows of {:?}; a mean over the whole map is understood (GlobalAveragePool, ReduceMean)",
+                "{at}: averages over windows of {:?}; only a mean over the whole map is supported (GlobalAveragePool, ReduceMean)",
                 ints(pool, "kernel_shape")
             ),
             _ => ensure!(
                 !channels_last,
-                "{at}: reads channels last; a GlobalAveragePool has them first"
+                "{at}: reads channels last; a GlobalAveragePool reads channels first"
             ),
         }
         Ok(())

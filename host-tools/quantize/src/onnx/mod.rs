@@ -1,4 +1,4 @@
-//! ONNX files: read whole, weights in files of their own included, and recognised as a
+//! ONNX files: read whole, including weights in external files, and recognized as a
 //! MobileNetV2.
 
 mod graph;
@@ -27,8 +27,8 @@ pub struct Onnx {
     pub(crate) sha256: String,
 }
 
-/// A network that Sori does not run, or a file that is none. The text names the node, the reason
-/// and what would be accepted.
+/// A network that Sori does not support, or a file that does not contain one. The text names the node,
+/// the reason and what would be accepted.
 #[derive(Debug)]
 pub struct Refused(anyhow::Error);
 
@@ -47,7 +47,7 @@ impl From<anyhow::Error> for Refused {
 }
 
 impl Onnx {
-    /// Reads a file, and the files beside it that it keeps weights in.
+    /// Reads a file, and the external files beside it that hold its weights.
     ///
     /// # Errors
     /// The file cannot be read, or [`Refused`].
@@ -60,7 +60,7 @@ impl Onnx {
     /// From the file's bytes; its weights must be among them.
     ///
     /// # Errors
-    /// What is in the way, by the name of the node.
+    /// Names the unsupported node.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Refused> {
         Self::new(bytes, None)
     }
@@ -92,13 +92,13 @@ fn decode(bytes: &[u8]) -> Result<ModelProto> {
         "the file is empty: export the model again"
     );
     let model = ModelProto::decode(bytes)
-        .context("this is not an ONNX file, or it is damaged: export the model again")?;
+        .context("not an ONNX file, or damaged: export the model again")?;
     ensure!(
         model
             .graph
             .as_ref()
             .is_some_and(|graph| !graph.node.is_empty()),
-        "the file holds no graph: this is not an ONNX file, or it is damaged"
+        "the file contains no graph: it is not an ONNX file, or damaged"
     );
     Ok(model)
 }
@@ -120,7 +120,7 @@ fn resolve(model: &mut ModelProto, folder: Option<&Path>) -> Result<()> {
         if tensor.data_location == Some(DataLocation::External as i32) {
             let name = tensor.name.clone();
             load(tensor, folder).with_context(|| {
-                format!("the weights of {name} are in a file of their own, and it cannot be used")
+                format!("the weights of {name} are in a separate file, which cannot be used")
             })?;
         }
     }
@@ -137,7 +137,8 @@ fn load(tensor: &mut TensorProto, folder: Option<&Path>) -> Result<()> {
         text.map(|text| text.parse().with_context(|| format!("{key} {text:?}")))
             .transpose()
     };
-    let location = entry("location").context("the model does not name it: export it again")?;
+    let location =
+        entry("location").context("the model does not name the file: export it again")?;
     let folder = folder.context("give the model as a file, or export with external_data=False")?;
     // A model from elsewhere must not open any file of this machine.
     let plain = Path::new(location)
@@ -148,7 +149,7 @@ fn load(tensor: &mut TensorProto, folder: Option<&Path>) -> Result<()> {
     }
     let path = folder.join(location);
     let bytes = std::fs::read(&path)
-        .with_context(|| format!("{} must lie beside the model", path.display()))?;
+        .with_context(|| format!("{} must be beside the model", path.display()))?;
     let start = number("offset")?.unwrap_or(0);
     let end = match number("length")? {
         Some(length) => start.saturating_add(length),
@@ -156,7 +157,7 @@ fn load(tensor: &mut TensorProto, folder: Option<&Path>) -> Result<()> {
     };
     let data = bytes.get(start..end).with_context(|| {
         format!(
-            "{} has {} bytes and bytes {start} to {end} are wanted: copy it again",
+            "{} has {} bytes, but bytes {start} to {end} are needed: copy it again",
             path.display(),
             bytes.len()
         )
