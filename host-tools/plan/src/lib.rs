@@ -1,10 +1,10 @@
-//! The fastest way to spend a given arena on a network that takes a row at a time: which rows of its
-//! expanded tensor each block keeps, and how many channels go through together.
+//! The fastest memory plan that fits a given arena, for a network that runs row by row: which rows of
+//! its expanded tensor each block keeps, and how many channels it processes together.
 //!
-//! What blocks keep adds up; what they need while they run is shared, so the largest counts. For
-//! each size that this largest can have, every block takes its widest group that fits, and what is
-//! left is a multiple-choice knapsack over the rows that are kept: solved exactly, by the frontier
-//! of bytes and instructions that no other choice beats in both.
+//! State adds up over blocks; scratch is shared, so only the largest counts. For
+//! each size that this largest scratch can have, every block takes its widest group that fits. What
+//! remains is a multiple-choice knapsack over the rows that are kept, solved exactly on the Pareto
+//! frontier of bytes and instructions.
 //!
 //! ```
 //! use sori_package::Package;
@@ -20,7 +20,7 @@
 //!
 //! # What it will not do
 //! Run the network, read files, or plan for stripes of more than one row and backends that pack
-//! their weights: those have memory.
+//! their weights: those run on machines with enough memory.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -41,14 +41,14 @@ pub struct MemoryPlan {
     pub entries: Vec<BlockPlan>,
     /// Bytes of the arena.
     pub arena_bytes: usize,
-    /// Instructions a Cortex-M4 spends on a nominal clip, about, by counted work.
+    /// Estimated instructions that a Cortex-M4 spends on a nominal clip.
     pub instructions: u64,
-    /// Those at full speed, with all rows kept and no groups.
+    /// The same at full speed, with all rows kept and no groups.
     pub full_speed: u64,
 }
 
 impl MemoryPlan {
-    /// What memory costs, in parts of the time at full speed.
+    /// The slowdown, as a share of the time at full speed.
     pub fn cost(&self) -> f64 {
         self.instructions as f64 / self.full_speed as f64 - 1.0
     }
@@ -57,11 +57,11 @@ impl MemoryPlan {
 /// No plan fits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TooSmall {
-    /// Bytes that were to be enough.
+    /// Bytes available.
     pub arena_bytes: usize,
-    /// The plan that needs the fewest.
+    /// The plan that needs the fewest bytes.
     pub smallest: MemoryPlan,
-    /// The most of eight parts of the channels with which a plan would fit.
+    /// The largest share of the channels, in eighths, with which a plan would fit.
     pub channels_in_eighths: Option<u16>,
     /// The widest input row, with the same channels, for which a plan would fit.
     pub width: Option<u16>,
@@ -72,7 +72,7 @@ impl fmt::Display for TooSmall {
         let needed = self.smallest.arena_bytes;
         write!(
             f,
-            "no plan fits {} bytes: the smallest arena of this network is {needed}, {} more",
+            "no plan fits {} bytes: the smallest arena for this network is {needed}, {} more",
             self.arena_bytes,
             needed - self.arena_bytes
         )?;
@@ -80,18 +80,18 @@ impl fmt::Display for TooSmall {
             (Some(eighths), width) => {
                 write!(
                     f,
-                    "; train it with {} of the channels",
+                    "; train it with {} times the channels",
                     f64::from(eighths) / 8.0
                 )?;
                 if let Some(width) = width {
-                    write!(f, " or for input rows of {width}")?;
+                    write!(f, " or with input rows of {width}")?;
                 }
-                f.write_str(", or give it more")
+                f.write_str(", or allow more")
             }
             (None, Some(width)) => {
-                write!(f, "; train it for input rows of {width}, or give it more")
+                write!(f, "; train it with input rows of {width}, or allow more")
             }
-            (None, None) => f.write_str("; give it more"),
+            (None, None) => f.write_str("; allow more"),
         }
     }
 }
@@ -121,13 +121,13 @@ pub fn plan(package: &Package<'_>, arena_bytes: usize) -> Result<MemoryPlan, Box
     }))
 }
 
-/// What a plan of this network costs.
+/// The cost of a plan for this network.
 pub fn assess(package: &Package<'_>, entries: &[BlockPlan]) -> MemoryPlan {
     Problem::new(package).plan(entries.to_vec())
 }
 
-/// Plans from full speed to the smallest arena, none of them slower and larger than another; at
-/// most `count`, by steps of equal bytes.
+/// Pareto-optimal plans from full speed to the smallest arena; at
+/// most `count`, in equal steps of bytes.
 pub fn trade_off(package: &Package<'_>, count: usize) -> Vec<MemoryPlan> {
     let problem = Problem::new(package);
     let (smallest, largest) = (problem.smallest().arena_bytes, problem.largest());
@@ -142,7 +142,7 @@ pub fn trade_off(package: &Package<'_>, count: usize) -> Vec<MemoryPlan> {
     plans
 }
 
-/// The package with a plan, or without one, and the sizes that its prologue then states.
+/// The package with the given plan, or without one, and its prologue's sizes updated.
 ///
 /// # Errors
 /// Those of [`with_plan`].
@@ -162,14 +162,14 @@ pub fn planned(
     })
 }
 
-/// A line for people and programs: one block, or the head, and its part of a plan.
+/// One line of a printed plan: a block, or the head, and its part of the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlanLine {
     /// `block 3`, `head`.
     pub part: String,
-    /// Expanded rows that are kept, of two; none for the head.
+    /// Expanded rows kept, of two; `None` for the head.
     pub kept_rows: Option<u16>,
-    /// Channels that go through together, and all of them.
+    /// Channels processed together, and the total.
     pub group: [u16; 2],
     /// Bytes kept between rows.
     pub state_bytes: usize,
@@ -179,7 +179,7 @@ pub struct PlanLine {
     pub expansions_percent: Option<u64>,
 }
 
-/// What a plan says of each part.
+/// A plan, part by part.
 pub fn lines(package: &Package<'_>, entries: &[BlockPlan]) -> Vec<PlanLine> {
     let problem = Problem::new(package);
     let parts = problem.parts.iter().zip(entries).enumerate();
@@ -276,7 +276,7 @@ impl Part {
         }
     }
 
-    /// Numbers of kept rows worth a thought.
+    /// Numbers of kept rows worth considering.
     fn kept(&self) -> std::ops::RangeInclusive<u16> {
         match self.kind {
             Kind::Block(shape) if shape.expands => 0..=2,
@@ -285,7 +285,7 @@ impl Part {
         }
     }
 
-    /// Groups of channels worth a thought, widest first: for each number of them the most even.
+    /// Group sizes worth considering, widest first: for each number of groups the most even one.
     fn groups(&self) -> Vec<u16> {
         let channels = self.channels();
         let splits = match self.kind {
@@ -303,7 +303,7 @@ impl Part {
         groups
     }
 
-    /// For each number of kept rows the fastest choice within so much scratch.
+    /// For each number of kept rows, the fastest choice within the given scratch.
     fn choices(&self, scratch: usize) -> Vec<Choice> {
         let fits = |kept_rows| {
             self.groups().into_iter().find_map(|group| {
@@ -327,7 +327,7 @@ struct Choice {
     instructions: u64,
 }
 
-/// A network as far as its memory goes.
+/// A network's memory use.
 #[derive(Debug, Clone)]
 struct Problem {
     parts: Vec<Part>,
@@ -456,7 +456,7 @@ impl Problem {
         kept + scratch
     }
 
-    /// All sizes that the scratch can have, ascending.
+    /// All possible scratch sizes, ascending.
     fn scratches(&self) -> Vec<usize> {
         let mut sizes = vec![self.fixed[1]];
         for part in &self.parts {
@@ -490,7 +490,7 @@ impl Problem {
         }
     }
 
-    /// The plan that needs the fewest bytes; of those the fastest.
+    /// The plan that needs the fewest bytes; if several do, the fastest.
     fn smallest(&self) -> MemoryPlan {
         let least = self.scratches().into_iter().filter_map(|scratch| {
             let kept = self.parts.iter().map(|part| {

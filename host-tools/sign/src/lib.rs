@@ -1,8 +1,8 @@
-//! Signed packages: who made one, and that nobody changed it since.
+//! Package signatures: who signed a package, and that it has not been changed since.
 //!
-//! A signature is Ed25519 and stands behind the package in the same file
-//! ([`sori_package::Signature`], and *Signature* in its `FORMAT.md`). `sori sign` makes it; `sori-pi`
-//! takes only packages that hold against its key, if it has one.
+//! A signature is Ed25519 and follows the package in the same file
+//! ([`sori_package::Signature`], and *Signature* in its `FORMAT.md`). `sori sign` creates it; if `sori-pi`
+//! has a key, it accepts only packages signed with it.
 //!
 //! ```
 //! use sori_sign::{PublicKey, Refusal, SecretKey, check, sign, signer};
@@ -22,8 +22,8 @@
 //! ```
 //!
 //! # What it will not do
-//! Say whether a package can run (`sori_package::Package::parse`), or keep keys: where the secret
-//! one is stored is its caller's business.
+//! Check whether a package can run (`sori_package::Package::parse` does), or store keys: that is the
+//! caller's responsibility.
 #![forbid(unsafe_code)]
 
 use std::fmt;
@@ -40,19 +40,19 @@ use sori_package::Signature;
 /// What the text of a public key begins with.
 const ALGORITHM: &str = "ed25519:";
 
-/// Why a file is not taken as signed by a key.
+/// Why a file is not accepted as signed by a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// It is no package, or more than one signature or a part of one stands behind it.
+    /// It is not a package, or is followed by part of a signature or by more than one.
     Package(sori_package::Error),
-    /// Nobody signed it.
+    /// It is not signed.
     NotSigned,
-    /// Somebody else did, or says so.
+    /// It names another key as its signer.
     OtherKey {
-        /// Who the file names.
+        /// The key named in the file.
         found: [u8; 32],
-        /// Who was to have signed it.
+        /// The key required.
         expected: PublicKey,
     },
     /// The package or its signature was changed.
@@ -66,11 +66,11 @@ impl fmt::Display for Refusal {
             Self::NotSigned => f.write_str("it is not signed: sign it with `sori sign`"),
             Self::OtherKey { found, expected } => write!(
                 f,
-                "it is signed by {ALGORITHM}{}, and only {expected} is accepted: sign it with that key",
+                "it is signed by {ALGORITHM}{}, but only {expected} is accepted: sign it with that key",
                 BASE64.encode(found)
             ),
             Self::Altered => f.write_str(
-                "its signature does not hold, so it was changed after it was signed: copy it again, or sign it again",
+                "its signature is invalid: it was changed after signing; copy it again or sign it again",
             ),
         }
     }
@@ -84,7 +84,7 @@ impl From<sori_package::Error> for Refusal {
     }
 }
 
-/// Text that is no key, in words that say what is.
+/// Text that is not a key; the message says what is expected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoKey(String);
 
@@ -96,12 +96,12 @@ impl fmt::Display for NoKey {
 
 impl std::error::Error for NoKey {}
 
-/// Who signs, as everybody may know it: `ed25519:` and 44 characters.
+/// A signer's public key. Its text is `ed25519:` and 44 characters.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
-    /// None where the bytes are no point of the curve, or one that anybody could sign for.
+    /// `None` if the bytes are not a point on the curve, or one that anybody could sign for.
     fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
         let key = VerifyingKey::from_bytes(bytes).ok()?;
         (!key.is_weak()).then_some(Self(*bytes))
@@ -135,7 +135,7 @@ impl FromStr for PublicKey {
         // A secret key that was pasted here must not appear in a log.
         key.ok_or_else(|| {
             NoKey(
-                "this is no public key: take the whole line ed25519:… that `sori sign` prints"
+                "this is not a public key: use the whole line ed25519:… that `sori sign` prints"
                     .into(),
             )
         })
@@ -149,7 +149,7 @@ impl<'de> serde::Deserialize<'de> for PublicKey {
     }
 }
 
-/// What signs; wiped from memory when it is dropped.
+/// A signing key; wiped from memory on drop.
 pub struct SecretKey(SigningKey);
 
 impl fmt::Debug for SecretKey {
@@ -159,10 +159,10 @@ impl fmt::Debug for SecretKey {
 }
 
 impl SecretKey {
-    /// A new one, from the system's randomness.
+    /// Creates a key from the system's random number generator.
     ///
     /// # Errors
-    /// The system has none to give.
+    /// The generator is unavailable.
     pub fn generate() -> Result<Self, getrandom::Error> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)?;
@@ -177,12 +177,12 @@ impl SecretKey {
     pub fn from_pem(text: &str) -> Result<Self, NoKey> {
         SigningKey::from_pkcs8_pem(text).map(Self).map_err(|error| {
             NoKey(format!(
-                "this is no secret Ed25519 key in PEM ({error}): make one with `sori sign --new-key FILE`"
+                "this is not a secret Ed25519 key in PEM ({error}): create one with `sori sign --new-key FILE`"
             ))
         })
     }
 
-    /// Its file. Who reads it can sign.
+    /// The key's file. Anyone who can read it can sign.
     pub fn to_pem(&self) -> String {
         // Without the public half, which OpenSSL does not read there.
         let pair = KeypairBytes {
@@ -199,10 +199,10 @@ impl SecretKey {
     }
 }
 
-/// The same package, signed; another signature that it had is replaced.
+/// The same package, signed; an existing signature is replaced.
 ///
 /// # Errors
-/// The file is no package.
+/// The file is not a package.
 pub fn sign(file: &[u8], key: &SecretKey) -> Result<Vec<u8>, sori_package::Error> {
     let (package, _) = Signature::split(file)?;
     let signature = Signature {
@@ -212,10 +212,10 @@ pub fn sign(file: &[u8], key: &SecretKey) -> Result<Vec<u8>, sori_package::Error
     Ok([package, &signature.to_bytes()].concat())
 }
 
-/// That `key` signed exactly these bytes.
+/// Checks that `key` signed exactly these bytes.
 ///
 /// # Errors
-/// See [`Refusal`]; each says what to do.
+/// See [`Refusal`]; each message says what to do.
 pub fn check(file: &[u8], key: &PublicKey) -> Result<(), Refusal> {
     let (package, signature) = Signature::split(file)?;
     let signature = signature.ok_or(Refusal::NotSigned)?;
@@ -231,8 +231,8 @@ pub fn check(file: &[u8], key: &PublicKey) -> Result<(), Refusal> {
         .map_err(|_| Refusal::Altered)
 }
 
-/// Whose signature holds; none where there is no signature. That says nothing about whether to
-/// trust them: anybody can make a key.
+/// The signer, if there is a valid signature; `None` if there is none. This says nothing about whether to
+/// trust the signer: anybody can create a key.
 ///
 /// # Errors
 /// [`Refusal::Package`], and [`Refusal::Altered`].

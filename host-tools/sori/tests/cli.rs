@@ -358,7 +358,10 @@ fn a_key_is_private_and_never_overwritten() {
     assert!(!Path::new(&home).exists(), "no key for nothing");
     assert_eq!(fs::read(&garbage).unwrap(), b"garbage");
     let (code, why) = refusal(&sori(&["sign", &in_genre("genre.sori"), "--key", &garbage]));
-    assert!(code == 1 && why.contains("no secret Ed25519 key"), "{why}");
+    assert!(
+        code == 1 && why.contains("not a secret Ed25519 key"),
+        "{why}"
+    );
     for wrong in ["ed25519:AAAA", &key] {
         let output = sori(&["verify", "--key", wrong, &in_genre("genre.sori")]);
         assert_eq!(output.status.code(), Some(2));
@@ -1074,7 +1077,7 @@ fn an_arena_that_is_none_or_too_small_is_refused_and_says_what_would_do() {
         "no plan fits 4096 bytes",
         "the smallest arena",
         "more",
-        "train it for input rows of 8, or give it more",
+        "train it with input rows of 8, or allow more",
     ] {
         assert!(stderr.contains(part), "{part} in {stderr}");
     }

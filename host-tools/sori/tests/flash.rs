@@ -553,7 +553,7 @@ fn a_package_that_the_pi_would_not_listen_with_is_refused() {
             GENRE,
             "nokey.toml",
             1,
-            "below [model]: this is no public key",
+            "below [model]: this is not a public key",
         ),
         ("deaf.sori", "sori-pi.toml", 5, "no mel contract"),
         ("id.pub", "sori-pi.toml", 5, "cannot use id.pub"),
