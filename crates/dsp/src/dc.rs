@@ -1,4 +1,4 @@
-/// Follows the mean of the signal and takes it away:
+/// Tracks the mean of the signal and subtracts it:
 ///
 /// ```text
 /// y = x − mean,   mean += y · 2^-shift

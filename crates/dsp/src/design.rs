@@ -1,4 +1,4 @@
-//! Makes mel contracts from Hz, dB and seconds. Host only: the device gets tables.
+//! Designs mel contracts from Hz, dB and seconds. Host only: the device gets tables.
 
 use core::f64::consts::TAU;
 use std::fmt;
@@ -9,8 +9,8 @@ use sori_package::{MelContract, MelScale};
 /// dB of one unit of log2 of power.
 pub const DB_PER_LOG2: f64 = 3.010_299_956_639_812;
 
-/// A front end as a person writes it down. Every key has a default, so that
-/// `[mel]` in a contract file names only what differs.
+/// A front end as written in a contract file. Every key has a default, so
+/// `[mel]` only names what differs.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MelSpec {
@@ -34,8 +34,8 @@ pub struct MelSpec {
     pub range_db: f64,
     /// How fast the level reference falls when the music does, dB per second.
     pub release_db_per_s: f64,
-    /// The reference stays above this, dB relative to a full-scale sine in a band:
-    /// what is quieter is no longer brought up.
+    /// The reference stays above this level, dB relative to a full-scale sine in a band:
+    /// anything quieter is not amplified further.
     pub reference_floor_db: f64,
     /// The DC blocker follows the mean with weight 2^-dc_shift per sample.
     pub dc_shift: u8,
@@ -70,7 +70,7 @@ impl Default for MelSpec {
     }
 }
 
-/// What is wrong with a [`MelSpec`]: the key, and what it may be.
+/// An invalid [`MelSpec`]: the key, and the values allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecError(String);
 
@@ -86,7 +86,7 @@ impl MelSpec {
     /// Designs the tables.
     ///
     /// # Errors
-    /// Names the first key that is out of its range, and the range.
+    /// Names the first key that is out of range, and its range.
     pub fn tables(&self) -> Result<MelTables, SpecError> {
         self.check()?;
         let (multiplier, shift) = normalised(255.0 * DB_PER_LOG2 / (self.range_db * 65_536.0));
@@ -128,13 +128,13 @@ impl MelSpec {
         let nyquist = f64::from(self.sample_rate_hz) / 2.0;
         if !(8_000..=192_000).contains(&self.sample_rate_hz) {
             return error(format!(
-                "sample_rate_hz is {}: 8000 to 192000 is possible, 16000 is usual",
+                "sample_rate_hz is {}: it must be from 8000 to 192000, usually 16000",
                 self.sample_rate_hz
             ));
         }
         if !matches!(self.fft, 256 | 512 | 1024 | 2048) {
             return error(format!(
-                "fft is {}: 256, 512, 1024 or 2048 is possible",
+                "fft is {}: it must be 256, 512, 1024 or 2048",
                 self.fft
             ));
         }
@@ -143,46 +143,46 @@ impl MelSpec {
             || !self.window_samples.is_multiple_of(2)
         {
             return error(format!(
-                "window_samples is {}: an even number from 32 to fft ({}) is possible",
+                "window_samples is {}: it must be even, from 32 to fft ({})",
                 self.window_samples, self.fft
             ));
         }
         if self.hop_samples == 0 || self.hop_samples > self.window_samples {
             return error(format!(
-                "hop_samples is {}: 1 to window_samples ({}) is possible",
+                "hop_samples is {}: it must be from 1 to window_samples ({})",
                 self.hop_samples, self.window_samples
             ));
         }
         if !(1..=256).contains(&self.bands) {
-            return error(format!("bands is {}: 1 to 256 is possible", self.bands));
+            return error(format!("bands is {}: it must be from 1 to 256", self.bands));
         }
         if !(self.low_hz >= 0.0 && self.low_hz < self.high_hz && self.high_hz <= nyquist) {
             return error(format!(
-                "low_hz is {} and high_hz is {}: 0 ≤ low_hz < high_hz ≤ {nyquist} is possible",
+                "low_hz is {} and high_hz is {}: they must satisfy 0 ≤ low_hz < high_hz ≤ {nyquist}",
                 self.low_hz, self.high_hz
             ));
         }
         if !(self.range_db >= 20.0 && self.range_db <= 80.0) {
             return error(format!(
-                "range_db is {}: 20 to 80 is possible",
+                "range_db is {}: it must be from 20 to 80",
                 self.range_db
             ));
         }
         if !(self.release_db_per_s >= 0.0 && self.release_db_per_s <= 100.0) {
             return error(format!(
-                "release_db_per_s is {}: 0 to 100 is possible",
+                "release_db_per_s is {}: it must be from 0 to 100",
                 self.release_db_per_s
             ));
         }
         if !(self.reference_floor_db >= -140.0 && self.reference_floor_db <= 0.0) {
             return error(format!(
-                "reference_floor_db is {}: -140 to 0 is possible",
+                "reference_floor_db is {}: it must be from -140 to 0",
                 self.reference_floor_db
             ));
         }
         if !(4..=16).contains(&self.dc_shift) {
             return error(format!(
-                "dc_shift is {}: 4 to 16 is possible",
+                "dc_shift is {}: it must be from 4 to 16",
                 self.dc_shift
             ));
         }

@@ -1,6 +1,6 @@
 use core::fmt;
 
-/// Why a front end or a resampler cannot be made.
+/// Why a front end or a resampler cannot be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
@@ -11,7 +11,7 @@ pub enum Error {
         /// `i32` values given.
         found: usize,
     },
-    /// A transform of a length that there is none for.
+    /// An unsupported transform length.
     FftLength {
         /// The points asked for.
         found: usize,
@@ -23,14 +23,14 @@ pub enum Error {
         /// `i32` values given.
         found: usize,
     },
-    /// The mel contract breaks a promise that the front end relies on.
+    /// The mel contract violates a property that the front end relies on.
     Contract(sori_package::Error),
     /// A sample rate outside 8 to 192 kHz.
     SampleRate {
         /// The rate, Hz.
         found_hz: u32,
     },
-    /// A rate more than 14 times the rate it is to become.
+    /// The input rate is more than 14 times the output rate.
     Decimation {
         /// Rate of the input, Hz.
         from_hz: u32,
@@ -43,24 +43,24 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::WorkspaceTooSmall { needed, found } => {
-                write!(f, "the workspace needs {needed} words and has {found}")
+                write!(f, "the workspace needs {needed} words but has {found}")
             }
             Self::FftLength { found } => write!(
                 f,
-                "there is no FFT of {found} points: there are of 256, 512, 1024 and 2048"
+                "an FFT of {found} points is not supported: choose 256, 512, 1024 or 2048"
             ),
             Self::TableTooSmall { needed, found } => write!(
                 f,
-                "the resampler's table needs {needed} words and was given {found}"
+                "the resampler's table needs {needed} words but has {found}"
             ),
             Self::Contract(error) => error.fmt(f),
             Self::Decimation { from_hz, to_hz } => write!(
                 f,
-                "{from_hz} Hz cannot be brought down to {to_hz} Hz: 14 to 1 is the most"
+                "cannot resample from {from_hz} Hz to {to_hz} Hz: the ratio is limited to 14 to 1"
             ),
             Self::SampleRate { found_hz } => write!(
                 f,
-                "a sample rate of {found_hz} Hz cannot be resampled: 8000 to 192000 Hz can"
+                "cannot resample from {found_hz} Hz: rates from 8000 to 192000 Hz are supported"
             ),
         }
     }

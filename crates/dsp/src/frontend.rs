@@ -19,7 +19,7 @@ const NOTHING_Q16: i32 = i32::MIN / 4;
 /// One mel frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row<'a> {
-    /// One value a band, lowest band first.
+    /// One value per band, lowest band first.
     pub features: &'a [i8],
     /// Power within the filterbank, 1/256 dB relative to a full-scale sine;
     /// [`Row::SILENT`] for digital silence.
@@ -32,7 +32,7 @@ impl Row<'_> {
 }
 
 /// Samples in, int8 log-mel rows out: DC blocker, framing, window, FFT, power,
-/// mel filterbank, log2, level normalisation.
+/// mel filterbank, log2, level normalization.
 ///
 /// The first row comes with the first full window, then one every hop. Any
 /// chunking of the samples gives the same bits.
@@ -45,7 +45,7 @@ impl Row<'_> {
 /// feature   = clamp(top + round((L − reference) · scale), −128, 127)
 /// ```
 ///
-/// so that a gain in front of the microphone moves the level and not the features.
+/// so a gain in front of the microphone changes the level but not the features.
 #[derive(Debug)]
 pub struct FrontEnd<'p, 'w> {
     backend: Backend,
@@ -79,8 +79,8 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
     /// A front end at the start of a stream, on the [default](Backend::default) backend.
     ///
     /// # Errors
-    /// [`Error::WorkspaceTooSmall`], or [`Error::Contract`] for one that does not come
-    /// from a parsed package and is broken.
+    /// [`Error::WorkspaceTooSmall`], or [`Error::Contract`] for an invalid contract that does not come
+    /// from a parsed package.
     pub fn new(contract: &MelContract<'p>, workspace: &'w mut [i32]) -> Result<Self, Error> {
         contract.validate().map_err(Error::Contract)?;
         let needed = Self::workspace_len(contract);
@@ -124,7 +124,7 @@ impl<'p, 'w> FrontEnd<'p, 'w> {
         self.reference_q16 = None;
     }
 
-    /// Takes samples in 24-bit scale at the contract's rate; `on_row` sees each row.
+    /// Takes samples in 24-bit scale at the contract's rate; calls `on_row` with each row.
     pub fn push(&mut self, mut samples: &[i32], on_row: &mut impl FnMut(Row<'_>)) {
         while !samples.is_empty() {
             let taken = self.take(samples);

@@ -4,20 +4,20 @@
 //! ```text
 //! any rate ─► Resampler ─► DcBlocker ─► frames ─► window ─► real FFT ─► power
 //!             8–192 kHz                                                   │
-//!                 int8 row, level ◄─ level normalisation ◄─ log2 ◄─ mel ◄─┘
+//!                 int8 row, level ◄─ level normalization ◄─ log2 ◄─ mel ◄─┘
 //! ```
 //!
-//! Samples are `i32` in 24-bit scale (full scale ±2^23), which keeps what an I2S
-//! microphone delivers; [`from_i16`] and [`from_i32`] bring other PCM there. What
-//! the stages compute is set by the package's `MelContract`; with feature `design`
-//! (host only) the `design` module makes one, and `reference` is the `f64` front end that
+//! Samples are `i32` in 24-bit scale (full scale ±2^23), which preserves what an I2S
+//! microphone delivers; [`from_i16`] and [`from_i32`] convert other PCM. The package's
+//! `MelContract` sets what the stages compute; with feature `design`
+//! (host only) the `design` module creates one, and `reference` is the `f64` front end that
 //! tests compare with.
 //!
 //! FFT, powers, mel bands and the resampler's sums have a [`Backend`] for AVX2 and one for
-//! NEON, with the bits of the scalar code; the front end also has one for Cortex-M3 and up, which
-//! feature `dsp` gives the DSP extension. Every bare-metal Arm target is taken for Thumb-2.
-//! [`FrontEnd`], [`RealFft`], the former's transform by itself, and [`Resampler`] take the fastest
-//! that there is, which with feature `std` the processor itself is asked for.
+//! NEON, with the same bits as the scalar code. The front end also has one for Cortex-M3 and up;
+//! feature `dsp` enables the DSP extension there. Every bare-metal Arm target is assumed to be Thumb-2.
+//! [`FrontEnd`], [`RealFft`] (its transform alone) and [`Resampler`] use the fastest backend
+//! available, which feature `std` detects at run time.
 //!
 //! # What it will not do
 //! Read files, allocate, or touch a floating-point number on the device.
@@ -57,12 +57,12 @@ const FULL_SCALE_BITS: i32 = 23;
 /// below the frame's strongest bin.
 pub(crate) const POWER_SHIFT: u32 = 25;
 
-/// 16-bit PCM to 24-bit scale.
+/// Converts 16-bit PCM to 24-bit scale.
 pub const fn from_i16(sample: i16) -> i32 {
     (sample as i32) << 8
 }
 
-/// 32-bit PCM, as I2S slots carry it, to 24-bit scale.
+/// Converts 32-bit PCM, as carried by I2S slots, to 24-bit scale.
 pub const fn from_i32(sample: i32) -> i32 {
     sample >> 8
 }

@@ -2,14 +2,14 @@ use crate::Error;
 use crate::arch::{Backend, Block, Scratch};
 use crate::fft::{Complex, Fft};
 
-/// Real FFT in block floating point: integers that keep a quiet block as exact as a loud one.
+/// Real FFT in block floating point, as accurate for a quiet block as for a loud one.
 ///
 /// ```text
 /// X[k] = Σ x[n] · e^(−2πi·k·n/N)  =  bins[k] · 2^exponent,     k = 0 … N/2
 /// ```
 ///
-/// The block is scaled to just below 2^30 first, whatever its level, and every stage then
-/// takes back what it may grow, so that none overflows. The SNR is above 110 dB from 0 to
+/// The block is first scaled to just below 2^30, whatever its level, and every stage then
+/// scales down by its possible growth, so none overflows. The SNR is above 110 dB from 0 to
 /// -90 dBFS of 24-bit samples.
 ///
 /// ```
@@ -35,7 +35,7 @@ pub struct RealFft<'w> {
 pub struct Spectrum<'a> {
     /// `[re, im]` of bins 0 to N/2.
     pub bins: &'a [[i32; 2]],
-    /// log2 of what the bins are to be multiplied by.
+    /// log2 of the factor to multiply the bins by.
     pub exponent: i32,
 }
 
@@ -68,8 +68,8 @@ impl<'w> RealFft<'w> {
         Self { backend, ..self }
     }
 
-    /// Transforms a block. Missing samples are zero, and what is more than the points is
-    /// not looked at.
+    /// Transforms a block. Missing samples count as zero; excess samples are
+    /// ignored.
     pub fn transform(&mut self, samples: &[i32]) -> Spectrum<'_> {
         let points = 2 * (self.spectrum.len() - 1);
         let samples = &samples[..samples.len().min(points)];

@@ -1,5 +1,5 @@
-//! The front end in `f64`, straight from its definition: what the fixed-point one
-//! is measured against. Host only, and in no hurry.
+//! The front end in `f64`, straight from its definition: the reference for the fixed-point
+//! one. Host only, and not optimized.
 
 use core::f64::consts::TAU;
 
@@ -8,7 +8,7 @@ use crate::design::{DB_PER_LOG2, MelSpec};
 /// One row of the reference.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ReferenceRow {
-    /// Feature steps before rounding and clamping, one a band; minus infinity where
+    /// Feature steps before rounding and clamping, one per band; minus infinity where
     /// a band has no energy.
     pub features: Vec<f64>,
     /// Power of each band, dB relative to a full-scale sine at its centre.

@@ -90,11 +90,11 @@ static PROTOTYPE_Q30: [i32; CROSSINGS * STEPS + 1] = {
 /// of it. Any chunking gives the same bits. Equal rates pass through.
 ///
 /// Every output has its own taps, unless the rate falls by a whole factor. They are
-/// interpolated anew each time, which costs more than their use, or where there is
-/// memory once, into a table `T` ([`with_table`](Self::with_table)): the same bits.
+/// interpolated each time, which costs more than using them, or once, if there is
+/// memory for a table `T` ([`with_table`](Self::with_table)); the bits are the same.
 ///
-/// What it works with, 6 KiB, is its own, or `M` is memory of the caller's
-/// ([`in_memory`](Self::in_memory)) and the resampler itself a few words.
+/// Its 6 KiB of working memory are its own, or `M` is memory lent by the caller
+/// ([`in_memory`](Self::in_memory)) and the resampler itself only a few words.
 ///
 /// ```
 /// use sori_dsp::Resampler;
@@ -202,8 +202,8 @@ impl<M: AsRef<[i32]> + AsMut<[i32]>> Resampler<[i32; 0], M> {
         Ok(resampler)
     }
 
-    /// Fills `table`, [`table_len`](Self::table_len) values or more, with the taps of every
-    /// phase, and goes on with them; with an empty one, without.
+    /// Fills `table`, of at least [`table_len`](Self::table_len) values, with the taps of every
+    /// phase, and uses them from then on; an empty table is not used.
     ///
     /// # Errors
     /// [`Error::TableTooSmall`].
@@ -245,8 +245,8 @@ impl<M: AsRef<[i32]> + AsMut<[i32]>> Resampler<[i32; 0], M> {
 }
 
 impl<T: AsRef<[i32]>, M: AsRef<[i32]> + AsMut<[i32]>> Resampler<T, M> {
-    /// Values of a [table](Resampler::with_table) for these rates; 0 where none would help.
-    /// 30 720 from 44.1 to 16 kHz, and some million where the rates have little in common.
+    /// Values in a [table](Resampler::with_table) for these rates; 0 if none would help.
+    /// 30 720 from 44.1 to 16 kHz, and several million if the rates have little in common.
     pub fn table_len(&self) -> usize {
         match self.from == self.to || self.to == 1 {
             true => 0,
@@ -268,7 +268,7 @@ impl<T: AsRef<[i32]>, M: AsRef<[i32]> + AsMut<[i32]>> Resampler<T, M> {
         self.phase = 0;
     }
 
-    /// Takes any number of samples and hands on those that are ready.
+    /// Takes any number of samples and emits those that are ready.
     pub fn push(&mut self, mut samples: &[i32], sink: &mut impl FnMut(i32)) {
         if self.from == self.to {
             samples.iter().for_each(|&x| sink(saturated(x)));
@@ -308,7 +308,7 @@ impl<T: AsRef<[i32]>, M: AsRef<[i32]> + AsMut<[i32]>> Resampler<T, M> {
         self.write + taken
     }
 
-    /// Ends the stream: hands on what still waits for samples that will not come.
+    /// Ends the stream: emits what was still waiting for more samples.
     pub fn flush(&mut self, sink: &mut impl FnMut(i32)) {
         if self.from != self.to {
             for _ in 0..self.reach {

@@ -2,12 +2,12 @@ use sori_package::Package;
 
 use crate::{Event, Probabilities, Verdict, nameable, unknown_class};
 
-/// The answer for a whole clip.
+/// The verdict on a whole clip.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clip {
     /// `Silence`, `Unknown` (see [`Verdict`]), or the best class.
     pub verdict: Verdict,
-    /// One a class, Q15; empty when the clip gave no output row.
+    /// One per class, Q15; empty if the clip gave no output row.
     pub probabilities_q15: Probabilities,
     /// The most probable class that can be named, whatever the verdict.
     pub best: Option<u8>,
@@ -20,7 +20,7 @@ pub struct Clip {
 /// Gathers a listener's events over a clip.
 ///
 /// The probabilities are the mean over the output rows at which the network's running
-/// mean was full, or those of the last output row where it never was.
+/// mean was full, or those of the last output row if it never was.
 #[derive(Debug, Clone)]
 pub struct ClipSummary {
     pool_rows: usize,
@@ -82,7 +82,7 @@ impl ClipSummary {
         }
     }
 
-    /// The answer so far.
+    /// The verdict so far.
     pub fn clip(&self) -> Clip {
         let probabilities_q15: Probabilities = match self.full {
             0 => self.last.clone(),

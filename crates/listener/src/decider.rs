@@ -5,24 +5,24 @@ use crate::{Probabilities, nameable};
 /// Fraction bits of the smoothing beyond Q15.
 const EXTRA_BITS: u32 = 8;
 
-/// What a listener says.
+/// What a listener reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Nothing to hear.
     Silence,
-    /// Sound, but no class is probable enough, or that of [`crate::UNKNOWN_LABEL`] is.
+    /// Sound, but no class is probable enough, or the most probable is [`crate::UNKNOWN_LABEL`].
     Unknown,
     /// The class with this number.
     Label(u8),
 }
 
-/// Probabilities and levels to verdicts.
+/// Turns probabilities and levels into verdicts.
 ///
 /// Each new probability enters with weight 2^-`smoothing_shift`; the first sets the
-/// state and names nothing, for a causal network has heard a single row by then. A class
+/// state and names nothing, since a causal network has heard only a single row by then. A class
 /// is named when its smoothed probability is the largest and reaches
-/// `enter`, and stays until it falls below `leave` or another is named, or until the class
-/// for what is none of them has half of the probability. Rows below
+/// `enter`, and stays until it falls below `leave`, another is named, or the class
+/// `unknown` reaches a probability of one half. Rows below
 /// `silence_dbfs` for `silence_rows` in a row are silence; the first louder row ends it.
 #[derive(Debug, Clone)]
 pub struct Decider {
@@ -35,8 +35,8 @@ pub struct Decider {
 }
 
 impl Decider {
-    /// A decider that has heard nothing: `unknown`. The class `unknown`, if there is one,
-    /// stands for what is none of the others (see [`crate::unknown_class`]).
+    /// A decider that has heard nothing yet: its verdict is `unknown`. The class `unknown`, if there is
+    /// one, is for anything that is none of the others (see [`crate::unknown_class`]).
     pub fn new(rule: DecisionRule, unknown: Option<u8>) -> Self {
         Self {
             rule,
@@ -89,7 +89,7 @@ impl Decider {
         }
     }
 
-    /// What to say now.
+    /// The current verdict.
     pub fn verdict(&self) -> Verdict {
         if self.quiet_rows > 0 && self.quiet_rows >= self.rule.silence_rows.into() {
             return Verdict::Silence;

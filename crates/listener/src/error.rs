@@ -21,11 +21,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoMelContract => f.write_str(
-                "the package has no mel contract and takes feature rows only: quantize it with --contract FILE.toml",
+                "the package has no mel contract, so it takes only feature rows: quantize it with --contract FILE.toml",
             ),
             Self::TooManyClasses { found } => write!(
                 f,
-                "the package has {found} classes and a listener decides between at most {}",
+                "the package has {found} classes, but a listener supports at most {}",
                 crate::MAX_CLASSES
             ),
             Self::FrontEnd(error) => error.fmt(f),

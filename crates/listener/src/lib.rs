@@ -6,12 +6,12 @@
 //! ```
 //!
 //! A [`Listener`] owns the whole chain and borrows its memory. [`Decider`] turns
-//! probabilities and levels into what to say: smoothing, hysteresis, `unknown`,
-//! `silence`. [`ClipSummary`] is the answer for a clip that has an end. [`verify()`]
-//! reproduces a package's golden vectors, which a target does before it listens.
+//! probabilities and levels into verdicts: smoothing, hysteresis, `unknown`,
+//! `silence`. [`ClipSummary`] is the verdict on a whole clip. [`verify()`]
+//! reproduces a package's golden vectors, as every target does before it listens.
 //!
-//! Both take a package that is [`Prepared`](sori_nn::Prepared) for a backend, or a package
-//! as it is for the scalar one. The events are the same bits on all of them.
+//! Both take a package that is [`Prepared`](sori_nn::Prepared) for a backend, or an unprepared
+//! package for the scalar one. The events have the same bits on all of them.
 //!
 //! # What it will not do
 //! Know where samples come from or what shows a decision; read a clock (time is
@@ -34,11 +34,11 @@ pub use verify::{Mismatch, Verified, verify};
 /// Most classes that a listener decides between.
 pub const MAX_CLASSES: usize = 64;
 
-/// One probability a class, Q15.
+/// One probability per class, Q15.
 pub type Probabilities = heapless::Vec<u16, MAX_CLASSES>;
 
-/// What the front end runs on where the network runs on `network`: with the specification
-/// its own specification, with anything faster the fastest that there is.
+/// The front end's backend to go with the network's: scalar with scalar, otherwise the fastest
+/// available.
 pub fn frontend_backend(network: sori_nn::Backend) -> sori_dsp::Backend {
     match network == sori_nn::Backend::SCALAR {
         true => sori_dsp::Backend::SCALAR,
@@ -46,12 +46,12 @@ pub fn frontend_backend(network: sori_nn::Backend) -> sori_dsp::Backend {
     }
 }
 
-/// The label of a class for what is none of the others: speech, noise, a passing train.
-/// It is never named. Where it has half of the probability or more, the verdict is
+/// The label of a class for anything that is none of the others: speech, noise, a passing train.
+/// It is never named. If its probability is one half or more, the verdict is
 /// [`Verdict::Unknown`].
 pub const UNKNOWN_LABEL: &str = "unknown";
 
-/// The class that bears [`UNKNOWN_LABEL`], if the package has one.
+/// The class labelled [`UNKNOWN_LABEL`], if the package has one.
 pub fn unknown_class(package: &sori_package::Package<'_>) -> Option<u8> {
     let position = package.labels().position(|label| label == UNKNOWN_LABEL)?;
     u8::try_from(position).ok()

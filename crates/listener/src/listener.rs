@@ -16,12 +16,12 @@ pub struct Memory<'a> {
     pub arena: &'a mut [u8],
 }
 
-/// What to say, and why.
+/// A verdict, and the evidence for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// What to say.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Smoothed, one a class, Q15; empty before the first output row.
+    /// Smoothed, one per class, Q15; empty before the first output row.
     pub probabilities_q15: Probabilities,
     /// Level of the latest row, 1/256 dBFS.
     pub level_dbfs_q8: i32,
@@ -34,16 +34,16 @@ pub struct Decision {
 pub enum Event<'e> {
     /// A feature row.
     Row {
-        /// One value a band.
+        /// One value per band.
         features: &'e [i8],
         /// 1/256 dBFS.
         level_dbfs_q8: i32,
     },
     /// An output row of the network.
     Output {
-        /// One a class.
+        /// One per class.
         logits: &'e [i8],
-        /// One a class, Q15.
+        /// One per class, Q15.
         probabilities_q15: &'e [u16],
     },
     /// After each output row, and whenever silence begins or ends.
@@ -84,7 +84,7 @@ impl<'p, 'a> Listener<'p, 'a> {
     /// A listener for mono samples at `rate_hz`, 8 to 192 kHz.
     ///
     /// It runs on the backend that the package was [`Prepared`] for, its front end on the
-    /// [`frontend_backend`] of that; a package as it is runs on the scalar one.
+    /// [`frontend_backend`] of that; an unprepared package runs on the scalar one.
     ///
     /// # Errors
     /// See [`Error`].
@@ -170,8 +170,8 @@ impl<'p, 'a> Listener<'p, 'a> {
         frontend.push(&block, &mut |row| stages.row(row, on_event));
     }
 
-    /// Ends the stream: what waits in the resampler and in the network comes out. A last
-    /// frame that is not full stays out. [`reset`](Self::reset) before the next stream.
+    /// Ends the stream and emits what is still in the resampler and in the network. An incomplete
+    /// last frame is dropped. Call [`reset`](Self::reset) before the next stream.
     pub fn finish(&mut self, on_event: &mut impl FnMut(Event<'_>)) {
         let Self {
             resampler,

@@ -8,7 +8,7 @@ use crate::{Error, Memory, frontend_backend};
 /// Samples converted at a time.
 const BLOCK: usize = 64;
 
-/// What [`verify`] compared, all of it equal.
+/// What [`verify`] compared and found equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verified {
     /// Feature rows computed from the golden audio; 0 for packages without audio.
@@ -66,7 +66,7 @@ pub enum Mismatch {
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const OTHER_BITS: &str =
-            "this build computes other bits than the one that made the package";
+            "this build does not compute the same bits as the one that made the package";
         match *self {
             Self::NoGoldenVectors => {
                 f.write_str("the package has no golden vectors: quantize the model again")
@@ -74,7 +74,7 @@ impl fmt::Display for Mismatch {
             Self::Setup(error) => error.fmt(f),
             Self::FeatureRows { expected, found } => write!(
                 f,
-                "{found} feature rows were computed and the package has {expected}: {OTHER_BITS}"
+                "{found} feature rows were computed, but the package has {expected}: {OTHER_BITS}"
             ),
             Self::Feature {
                 row,
@@ -87,7 +87,7 @@ impl fmt::Display for Mismatch {
             ),
             Self::OutputRows { expected, found } => write!(
                 f,
-                "{found} output rows were computed and the package has {expected}: {OTHER_BITS}"
+                "{found} output rows were computed, but the package has {expected}: {OTHER_BITS}"
             ),
             Self::Logit {
                 row,
@@ -107,9 +107,9 @@ impl core::error::Error for Mismatch {}
 /// Computes the package's golden vectors again, row by row, and compares every bit.
 ///
 /// The network gets the golden features, not those just computed, so that a difference
-/// says which of the two parts it is in. They run on the backends that a
-/// [`crate::Listener`] would use; `memory` is what it needs, with an arena for this stripe,
-/// and nothing of it is kept.
+/// can be attributed to one of the two parts. They run on the backends that a
+/// [`crate::Listener`] would use; `memory` is what a listener needs, with an arena for this stripe,
+/// and is only used during the call.
 ///
 /// # Errors
 /// The first difference, or why the package cannot be verified.

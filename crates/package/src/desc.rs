@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 /// How an int8 tensor maps to real values and where its activation clamps.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Activation {
-    /// Real value of one step. For people and host tools: devices only carry it.
+    /// Real value of one step. Informative: devices do not use it.
     pub scale: f32,
-    /// The integer that stands for real zero; also what padding is made of.
+    /// The integer that represents real zero; also the padding's value.
     pub zero_point: i8,
     /// Lower clamp of the fused activation (`zero_point` for ReLU, -128 for none).
     pub min: i8,
@@ -30,12 +30,12 @@ pub struct Spatial {
 }
 
 impl Spatial {
-    /// Rows that a 3×3 kernel gives for a clip of so many, both paddings included.
+    /// Rows that a 3×3 kernel gives for a clip of the given length, including both paddings.
     pub const fn output_rows(self, rows: u64) -> u64 {
         outputs(rows, self.pad_time, self.stride_time)
     }
 
-    /// The same of columns.
+    /// The same for columns.
     pub const fn output_width(self, width: u64) -> u64 {
         outputs(width, self.pad_freq, self.stride_freq)
     }
@@ -99,7 +99,7 @@ pub(crate) struct ClassifierDesc {
     pub softmax_step_q16: u32,
 }
 
-/// Spacing of the mel filterbank, for the reader; the bands themselves are stored.
+/// Spacing of the mel filterbank. Informative: the bands themselves are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MelScale {
     /// 2595·log10(1 + f/700).
@@ -132,14 +132,14 @@ pub(crate) struct MelDesc {
     pub band_weights_len: u32,
 }
 
-/// Levels and confidences at which the listener speaks. From data, not from taste.
+/// Thresholds of level and probability for decisions, determined from data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thresholds {
     /// A row quieter than this is silence, in 1/256 dB relative to a full-scale sine.
     pub silence_dbfs_q8: i32,
     /// Smoothed probability from which a label is accepted, Q15.
     pub enter_q15: u16,
-    /// Smoothed probability below which the current label is given up, Q15.
+    /// Smoothed probability below which the current label is dropped, Q15.
     pub leave_q15: u16,
 }
 
@@ -155,28 +155,28 @@ pub struct DecisionRule {
     pub silence_rows: u16,
 }
 
-/// How one inverted residual spends memory when an executor takes a row at a time, in place.
+/// How one inverted residual uses memory when an executor runs row by row, in place.
 ///
 /// The 3×3 kernel needs the last two rows of the expanded tensor, t times wider than the block's
-/// input. Those that are not kept are computed again from their input rows; the expanded channels
-/// may go through a group at a time (arXiv:1801.04381, §5.1: any split gives the same bits).
+/// input. Rows that are not kept are recomputed from their input rows; the expanded channels
+/// may be processed a group at a time (arXiv:1801.04381, §5.1: any split gives the same bits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub struct BlockPlan {
-    /// Rows of the expanded tensor that are kept, 0 to 2: the older ones. Of the others the input rows are.
+    /// Rows of the expanded tensor that are kept, 0 to 2, oldest first. For the others, the input rows are kept.
     pub kept_rows: u16,
     /// Expanded channels that go through expansion and depthwise together; the last group may have fewer.
     pub group: u16,
 }
 
-/// Where a package comes from.
+/// Provenance of a package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance<'a> {
-    /// What the network is called.
+    /// The network's name.
     pub name: &'a str,
     /// SHA-256 of the source ONNX file, in hexadecimal.
     pub source_sha256: &'a str,
-    /// What activations were calibrated on.
+    /// The data that activations were calibrated on.
     pub calibration: &'a str,
     /// Tool and version that wrote the package.
     pub tool: &'a str,

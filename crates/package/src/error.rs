@@ -13,11 +13,11 @@ pub enum Error {
         /// Newest version this build reads.
         supported: u16,
     },
-    /// The file ends too early, or goes on too long.
+    /// The file is too short or too long.
     Length {
         /// Bytes the prologue promises.
         expected: u64,
-        /// Bytes that are there.
+        /// Bytes present.
         found: u64,
     },
     /// The checksum is wrong: the file was damaged.
@@ -43,7 +43,7 @@ pub enum Error {
         /// Bytes claimed.
         len: u64,
     },
-    /// The tables up to this layer are longer than the blob: some share bytes.
+    /// The tables up to this layer are longer than the blob: some overlap.
     Overlap {
         /// Layer index, as in [`Error::Table`].
         layer: u16,
@@ -53,16 +53,16 @@ pub enum Error {
         /// Blocks in the header.
         found: u16,
     },
-    /// Running could need more memory than a 32-bit target can count.
+    /// Running could need more memory than a 32-bit target can address.
     TooLarge {
         /// Layer index, as in [`Error::Table`].
         layer: u16,
         /// Bytes, up to this layer, with stripes of [`crate::MAX_STRIPE`] rows.
         bytes: u64,
-        /// The most there may be.
+        /// The limit.
         limit: u64,
     },
-    /// A layer's shapes cannot be.
+    /// A layer's shapes are impossible.
     Shape {
         /// Layer index, as in [`Error::Table`].
         layer: u16,
@@ -88,7 +88,7 @@ pub enum Error {
         /// Output channel.
         channel: u16,
     },
-    /// The mel contract is not one the front end can keep.
+    /// The front end cannot satisfy the mel contract.
     MelContract {
         /// What is wrong.
         what: &'static str,
@@ -113,11 +113,11 @@ impl fmt::Display for Error {
             Self::NotAPackage => f.write_str("this is not a Sori package (wrong magic bytes)"),
             Self::NewerVersion { found, supported } => write!(
                 f,
-                "the package has format version {found}, this build reads up to {supported}: update Sori"
+                "the package has format version {found}, but this build reads up to {supported}: update Sori"
             ),
             Self::Length { expected, found } => write!(
                 f,
-                "the package should have {expected} bytes and has {found}: copy it again"
+                "the package should have {expected} bytes but has {found}: copy it again"
             ),
             Self::Checksum { expected, found } => write!(
                 f,
@@ -136,11 +136,11 @@ impl fmt::Display for Error {
             ),
             Self::Overlap { layer } => write!(
                 f,
-                "layer {layer}: the tables so far are longer than the blob, so some share bytes"
+                "layer {layer}: the tables so far are longer than the blob, so some overlap"
             ),
             Self::TooManyBlocks { found } => write!(
                 f,
-                "the network has {found} inverted residuals and at most {} can run",
+                "the network has {found} inverted residuals, but at most {} are supported",
                 crate::MAX_BLOCKS
             ),
             Self::TooLarge {
@@ -149,13 +149,13 @@ impl fmt::Display for Error {
                 limit,
             } => write!(
                 f,
-                "layer {layer}: running could take {bytes} bytes, and {limit} is the most"
+                "layer {layer}: running could take {bytes} bytes; the limit is {limit}"
             ),
             Self::Shape { layer, what } => write!(f, "layer {layer}: {what}"),
             Self::WeightOutOfRange { layer } => {
                 write!(
                     f,
-                    "layer {layer}: a weight is -128; weights are -127 to 127"
+                    "layer {layer}: a weight is -128; weights must be from -127 to 127"
                 )
             }
             Self::Requantize { layer, channel } => write!(

@@ -1,7 +1,7 @@
 //! The one file every Sori target loads, `*.sori`: the quantized network, the
 //! mel contract it was trained on, its labels, decision thresholds, provenance,
 //! and the golden vectors with which a device proves that it computes the same
-//! bits as the machine that made the package.
+//! bits as the machine that built the package.
 //!
 //! ```text
 //! ┌──────────┬────────────────────────────┬───────┬─────────────────────┬───────┐
@@ -11,8 +11,8 @@
 //! └──────────┴────────────────────────────┴───────┴─────────────────────┴───────┘
 //! ```
 //!
-//! A [`Signature`] may follow, in the same file: a target that has a key refuses packages of
-//! others, every other target passes over it. `FORMAT.md` beside this crate describes every byte.
+//! A [`Signature`] may follow in the same file: a target with a key rejects packages not signed by
+//! it, every other target ignores the signature. `FORMAT.md` beside this crate specifies every byte.
 //!
 //! # A tour
 //! 1. [`Prologue`] reads the fixed head in `const` context, so that firmware

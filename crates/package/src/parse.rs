@@ -92,7 +92,7 @@ impl StageShapes {
             return Err(self.error("no output channels"));
         }
         if depthwise && desc.c_out != input.channels {
-            return Err(self.error("a depthwise convolution keeps its number of channels"));
+            return Err(self.error("a depthwise convolution must keep its number of channels"));
         }
         let (width, weights) = match desc.spatial {
             Some(spatial) => {
@@ -193,7 +193,7 @@ fn check_activation(layer: u16, activation: Activation) -> Result<(), Error> {
     if !(scale.is_finite() && scale > 0.0) || min > max || zero_point < min || zero_point > max {
         return Err(Error::Shape {
             layer,
-            what: "an activation's scale, zero point or clamp makes no sense",
+            what: "an activation's scale, zero point or clamp is invalid",
         });
     }
     Ok(())
@@ -418,7 +418,7 @@ fn resolve_golden<'a>(
 
 /// A validated package, borrowing from its bytes.
 ///
-/// Having one is the proof that running it can neither fail nor overflow.
+/// Having one proves that running it can neither fail nor overflow.
 #[derive(Debug, Clone)]
 pub struct Package<'a> {
     prologue: Prologue,
@@ -439,10 +439,10 @@ pub struct Package<'a> {
 
 impl<'a> Package<'a> {
     /// Checks every byte once and borrows the rest. Costs one pass over the file. A signature
-    /// behind the package is passed over; [`Signature::split`] gives it.
+    /// after the package is ignored; [`Signature::split`] returns it.
     ///
     /// # Errors
-    /// See [`Error`]; each says what to do.
+    /// See [`Error`]; each message says what to do.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let prologue = Prologue::read(bytes)?;
         let expected = u64::from(prologue.file_len);
@@ -600,14 +600,14 @@ impl<'a> Package<'a> {
         }
         if labels != 0 && labels != self.classifier.classes {
             return Err(Error::Contents {
-                what: "there are not as many labels as classes",
+                what: "the numbers of labels and classes differ",
             });
         }
         if let Some(mel) = &self.mel {
             let input = self.input;
             if usize::from(input.width) != mel.bands || input.channels != 1 {
                 return Err(Error::Contents {
-                    what: "the mel contract's bands are not the network's input row",
+                    what: "the mel contract's bands do not match the network's input row",
                 });
             }
             if labels == 0 || self.decision.is_none() {
@@ -626,7 +626,7 @@ impl<'a> Package<'a> {
                 || smoothing_shift > 15)
         {
             return Err(Error::Contents {
-                what: "the decision rule leaves above where it enters, or above certainty",
+                what: "the decision rule's thresholds are not leave ≤ enter ≤ 1",
             });
         }
         if let Some(golden) = &self.golden {
@@ -659,7 +659,7 @@ impl<'a> Package<'a> {
         if plan.len() != blocks.len() + 1 {
             return Err(Error::Plan {
                 layer: NO_LAYER,
-                what: "it has not one entry for each block and one for the head",
+                what: "there must be one entry for each block and one for the head",
             });
         }
         for ((layer, &BlockPlan { kept_rows, group }), (channels, kept, splits)) in
@@ -667,12 +667,10 @@ impl<'a> Package<'a> {
         {
             let error = |what| Err(Error::Plan { layer, what });
             if !kept.contains(&kept_rows) {
-                return error(
-                    "rows that are kept are not 0 to 2; 2 without an expansion, 0 for the head",
-                );
+                return error("kept rows must be 0 to 2; 2 without an expansion, 0 for the head");
             }
             if group == 0 || group > channels {
-                return error("a group has no channels or more than there are");
+                return error("a group has no channels, or more than the layer has");
             }
             if !splits && group != channels {
                 return error("without an expansion or a head there is nothing to split");
@@ -689,7 +687,9 @@ impl<'a> Package<'a> {
             (Some(audio), Some(mel)) => {
                 let hops = audio.len().checked_sub(mel.window_samples);
                 if rows != hops.map_or(0, |hops| hops / mel.hop_samples + 1) {
-                    return error("golden features are not the rows that the golden audio gives");
+                    return error(
+                        "the golden features are not as many rows as the golden audio gives",
+                    );
                 }
             }
             (Some(_), None) => return error("golden audio without a mel contract"),
@@ -697,12 +697,12 @@ impl<'a> Package<'a> {
         }
         let outputs = golden.logits.len() / self.classifier.classes;
         if outputs == 0 || outputs as u64 != self.output_rows(rows as u64) {
-            return error("golden logits are not the output rows that the golden features give");
+            return error("the golden logits are not as many rows as the golden features give");
         }
         Ok(())
     }
 
-    /// Output rows of a clip of so many input rows, flush included.
+    /// Output rows for a clip of the given number of input rows, including the flush.
     fn output_rows(&self, rows: u64) -> u64 {
         let through = |rows: u64, convolution: Convolution<'_>| match convolution.spatial {
             Some(spatial) => spatial.output_rows(rows),
@@ -763,7 +763,7 @@ impl<'a> Package<'a> {
         self.classifier
     }
 
-    /// How audio becomes feature rows; none for packages that take rows only.
+    /// How audio becomes feature rows; `None` for packages that take only rows.
     pub fn mel(&self) -> Option<MelContract<'a>> {
         self.mel
     }
@@ -773,8 +773,8 @@ impl<'a> Package<'a> {
         self.decision
     }
 
-    /// How an executor that takes a row at a time spends memory: one entry for each block, then
-    /// one for the head, which keeps no rows. None where it is to be as fast as it can.
+    /// The memory plan for an executor that runs row by row: one entry for each block, then
+    /// one for the head, which keeps no rows. `None` for the fastest execution.
     pub fn plan(&self) -> Option<&'a [BlockPlan]> {
         self.plan
     }

@@ -5,7 +5,7 @@ use crate::Error;
 /// Newest format version this crate reads: that of packages with a memory plan.
 pub const VERSION: u16 = 2;
 
-/// The version of packages without a plan, which is all that they need.
+/// The version of packages without a plan.
 #[cfg(feature = "write")]
 pub(crate) const VERSION_WITHOUT_PLAN: u16 = 1;
 
@@ -26,7 +26,7 @@ pub(crate) const STRIPES: usize = 8;
 
 /// Sizes of a package, read without parsing it.
 ///
-/// On a device both come from `include_bytes!`, so that the arena is a `static` of
+/// On a device the package comes from `include_bytes!`, so the arena can be a `static` of
 /// exactly the right size:
 ///
 /// ```text

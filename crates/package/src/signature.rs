@@ -1,5 +1,5 @@
-//! The signature that may stand behind a package in its file: where it is, and no more. Making and
-//! checking one takes a host (`sori-sign`); who has no key to check against passes over it.
+//! The signature that may follow a package in its file: only its location. Signing and
+//! verifying needs a host (`sori-sign`); a target without a key ignores it.
 
 use crate::{Error, Prologue};
 
@@ -24,11 +24,11 @@ pub struct Signature<'a> {
 }
 
 impl<'a> Signature<'a> {
-    /// Bytes that it takes behind a package.
+    /// Bytes that it adds to a package.
     pub const LEN: usize = LEN;
 
-    /// Splits a file into the package and the signature behind it. Whether the signature holds
-    /// is not looked at, nor the package beyond its prologue.
+    /// Splits a file into the package and the signature after it. Checks neither whether the signature is
+    /// valid nor anything of the package beyond its prologue.
     ///
     /// # Errors
     /// Those of [`Prologue::read`]; [`Error::Length`] where the file ends before the package

@@ -1,9 +1,9 @@
-//! What a parsed package shows: plain borrowed structs, ready for kernels.
+//! Views of a parsed package: plain borrowed structs, ready for kernels.
 
 use crate::desc::{Activation, BlockDesc, MelScale, Spatial, TensorShape};
 use crate::parse::{Blob, StageShapes};
 
-/// Weights of one layer and its way back from `i32` to `i8`, per output channel.
+/// Weights of one layer, and the requantization from `i32` to `i8`, per output channel.
 ///
 /// The input's zero point is folded into `bias`, so that
 /// `acc = bias[c] + Σ w·q` with raw `q`.
@@ -19,12 +19,12 @@ pub struct Kernel<'a> {
     pub shift: &'a [u8],
 }
 
-/// A convolution: 3×3 (stem, depthwise) when `spatial` is there, else pointwise.
+/// A convolution: 3×3 (stem, depthwise) if `spatial` is present, otherwise pointwise.
 #[derive(Debug, Clone, Copy)]
 pub struct Convolution<'a> {
     /// Shape of an input row.
     pub input: TensorShape,
-    /// Zero point of the input; what its padding is made of.
+    /// Zero point of the input, which is also the padding's value.
     pub input_zero_point: i8,
     /// Shape of an output row.
     pub output: TensorShape,
@@ -65,7 +65,7 @@ impl<'a> InvertedResidual<'a> {
             .input_zero_point
     }
 
-    /// Stride and padding, which live in the depthwise.
+    /// Stride and padding, which are the depthwise's.
     pub fn spatial(&self) -> Spatial {
         self.depthwise
             .spatial
@@ -82,7 +82,7 @@ impl<'a> InvertedResidual<'a> {
 /// logit[k]   = clamp(zero_point + ⌊total[k] · multiplier[k] / (n · 2^(31 + shift[k])) + ½⌋)
 /// ```
 ///
-/// The division by the width is in the multiplier. Parsing proves that `total` fits an `i32`.
+/// The multiplier includes the division by the width. Parsing proves that `total` fits an `i32`.
 #[derive(Debug, Clone, Copy)]
 pub struct Classifier<'a> {
     /// Shape of the rows that are pooled.
@@ -101,7 +101,7 @@ pub struct Classifier<'a> {
     pub softmax_step_q16: u32,
 }
 
-/// Iterator over the inverted residuals, decoded on the way: no table in RAM.
+/// Iterator over the inverted residuals, decoded on the fly: no table in RAM.
 #[derive(Debug, Clone)]
 pub struct Blocks<'a> {
     pub(crate) records: &'a [u8],
@@ -149,7 +149,7 @@ pub struct MelBand<'a> {
     pub weights_q15: &'a [u16],
 }
 
-/// Everything the front end must know to make the features the network was
+/// Everything the front end needs to compute the features the network was
 /// trained on.
 #[derive(Debug, Clone, Copy)]
 pub struct MelContract<'a> {
@@ -157,17 +157,17 @@ pub struct MelContract<'a> {
     pub sample_rate_hz: u32,
     /// Points of the real FFT: 256, 512, 1024 or 2048.
     pub fft: usize,
-    /// Samples under the window; at most `fft`, the rest is zeros.
+    /// Samples under the window, at most `fft`; the rest of the transform is zeros.
     pub window_samples: usize,
     /// Samples from frame to frame.
     pub hop_samples: usize,
     /// Number of mel bands, the width of a feature row.
     pub bands: usize,
-    /// Lower edge of the filterbank, Hz (for the reader).
+    /// Lower edge of the filterbank, Hz (informative).
     pub low_hz: f32,
-    /// Upper edge of the filterbank, Hz (for the reader).
+    /// Upper edge of the filterbank, Hz (informative).
     pub high_hz: f32,
-    /// Spacing of the bands (for the reader).
+    /// Spacing of the bands (informative).
     pub scale: MelScale,
     /// The DC blocker follows the mean with weight 2^-dc_shift per sample.
     pub dc_shift: u8,
@@ -208,11 +208,11 @@ impl<'a> MelContract<'a> {
             })
     }
 
-    /// Checks every promise that the front end relies on. A parsed package's contract
-    /// has passed; one that was put together by hand has not.
+    /// Checks every property that the front end relies on. The contract of a parsed package
+    /// has passed this check; one put together by hand has not.
     ///
     /// # Errors
-    /// [`Error::MelContract`](crate::Error::MelContract), saying which promise.
+    /// [`Error::MelContract`](crate::Error::MelContract), naming the property violated.
     pub fn validate(&self) -> Result<(), crate::Error> {
         let bad = |what| Err(crate::Error::MelContract { what });
         if !matches!(self.fft, 256 | 512 | 1024 | 2048) {
@@ -237,7 +237,7 @@ impl<'a> MelContract<'a> {
             return bad("the sample rate is outside 4 to 192 kHz");
         }
         if self.bands == 0 || self.bands > 256 || self.band_bins.len() != 2 * self.bands {
-            return bad("the number of bands is not 1 to 256, or not that of the table");
+            return bad("the number of bands is not 1 to 256, or not the table's");
         }
         let mut weights = 0;
         for &[first, len] in self.band_bins.as_chunks::<2>().0 {

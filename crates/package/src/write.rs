@@ -75,7 +75,7 @@ pub struct GoldenSpec {
     pub logits: Vec<i8>,
 }
 
-/// Where a package comes from, owned.
+/// Owned form of [`Provenance`].
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ProvenanceSpec {
     /// See [`Provenance::name`].
@@ -434,7 +434,7 @@ fn assemble(
 fn wrong_length(layer: u16) -> Error {
     Error::Shape {
         layer,
-        what: "a table's length is not what the shapes ask for",
+        what: "a table's length does not match the shapes",
     }
 }
 
