@@ -2,8 +2,7 @@
 
 use anyhow::{Result, ensure};
 use sori_dsp::FrontEnd;
-use sori_listener::{Memory, Mismatch, Verified};
-use sori_nn::{Network, Prepared};
+use sori_nn::Network;
 use sori_package::write::GoldenSpec;
 use sori_package::{MelContract, Package};
 
@@ -73,47 +72,11 @@ fn features(mel: &MelContract<'_>, audio: &[i16]) -> Result<Vec<i8>> {
 
 /// Logits after each output row, the flush included.
 pub(crate) fn logits(package: &Package<'_>, features: &[i8], stripe: usize) -> Result<Vec<i8>> {
-    let mut arena = aligned_arena(package, stripe);
-    let mut network = Network::new(package, bytes(&mut arena), stripe)?;
+    // `u32` gives the arena its alignment.
+    let mut arena = vec![0u32; Network::arena_bytes(package, stripe).div_ceil(size_of::<u32>())];
+    let mut network = Network::new(package, bytemuck::cast_slice_mut(&mut arena), stripe)?;
     let mut logits = Vec::new();
     network.push(features, &mut |row| logits.extend_from_slice(row));
     network.flush(&mut |row| logits.extend_from_slice(row));
     Ok(logits)
-}
-
-/// An arena on the heap; `u32` gives it the alignment.
-fn aligned_arena<'p>(prepared: impl Into<Prepared<'p>>, stripe: usize) -> Vec<u32> {
-    vec![0; Network::arena_bytes(prepared, stripe).div_ceil(size_of::<u32>())]
-}
-
-fn bytes(arena: &mut [u32]) -> &mut [u8] {
-    bytemuck::cast_slice_mut(arena)
-}
-
-/// The stripe heights, in rows, with which [`verify`] runs the network.
-pub const VERIFIED_STRIPES: [usize; 3] = [1, 7, 128];
-
-/// Recomputes the golden vectors with several stripe heights and
-/// compares every bit, on the backend that the package was prepared for.
-///
-/// # Errors
-/// The first difference.
-pub fn verify<'p>(prepared: impl Into<Prepared<'p>>) -> Result<Verified, Mismatch> {
-    let prepared = prepared.into();
-    let mel = prepared.package().mel();
-    let frontend_len = mel.map_or(0, |mel| FrontEnd::workspace_len(&mel));
-    let mut frontend = vec![0; frontend_len];
-    let mut verified = Verified {
-        feature_rows: 0,
-        output_rows: 0,
-    };
-    for stripe in VERIFIED_STRIPES {
-        let mut arena = aligned_arena(&prepared, stripe);
-        let memory = Memory {
-            frontend: &mut frontend,
-            arena: bytes(&mut arena),
-        };
-        verified = sori_listener::verify(&prepared, memory, stripe)?;
-    }
-    Ok(verified)
 }

@@ -1,7 +1,8 @@
 //! Reports as self-contained HTML pages.
 
+use sori_host::page::{Page, escape, svg_open, write};
+
 use crate::manifold::{Manifold, spiral};
-use crate::page::{Page, escape, svg_open, write};
 use crate::report::{Histogram, Report};
 
 impl Report {

@@ -28,17 +28,14 @@
 //! # Ok(()) }
 //! ```
 //!
-//! [`contract`] describes what the network was trained on; [`verify`] recomputes a package's golden
-//! vectors. [`quantize_for_timing`] skips everything that does not affect the package's
-//! speed.
+//! [`contract`] describes what the network was trained on. [`quantize_for_timing`] skips everything
+//! that does not affect the package's speed.
 //!
 //! # What it will not do
 //! Decode audio or read folders (the `sori` command does), retrain, or accept networks
 //! outside the MobileNetV2 family: those are [`Refused`], with the unsupported node's name.
 #![forbid(unsafe_code)]
 
-mod compare;
-pub mod contract;
 mod engine;
 mod equalize;
 mod estimate;
@@ -49,13 +46,11 @@ mod lower;
 mod manifold;
 mod measure;
 mod onnx;
-pub mod page;
 mod prune;
 mod ranges;
 mod reconstruct;
 mod reference;
 mod report;
-mod rows;
 mod select;
 mod simulate;
 mod tract;
@@ -67,29 +62,28 @@ use rayon::prelude::*;
 use serde::Serialize;
 use sori_dsp::FrontEnd;
 use sori_dsp::design::MelTables;
+use sori_host::contract::Contract;
+pub use sori_host::{Rows, contract};
+use sori_host::{dequantize, logits, verify};
 use sori_nn::{memory, stripe_sizes};
 use sori_package::write::{
     ClassifierSpec, ConvolutionSpec, PackageBytes, PackageSpec, ProvenanceSpec, Sizes,
 };
 use sori_package::{Activation, Package, TensorShape};
 
-pub use compare::{ClassChange, Comparison, Contender, Labelled, compare, softmax};
-use contract::Contract;
 use float::FloatNetwork;
 pub use float::Preprocessing;
-pub use golden::{VERIFIED_STRIPES, verify};
 pub use manifold::{Bottleneck, Disturbance, Embedding, Manifold, figure_1, manifold, spiral};
 use measure::Measured;
 pub use onnx::{Onnx, Refused};
 pub use ranges::Method;
-use ranges::{Observed, dequantize};
+use ranges::Observed;
 use reconstruct::{Rebuilt, Wanted};
 pub use reference::Reference;
 pub use report::{
     ArenaBytes, DeadChannels, Effect, Estimate, Gate, Histogram, LayerReport, Report,
     SCHEMA_VERSION, Settings,
 };
-pub use rows::Rows;
 use select::Choice;
 pub use tract::TractInference;
 
@@ -203,6 +197,16 @@ impl Onnx {
     /// Shape of the rows that the network takes, for [`Rows::from_npy`].
     pub fn input_shape(&self) -> TensorShape {
         row_shape(&self.network)
+    }
+
+    /// Number of logits.
+    pub fn classes(&self) -> usize {
+        self.network.classifier.bias.len()
+    }
+
+    /// Does to rows what the graph does before its stem, which a package leaves out.
+    pub fn preprocess(&self, rows: &mut [f32]) {
+        self.network.preprocessing.apply(rows);
     }
 }
 
@@ -386,7 +390,7 @@ pub fn quantize(request: Request<'_>) -> Result<Quantized> {
         let smaller = Package::parse(&pruned)?;
         let rows = measure::rows(&evaluation);
         ensure!(
-            measure::run(&smaller, &rows)? == measure::run(&package, &rows)?,
+            logits(&smaller, &rows)? == logits(&package, &rows)?,
             "pruning changed the network's results: this is a bug in Sori, please report it"
         );
         smaller
@@ -1053,7 +1057,10 @@ fn windows(
                     floats.len()
                 );
                 preprocessing.apply(&mut floats);
-                let rows = floats.iter().map(|&x| ranges::quantize(x, input)).collect();
+                let rows = floats
+                    .iter()
+                    .map(|&x| sori_host::quantize(x, input))
+                    .collect();
                 let raw = (!preprocessing.is_identity()).then(|| given.clone());
                 (rows, floats, raw)
             }

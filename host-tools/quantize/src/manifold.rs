@@ -8,14 +8,12 @@
 use anyhow::{Result, bail, ensure};
 use rayon::prelude::*;
 use serde::Serialize;
+use sori_host::{Rows, Sqnr, best};
 use tract_onnx::prelude::tract_ndarray::ArrayView2;
 
 use crate::engine::{self, Tensor};
 use crate::float::{FloatBlock, FloatNetwork};
-use crate::measure::best;
 use crate::onnx::Onnx;
-use crate::report::Sqnr;
-use crate::rows::Rows;
 
 /// Pixels of each block that are looked at, over all clips.
 const PIXELS: usize = 512;

@@ -2,12 +2,10 @@
 
 use anyhow::{Result, ensure};
 use rayon::prelude::*;
-use sori_nn::{Backend, CacheLine, Network, Prepared};
+use sori_host::{Sqnr, best, dequantize, logits, quantize};
 use sori_package::{Activation, Package};
 
 use crate::float::FloatNetwork;
-use crate::ranges::{dequantize, quantize};
-use crate::report::Sqnr;
 use crate::{Window, engine, simulate};
 
 /// Windows whose layers are compared one by one; logits are compared on all.
@@ -19,33 +17,6 @@ pub(crate) struct Measured {
     pub(crate) logits: Sqnr,
     /// Windows whose best class is the same.
     pub(crate) agreeing: usize,
-}
-
-/// A package's int8 logits of each clip of rows.
-pub(crate) fn run(package: &Package<'_>, clips: &[&[i8]]) -> Result<Vec<Vec<i8>>> {
-    let backend = Backend::detect();
-    let mut weights = vec![CacheLine([0; 64]); Prepared::lines(package, backend)];
-    let prepared = Prepared::new(package, backend, &mut weights)?;
-    let classes = package.classifier().classes;
-    let row_len = package.input().row_len();
-    clips
-        .par_iter()
-        .map(|clip| {
-            let stripe = (clip.len() / row_len).max(1);
-            let bytes = Network::arena_bytes(&prepared, stripe);
-            let mut arena = vec![CacheLine([0; 64]); bytes.div_ceil(size_of::<CacheLine>())];
-            let arena = bytemuck::cast_slice_mut(&mut arena);
-            let mut network = Network::new(&prepared, arena, stripe)?;
-            let logits = network.clip(clip).map(<[i8]>::to_vec);
-            let logits = logits.filter(|logits| logits.len() == classes);
-            logits.ok_or_else(|| {
-                anyhow::anyhow!(
-                    "a window of {} rows produces no logits",
-                    clip.len() / row_len
-                )
-            })
-        })
-        .collect()
 }
 
 /// What a package reads of the windows.
@@ -62,7 +33,7 @@ pub(crate) fn measure(
 ) -> Result<Measured> {
     let classifier = package.classifier();
     let mut measured = Measured::default();
-    for (found, exact) in run(package, &rows(windows))?.iter().zip(exact) {
+    for (found, exact) in logits(package, &rows(windows))?.iter().zip(exact) {
         ensure!(
             found.len() == exact.len(),
             "the float network has {} classes, but the package has {}",
@@ -77,17 +48,6 @@ pub(crate) fn measure(
         measured.agreeing += usize::from(best(exact) == best(found));
     }
     Ok(measured)
-}
-
-/// Of equal logits the first wins, as on a device.
-pub(crate) fn best<T: PartialOrd + Copy>(logits: &[T]) -> usize {
-    let mut best = 0;
-    for (k, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = k;
-        }
-    }
-    best
 }
 
 /// Signal and noise of a layer's output.
@@ -110,7 +70,7 @@ pub(crate) fn layers(
     // Spread over the clips, which come in the order of their names.
     let every = windows.len().div_ceil(LAYER_WINDOWS).max(1);
     let windows: Vec<_> = windows.iter().step_by(every).collect();
-    let streamed = run(package, &rows(windows.iter().copied()))?;
+    let streamed = logits(package, &rows(windows.iter().copied()))?;
     let one = |(window, streamed): (&&Window, &Vec<i8>)| -> Result<Vec<LayerNoise>> {
         let exact = engine::run(network, &window.floats);
         let found = simulate::layers(package, &window.rows);
@@ -133,10 +93,9 @@ pub(crate) fn layers(
             let local = step.run(&window.rows, &as_steps[..n]);
             let units = &layer.convolution.divisors;
             let mut noise = LayerNoise::default();
-            noise
-                .cumulative
-                .add_all(&exact[n], &found[n], &activation, units);
-            noise.local.add_all(&exact[n], &local, &activation, units);
+            let cumulative = &mut noise.cumulative;
+            add_all(cumulative, &exact[n], &found[n], &activation, units);
+            add_all(&mut noise.local, &exact[n], &local, &activation, units);
             all.push(noise);
         }
         Ok(all)
@@ -155,11 +114,9 @@ pub(crate) fn layers(
     Ok(sums)
 }
 
-impl Sqnr {
-    /// A tensor whose channels count in other units.
-    fn add_all(&mut self, exact: &[f32], found: &[i8], activation: &Activation, units: &[f32]) {
-        for ((&x, &q), unit) in exact.iter().zip(found).zip(units.iter().cycle()) {
-            self.add(x * unit, dequantize(q, activation) * unit);
-        }
+/// Adds a tensor whose channels count in other units.
+fn add_all(noise: &mut Sqnr, exact: &[f32], found: &[i8], activation: &Activation, units: &[f32]) {
+    for ((&x, &q), unit) in exact.iter().zip(found).zip(units.iter().cycle()) {
+        noise.add(x * unit, dequantize(q, activation) * unit);
     }
 }

@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use serde::Serialize;
+use sori_host::{dequantize, quantize};
 use sori_package::Activation;
 
 use crate::float::LINEAR;
@@ -257,15 +258,6 @@ pub(crate) fn with_scale(scale: f32, zero_point: i8, clamp: [f32; 2]) -> Activat
         min: bound(clamp[0], i8::MIN),
         max: bound(clamp[1], i8::MAX),
     }
-}
-
-pub(crate) fn quantize(x: f32, activation: &Activation) -> i8 {
-    let q = (x / activation.scale).round() + f32::from(activation.zero_point);
-    q.clamp(activation.min.into(), activation.max.into()) as i8
-}
-
-pub(crate) fn dequantize(q: i8, activation: &Activation) -> f32 {
-    (f32::from(q) - f32::from(activation.zero_point)) * activation.scale
 }
 
 #[cfg(test)]

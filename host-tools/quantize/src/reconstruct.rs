@@ -10,13 +10,13 @@
 //! it is built and parsed anew.
 
 use rayon::prelude::*;
+use sori_host::Sqnr;
 use sori_package::{Activation, Kernel, Package};
 use tract_onnx::prelude::tract_ndarray::ArrayView2;
 
 use crate::Window;
 use crate::engine;
 use crate::float::{FloatNetwork, Layer};
-use crate::report::Sqnr;
 use crate::simulate::{self, FARTHEST_BACK, Step};
 
 /// Windows that are enough for means and covariances.

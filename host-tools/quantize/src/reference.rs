@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
+use rayon::prelude::*;
+use sori_host::{Rows, dequantize};
+use sori_package::Activation;
 use tract_onnx::pb::{ModelProto, ValueInfoProto};
 use tract_onnx::prelude::*;
 
@@ -39,6 +42,29 @@ impl<'o> Reference<'o> {
             model,
             runnable: Mutex::default(),
         }
+    }
+
+    /// Logits of clips, as [`sori_host::logits_of_rows`] has a package's whose running mean holds
+    /// `pool_rows` output rows; int8 rows are steps of `input`.
+    ///
+    /// # Errors
+    /// When tract cannot run the network on that many rows.
+    pub fn logits_of_rows(
+        &self,
+        clips: &[Rows],
+        input: &Activation,
+        pool_rows: usize,
+    ) -> Result<Vec<Vec<f32>>> {
+        clips
+            .par_iter()
+            .map(|clip| match clip {
+                Rows::Float(floats) => self.logits(floats, pool_rows),
+                Rows::Int8(rows) => {
+                    let floats: Vec<f32> = rows.iter().map(|&q| dequantize(q, input)).collect();
+                    self.logits(&floats, pool_rows)
+                }
+            })
+            .collect()
     }
 
     /// Logits after rows `[rows][width][channels]` as the file takes them, as a stream ends with

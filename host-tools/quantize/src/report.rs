@@ -263,29 +263,6 @@ impl fmt::Display for Gate {
     }
 }
 
-/// Signal and noise power, added up over windows.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Sqnr {
-    signal: f64,
-    noise: f64,
-}
-
-impl Sqnr {
-    pub(crate) fn add(&mut self, exact: f32, found: f32) {
-        self.signal += f64::from(exact).powi(2);
-        self.noise += f64::from(exact - found).powi(2);
-    }
-
-    pub(crate) fn join(&mut self, other: Self) {
-        self.signal += other.signal;
-        self.noise += other.noise;
-    }
-
-    pub(crate) fn db(self) -> f64 {
-        10.0 * (self.signal.max(1e-30) / self.noise.max(1e-30)).log10()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

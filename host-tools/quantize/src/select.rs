@@ -1,12 +1,13 @@
 //! Chooses the range of each tensor by what it does to the logits.
 
 use rayon::prelude::*;
+use sori_host::{dequantize, quantize};
 use sori_package::Activation;
 
 use crate::Window;
 use crate::engine::{self, Tensor};
 use crate::float::{FloatNetwork, Layer};
-use crate::ranges::{Method, Observed, dequantize, quantize, with_scale};
+use crate::ranges::{Method, Observed, with_scale};
 
 /// Multiplications that choosing may take, over all tensors, candidates and windows.
 const BUDGET: u64 = 30_000_000_000;

@@ -7,9 +7,10 @@ use common::{
     Classifier, Clip, PLAIN, Pool, ROWS, Spelling, WIDTH, encode, floats, int_attribute,
     ints_attribute, network, noise, value_info,
 };
+use sori_host::verify;
 use sori_package::Package;
 use sori_quantize::contract::Contract;
-use sori_quantize::{Onnx, Options, Quantized, Refused, Request, Rows, quantize, verify};
+use sori_quantize::{Onnx, Options, Quantized, Refused, Request, Rows, quantize};
 use tract_onnx::pb::{ModelProto, NodeProto, StringStringEntryProto};
 
 fn clips(seed: u64, number: u64) -> Vec<Rows> {

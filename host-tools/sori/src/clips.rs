@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rayon::prelude::*;
+use sori_host::Rows;
 use sori_package::{MelContract, TensorShape};
-use sori_quantize::Rows;
 
 use crate::{audio, frontend, output};
 

@@ -63,7 +63,7 @@ fn is_broken_pipe(error: &(dyn Error + 'static)) -> bool {
 
 fn code(error: &anyhow::Error) -> u8 {
     let known = error.chain().find_map(|error| {
-        if error.is::<sori_package::Error>() || error.is::<sori_quantize::Refused>() {
+        if error.is::<sori_package::Error>() || crate::onnx::is_refused(error) {
             return Some(INCOMPATIBLE);
         }
         error.downcast_ref::<Failure>().map(Failure::code)

@@ -3,7 +3,8 @@
 //! One module per command under `commands`; what they share is `audio` (any file
 //! to mono samples), `frontend` (to feature rows), `hearing` (to an answer), `batch`
 //! (many of them on all cores), `clips` (folders to feature rows),
-//! `evaluation` (what many answers show), `package` (any package to aligned bytes), `backend`
+//! `evaluation` (what many answers show), `package` (any package to aligned bytes), `onnx` (float networks, where
+//! the build has them), `backend`
 //! (the instructions that run it), `memory_plan` (what less memory costs), `stopwatch` (how long
 //! that takes), `signing_key` (where the key is that signs packages), `uf2` (a program as a board takes it), `output` (files that appear whole or not
 //! at all, tables) and `exit` (what the exit code says).
@@ -23,6 +24,7 @@ mod memory_plan;
 #[cfg(feature = "microphone")]
 mod microphone;
 mod npy;
+mod onnx;
 mod output;
 mod package;
 mod pcm;

@@ -107,7 +107,7 @@ pub(crate) fn with(bytes: &PackageBytes, plan: Option<&[BlockPlan]>) -> Result<P
     let planned = sori_plan::planned(bytes, plan)?;
     let package = Package::parse(&planned)?;
     if package.golden().is_some() {
-        sori_quantize::verify(Prepared::from(&package)).map_err(|mismatch| {
+        sori_host::verify(Prepared::from(&package)).map_err(|mismatch| {
             anyhow::anyhow!(
                 "the planned network gives other bits: this is an error in Sori, please report it ({mismatch})"
             )

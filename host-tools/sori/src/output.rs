@@ -61,6 +61,7 @@ pub(crate) fn progress(files: usize) -> ProgressBar {
 }
 
 /// A bar for work in stages of their own length.
+#[cfg(feature = "quantize")]
 pub(crate) fn stages() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} % {msg}, {elapsed}")
         .expect("the template is a constant and valid");

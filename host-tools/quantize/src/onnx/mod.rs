@@ -9,10 +9,10 @@ use std::path::{Component, Path};
 use anyhow::{Context as _, Result, bail, ensure};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
+use sori_host::contract::Contract;
 use tract_onnx::pb::tensor_proto::DataLocation;
 use tract_onnx::pb::{ModelProto, TensorProto};
 
-use crate::contract::Contract;
 use crate::float::FloatNetwork;
 
 /// Metadata key under which a file may carry its contract.

@@ -12,9 +12,9 @@ use sori_nn::memory::{self, LayerKind};
 use sori_nn::{Backend, CacheLine, Network, Prepared};
 use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
-use sori_quantize::{Onnx, TractInference};
 
 use crate::backend::Weights;
+use crate::onnx::{self, TractInference};
 use crate::stopwatch::{self, Clock, Lent, Spread};
 use crate::{output, package};
 
@@ -220,19 +220,14 @@ impl Bench {
     }
 
     fn is_onnx(&self) -> bool {
-        let extension = self.model.as_deref().and_then(Path::extension);
-        extension.is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
+        self.model.as_deref().is_some_and(onnx::is_onnx)
     }
 
     fn package(&self) -> Result<PackageBytes> {
-        let model = self.model.as_deref();
-        let Some(path) = model.filter(|_| self.is_onnx()) else {
-            return package::read_or_built_in(model);
-        };
-        let onnx = Onnx::read(path).with_context(|| format!("cannot use {}", path.display()))?;
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        sori_quantize::quantize_for_timing(&onnx, &stem)
-            .with_context(|| format!("cannot quantize {}", path.display()))
+        match self.model.as_deref() {
+            Some(path) if onnx::is_onnx(path) => onnx::package_for_timing(path),
+            model => package::read_or_built_in(model),
+        }
     }
 }
 

@@ -3,16 +3,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde::Serialize;
-use sori_package::Package;
+use sori_host::{Comparison, Rows, logits_of_rows};
 use sori_package::write::PackageBytes;
-use sori_quantize::{Comparison, Contender, Labelled, Onnx, compare};
+use sori_package::{Package, TensorShape};
 
 use crate::exit::Failure;
-use crate::package;
-use crate::{clips, output};
+use crate::onnx::{self, Onnx, Reference};
+use crate::{clips, output, package};
 
 #[derive(Debug, Args)]
 #[command(
@@ -41,13 +41,47 @@ enum Network {
 
 impl Network {
     fn read(path: &Path) -> Result<Self> {
-        let extension = path.extension();
-        if extension.is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
-            let onnx =
-                Onnx::read(path).with_context(|| format!("cannot use {}", path.display()))?;
-            return Ok(Self::Onnx(Box::new(onnx)));
+        Ok(match onnx::is_onnx(path) {
+            true => Self::Onnx(Box::new(onnx::read(path)?)),
+            false => Self::Package(package::read(path)?),
+        })
+    }
+
+    /// One that can run.
+    fn contender(&self, path: &Path) -> Result<Contender<'_>> {
+        Ok(match self {
+            Self::Package(bytes) => Contender::Package(Box::new(package::parse(bytes, path)?)),
+            Self::Onnx(onnx) => Contender::Onnx(onnx),
+        })
+    }
+}
+
+enum Contender<'a> {
+    Package(Box<Package<'a>>),
+    Onnx(&'a Onnx),
+}
+
+impl<'a> Contender<'a> {
+    fn package(&self) -> Option<&Package<'a>> {
+        match self {
+            Self::Package(package) => Some(package),
+            Self::Onnx(_) => None,
         }
-        Ok(Self::Package(package::read(path)?))
+    }
+
+    fn onnx(&self) -> Option<&'a Onnx> {
+        match *self {
+            Self::Package(_) => None,
+            Self::Onnx(onnx) => Some(onnx),
+        }
+    }
+
+    /// What two networks must share to be compared: the shape of a row, and the number of classes.
+    fn shape(&self) -> (TensorShape, usize) {
+        match self {
+            Self::Package(package) => (package.input(), package.classifier().classes),
+            Self::Onnx(onnx) => (onnx.input_shape(), onnx.classes()),
+        }
     }
 }
 
@@ -62,39 +96,53 @@ struct Report<'a> {
 impl Compare {
     pub(crate) fn run(self) -> Result<()> {
         let paths = [&self.first, &self.second];
-        let networks = [Network::read(paths[0])?, Network::read(paths[1])?];
-        let mut packages = Vec::new();
-        for (network, path) in networks.iter().zip(paths) {
-            packages.push(match network {
-                Network::Package(bytes) => Some(package::parse(bytes, path)?),
-                Network::Onnx(_) => None,
-            });
-        }
-        let contender = |n: usize| match (&networks[n], &packages[n]) {
-            (Network::Onnx(onnx), _) => Contender::Onnx(onnx),
-            (_, Some(package)) => Contender::Package(package),
-            (Network::Package(_), None) => unreachable!("it was parsed"),
-        };
-        let contenders = [contender(0), contender(1)];
-        let listener: Option<&Package<'_>> = packages.iter().flatten().next();
-        let Some(listener) = listener else {
+        let files = [Network::read(paths[0])?, Network::read(paths[1])?];
+        let networks = [files[0].contender(paths[0])?, files[1].contender(paths[1])?];
+        // A package says how input is made, and how long the mean is that answers are taken from.
+        let packages = || networks.iter().filter_map(Contender::package);
+        let Some(listener) = packages().min_by_key(|package| package.classifier().pool_rows) else {
             return Err(Failure::Usage(
                 "both are ONNX networks: one of the two must be a package, which says how its input is made".into(),
             )
             .into());
         };
+        let [(row, classes), (other_row, other_classes)] = [0, 1].map(|n| networks[n].shape());
+        ensure!(
+            row == other_row && classes == other_classes,
+            "the networks differ in what they take or tell: rows of {}×{} and {}×{}, {classes} and {other_classes} classes",
+            row.width,
+            row.channels,
+            other_row.width,
+            other_row.channels,
+        );
         let labels: Vec<&str> = listener.labels().collect();
-        let found = clips::load(&self.on, listener.mel().as_ref(), listener.input())?;
-        let clips: Vec<Labelled> = found
+        let mel = packages().find_map(Package::mel);
+        let clips = clips::load(&self.on, mel.as_ref(), row)?;
+        let (expected, rows): (Vec<Option<usize>>, Vec<Rows>) = clips
             .into_iter()
-            .map(|clip| Labelled {
-                class: labels.iter().position(|label| *label == clip.folder),
-                rows: clip.rows,
+            .map(|clip| {
+                let class = labels.iter().position(|label| *label == clip.folder);
+                (class, clip.rows)
             })
-            .collect();
+            .unzip();
+        let preprocess = |rows: &mut [f32]| {
+            if let Some(onnx) = networks.iter().find_map(Contender::onnx) {
+                onnx.preprocess(rows);
+            }
+        };
+        let logits = |network: &Contender<'_>| match network {
+            Contender::Package(package) => logits_of_rows(package, &rows, &preprocess),
+            Contender::Onnx(onnx) => Reference::new(onnx).logits_of_rows(
+                &rows,
+                &listener.input_activation(),
+                listener.classifier().pool_rows,
+            ),
+        };
+        let [first, second] = [logits(&networks[0])?, logits(&networks[1])?];
         let report = Report {
             networks: paths.map(|path| path.display().to_string()),
-            comparison: compare(contenders, &clips)?,
+            comparison: Comparison::new([&first, &second], &expected)
+                .context("there is no clip to compare on")?,
             labels,
         };
         match self.json {

@@ -7,17 +7,18 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 use sori_dsp::FrontEnd;
+use sori_host::softmax;
 use sori_listener::{ClipSummary, Event, unknown_class};
 use sori_nn::{Backend, Prepared};
 use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
-use sori_quantize::{Onnx, Reference, softmax};
 
 use crate::backend::Weights;
 use crate::evaluation::conditions::{self, CLEAN, CONDITIONS, Condition};
 use crate::evaluation::{Answer, Evaluation, Excerpt, NotMusic, largest};
 use crate::exit::Failure;
 use crate::hearing::Workspace;
+use crate::onnx::{self, Onnx, Reference};
 use crate::package::{self, Audible};
 use crate::{audio, batch, frontend, hearing, output};
 
@@ -218,13 +219,7 @@ impl Eval {
                     fold,
                     bytes: package::read_or_built_in(path.as_deref())?,
                     path,
-                    float: match float {
-                        Some(path) => Some(
-                            Onnx::read(&path)
-                                .with_context(|| format!("cannot use {}", path.display()))?,
-                        ),
-                        None => None,
-                    },
+                    float: float.as_deref().map(onnx::read).transpose()?,
                 })
             })
             .collect()

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use sori_dsp::design::MelSpec;
+use sori_host::contract::Contract;
 use sori_package::MelContract;
-use sori_quantize::contract::Contract;
 
 use crate::exit::Failure;
 use crate::{audio, batch, frontend, npy, output, package};

@@ -1,5 +1,7 @@
 //! One module per command.
 
+#[cfg(not(feature = "quantize"))]
+mod absent;
 mod bench;
 mod classify;
 mod compare;
@@ -10,7 +12,10 @@ mod features;
 mod flash;
 mod inspect;
 mod listen;
+#[cfg(feature = "quantize")]
+mod manifold;
 mod plan;
+#[cfg(feature = "quantize")]
 mod quantize;
 mod sign;
 mod verify;
@@ -19,6 +24,8 @@ use anyhow::Result;
 use clap::Subcommand;
 
 use crate::backend::Choice;
+#[cfg(not(feature = "quantize"))]
+use absent::{manifold, quantize};
 
 /// What `sori` can do.
 #[derive(Debug, Subcommand)]

@@ -7,9 +7,10 @@ use std::str::FromStr as _;
 use anyhow::{Context as _, Result};
 use clap::Args;
 use serde::Serialize;
+use sori_host::Rows;
+use sori_host::contract::Contract;
 use sori_package::{Package, TensorShape};
-use sori_quantize::contract::Contract;
-use sori_quantize::{Gate, Method, Onnx, Options, Quantized, Report, Request, Rows};
+use sori_quantize::{Gate, Method, Onnx, Options, Quantized, Report, Request};
 
 use crate::exit::Failure;
 use crate::memory_plan::{self, Summary};

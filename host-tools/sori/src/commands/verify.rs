@@ -36,7 +36,7 @@ impl Verify {
         for &backend in backends {
             let mut weights = Weights::new(&parsed, backend);
             let prepared = weights.prepare(&parsed, backend)?;
-            let verified = sori_quantize::verify(&prepared)
+            let verified = sori_host::verify(&prepared)
                 .map_err(|mismatch| Failure::Incompatible(mismatch.to_string()))
                 .with_context(|| format!("{} does not hold on {backend}", self.model.display()))?;
             output::line(&format!(
@@ -44,7 +44,7 @@ impl Verify {
                 self.model.display(),
                 verified.feature_rows,
                 verified.output_rows,
-                sori_quantize::VERIFIED_STRIPES
+                sori_host::VERIFIED_STRIPES
                     .map(|stripe| stripe.to_string())
                     .join(", ")
             ))?;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use sori_quantize::page::{Page, escape, svg_open, write};
+use sori_host::page::{Page, escape, svg_open, write};
 
 use super::statistics::{Bin, Roc, Share};
 use super::{Evaluation, Rejection};

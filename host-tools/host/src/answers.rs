@@ -1,0 +1,118 @@
+//! A package's logits, and the measures of them.
+
+use anyhow::{Context as _, Result};
+use rayon::prelude::*;
+use sori_nn::{Backend, CacheLine, Network, Prepared};
+use sori_package::{Activation, Package};
+
+use crate::rows::Rows;
+
+/// A package's int8 logits of each clip of rows `[rows][width][channels]`, on the fastest backend.
+///
+/// # Errors
+/// When a clip has too few rows for an answer.
+pub fn logits(package: &Package<'_>, clips: &[&[i8]]) -> Result<Vec<Vec<i8>>> {
+    let backend = Backend::detect();
+    let mut weights = vec![CacheLine([0; 64]); Prepared::lines(package, backend)];
+    let prepared = Prepared::new(package, backend, &mut weights)?;
+    let classes = package.classifier().classes;
+    let row_len = package.input().row_len();
+    clips
+        .par_iter()
+        .map(|clip| {
+            let stripe = (clip.len() / row_len).max(1);
+            let bytes = Network::arena_bytes(&prepared, stripe);
+            let mut arena = vec![CacheLine([0; 64]); bytes.div_ceil(size_of::<CacheLine>())];
+            let arena = bytemuck::cast_slice_mut(&mut arena);
+            let mut network = Network::new(&prepared, arena, stripe)?;
+            let logits = network.clip(clip).map(<[i8]>::to_vec);
+            let logits = logits.filter(|logits| logits.len() == classes);
+            logits
+                .with_context(|| format!("a clip of {} rows gives no logits", clip.len() / row_len))
+        })
+        .collect()
+}
+
+/// The same in real numbers. Float rows go through `preprocess` first: what the network's
+/// ONNX graph does to its input before the stem.
+///
+/// # Errors
+/// As [`logits`].
+pub fn logits_of_rows(
+    package: &Package<'_>,
+    clips: &[Rows],
+    preprocess: &dyn Fn(&mut [f32]),
+) -> Result<Vec<Vec<f32>>> {
+    let input = package.input_activation();
+    let steps: Vec<Vec<i8>> = clips
+        .iter()
+        .map(|clip| match clip {
+            Rows::Int8(rows) => rows.clone(),
+            Rows::Float(floats) => {
+                let mut floats = floats.clone();
+                preprocess(&mut floats);
+                floats.iter().map(|&x| quantize(x, &input)).collect()
+            }
+        })
+        .collect();
+    let steps: Vec<&[i8]> = steps.iter().map(Vec::as_slice).collect();
+    let activation = package.classifier().activation;
+    let logits = logits(package, &steps)?.into_iter();
+    Ok(logits
+        .map(|logits| logits.iter().map(|&q| dequantize(q, &activation)).collect())
+        .collect())
+}
+
+/// The nearest step of an activation, within its clamp.
+#[inline]
+pub fn quantize(x: f32, activation: &Activation) -> i8 {
+    let q = (x / activation.scale).round() + f32::from(activation.zero_point);
+    q.clamp(activation.min.into(), activation.max.into()) as i8
+}
+
+/// `(q − zero_point) · scale`.
+#[inline]
+pub fn dequantize(q: i8, activation: &Activation) -> f32 {
+    (f32::from(q) - f32::from(activation.zero_point)) * activation.scale
+}
+
+/// The best class. Of equal logits the first wins, as on a device.
+#[inline]
+pub fn best<T: PartialOrd + Copy>(logits: &[T]) -> usize {
+    (1..logits.len()).fold(0, |best, n| if logits[n] > logits[best] { n } else { best })
+}
+
+/// The probabilities of one window's logits.
+pub fn softmax(logits: &[f32]) -> Vec<f64> {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let powers: Vec<f64> = logits.iter().map(|&x| f64::from(x - top).exp()).collect();
+    let sum: f64 = powers.iter().sum();
+    powers.iter().map(|p| p / sum).collect()
+}
+
+/// Signal-to-quantization-noise ratio, as values come.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Sqnr {
+    signal: f64,
+    noise: f64,
+}
+
+impl Sqnr {
+    /// A value as it should be, and as it is.
+    #[inline]
+    pub fn add(&mut self, exact: f32, found: f32) {
+        self.signal += f64::from(exact).powi(2);
+        self.noise += f64::from(exact - found).powi(2);
+    }
+
+    /// All values of another.
+    pub fn join(&mut self, other: Self) {
+        self.signal += other.signal;
+        self.noise += other.noise;
+    }
+
+    /// In decibels; finite even where nothing differs.
+    pub fn db(self) -> f64 {
+        10.0 * (self.signal.max(1e-30) / self.noise.max(1e-30)).log10()
+    }
+}
