@@ -23,6 +23,10 @@
 //! their weights: those have memory.
 #![forbid(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 use std::fmt;
 
 use serde::Serialize;
