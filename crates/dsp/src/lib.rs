@@ -24,6 +24,10 @@
 #![cfg_attr(not(any(test, feature = "std")), no_std)]
 #![deny(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[allow(
     unsafe_code,
     reason = "loads, stores and calls of a processor's own instructions"

@@ -25,6 +25,10 @@
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(feature = "testing")]
 extern crate alloc;
 #[cfg(all(feature = "std", not(test)))]

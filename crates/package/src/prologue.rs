@@ -29,10 +29,16 @@ pub(crate) const STRIPES: usize = 8;
 /// On a device the package comes from `include_bytes!`, so the arena can be a `static` of
 /// exactly the right size:
 ///
-/// ```text
-/// static GENRE: &Aligned<[u8]> = &Aligned(*include_bytes!("genre.sori"));
-/// const SIZES: Prologue = Prologue::read(&GENRE.0).unwrap();
-/// static mut ARENA: Aligned<[u8; SIZES.arena_bytes(1)]> = …;
+/// ```
+/// use sori_package::{Aligned, Prologue};
+///
+/// const SIZES: Prologue = match Prologue::read(sori_genre::PACKAGE) {
+///     Ok(sizes) => sizes,
+///     Err(_) => panic!("no package"),
+/// };
+/// static ARENA: Aligned<[u8; SIZES.arena_bytes(1)]> = Aligned([0; SIZES.arena_bytes(1)]);
+///
+/// assert_eq!(ARENA.0.len(), 51_603);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prologue {

@@ -1,6 +1,11 @@
 //! Sori on a Raspberry Pi: everything of it that needs no hardware to be tested.
 #![forbid(unsafe_code)]
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "sori-pi runs on Linux only: build it with --target aarch64-unknown-linux-gnu, or by cargo xtask dist"
+);
+
 pub mod asking;
 pub mod board;
 pub mod capture;

@@ -23,6 +23,10 @@
 //! their weights: those run on machines with enough memory.
 #![forbid(unsafe_code)]
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 use std::fmt;
 
 use serde::Serialize;

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use sori_sign::{PublicKey, Refusal, SecretKey, check, sign, signer};
-//! # let package = include_bytes!("../../../models/genre/genre.sori");
+//! # let package = sori_genre::PACKAGE;
 //! let mine = SecretKey::generate()?;
 //! let signed = sign(package, &mine)?;
 //! assert_eq!(check(&signed, &mine.public()), Ok(()));
@@ -25,6 +25,10 @@
 //! Check whether a package can run (`sori_package::Package::parse` does), or store keys: that is the
 //! caller's responsibility.
 #![forbid(unsafe_code)]
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 use std::fmt;
 use std::str::FromStr;
@@ -252,7 +256,7 @@ mod tests {
 
     use super::*;
 
-    const GENRE: &[u8] = include_bytes!("../../../models/genre/genre.sori");
+    const GENRE: &[u8] = sori_genre::PACKAGE;
 
     fn key(seed: u8) -> SecretKey {
         SecretKey(SigningKey::from_bytes(&[seed; 32]))

@@ -8,9 +8,6 @@ use sori_package::{MelContract, Package};
 
 use crate::exit::Failure;
 
-/// The genre model that every command uses when none is named.
-static GENRE: &[u8] = include_bytes!("../../../models/genre/genre.sori");
-
 /// A package file in memory, aligned as its tables need.
 pub(crate) fn read(path: &Path) -> Result<PackageBytes> {
     let bytes = std::fs::read(path)
@@ -22,7 +19,7 @@ pub(crate) fn read(path: &Path) -> Result<PackageBytes> {
 pub(crate) fn read_or_built_in(path: Option<&Path>) -> Result<PackageBytes> {
     match path {
         Some(path) => read(path),
-        None => Ok(PackageBytes::copy_from(GENRE)),
+        None => Ok(PackageBytes::copy_from(sori_genre::PACKAGE)),
     }
 }
 

@@ -752,6 +752,11 @@ fn flash_writes_uf2_to_a_boot_loader_s_drive_and_to_nothing_else() {
     let uf2 = fs::read(folder.at("RP2350/sori.uf2")).unwrap();
     assert_eq!(uf2.len(), 2 * 512);
     assert_eq!(uf2[28..32], 0xe48b_ff59_u32.to_le_bytes());
+
+    let file = folder.at("new/sori.uf2");
+    let output = flash(&file, &elf);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(fs::read(file).unwrap(), uf2);
 }
 
 #[test]

@@ -39,14 +39,15 @@ stays, unless another is given. Sori's own appliance (cargo xtask image) is writ
   sori flash target/image/sori-appliance-arm64.img --to /dev/sdb
 
 A Raspberry Pi Pico 2: without a place it looks for the board's drive (hold BOOTSEL while you plug
-the board in); probe is a debug probe, through probe-rs.
+the board in); probe is a debug probe, through probe-rs. A file that ends in .uf2 is written, to be
+copied to such a drive.
 
-  sori flash --board pico2 [DRIVE|probe]")]
+  sori flash --board pico2 [DRIVE|probe|FILE.uf2]")]
 pub(crate) struct Flash {
     /// The microcontroller; without it, a Raspberry Pi
     #[arg(long)]
     board: Option<Board>,
-    /// An image of Raspberry Pi OS, or a card with it; with --board, the board's drive or `probe`
+    /// An image of Raspberry Pi OS, or a card with it; with --board, the board's drive, `probe` or FILE.uf2
     #[arg(value_name = "IMAGE|DEVICE")]
     place: Option<PathBuf>,
     /// The firmware as cargo builds it

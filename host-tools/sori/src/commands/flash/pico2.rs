@@ -18,7 +18,8 @@ const BOARD_ID: &str = "RP2350";
 /// What the file is called there, which the boot loader does not care for.
 const FILE: &str = "sori.uf2";
 
-/// Puts `firmware` onto the board at `to`: a drive, `probe`, or wherever a drive is found.
+/// Puts `firmware` onto the board at `to`: a drive, `probe`, or wherever a drive is found; or into
+/// a UF2 file.
 pub(super) fn run(firmware: &Path, to: Option<PathBuf>) -> Result<()> {
     let elf = match fs::read(firmware) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -35,9 +36,20 @@ pub(super) fn run(firmware: &Path, to: Option<PathBuf>) -> Result<()> {
         .with_context(|| format!("{} cannot be flashed", firmware.display()))?;
     match to {
         Some(to) if to == Path::new("probe") => probe(firmware),
+        Some(file) if file.extension() == Some("uf2".as_ref()) => write(&file, &uf2),
         Some(drive) => copy(&check(drive)?, &uf2),
         None => copy(&only(find(mounted()))?, &uf2),
     }
+}
+
+/// For a board that is elsewhere.
+fn write(file: &Path, uf2: &[u8]) -> Result<()> {
+    output::write_atomically(file, uf2)?;
+    output::line(&format!(
+        "{} bytes of UF2 in {}: copy it to the board's drive",
+        uf2.len(),
+        file.display()
+    ))
 }
 
 /// Writes the file to the board's drive, which vanishes as soon as it has all of it.
