@@ -148,6 +148,11 @@ impl<'p, 'a> Listener<'p, 'a> {
 
     /// Takes samples in 24-bit scale. Any chunking gives the same events.
     pub fn push(&mut self, samples: &[i32], on_event: &mut impl FnMut(Event<'_>)) {
+        self.listen(samples, on_event);
+    }
+
+    /// Not generic, nor is anything below: compiled once, in this crate, whoever listens.
+    fn listen(&mut self, samples: &[i32], on_event: &mut dyn FnMut(Event<'_>)) {
         let Self {
             resampler,
             frontend,
@@ -173,6 +178,10 @@ impl<'p, 'a> Listener<'p, 'a> {
     /// Ends the stream and emits what is still in the resampler and in the network. An incomplete
     /// last frame is dropped. Call [`reset`](Self::reset) before the next stream.
     pub fn finish(&mut self, on_event: &mut impl FnMut(Event<'_>)) {
+        self.end(on_event);
+    }
+
+    fn end(&mut self, on_event: &mut dyn FnMut(Event<'_>)) {
         let Self {
             resampler,
             frontend,
@@ -213,7 +222,7 @@ pub const NOTHING_HEARD: Decision = Decision {
 };
 
 impl Stages<'_, '_> {
-    fn row(&mut self, row: sori_dsp::Row<'_>, on_event: &mut impl FnMut(Event<'_>)) {
+    fn row(&mut self, row: sori_dsp::Row<'_>, on_event: &mut dyn FnMut(Event<'_>)) {
         on_event(Event::Row {
             features: row.features,
             level_dbfs_q8: row.level_dbfs_q8,
@@ -236,7 +245,7 @@ impl Stages<'_, '_> {
         }
     }
 
-    fn finish(&mut self, on_event: &mut impl FnMut(Event<'_>)) {
+    fn finish(&mut self, on_event: &mut dyn FnMut(Event<'_>)) {
         let (decider, decision, step) =
             (&mut self.decider, &mut self.decision, self.softmax_step_q16);
         self.network
@@ -249,7 +258,7 @@ fn output(
     softmax_step_q16: u32,
     decider: &mut Decider,
     decision: &mut Decision,
-    on_event: &mut impl FnMut(Event<'_>),
+    on_event: &mut dyn FnMut(Event<'_>),
 ) {
     let mut probabilities = [0; MAX_CLASSES];
     let probabilities = &mut probabilities[..logits.len()];
