@@ -55,7 +55,7 @@ pub(crate) struct Flash {
         long,
         value_name = "ELF",
         requires = "board",
-        default_value = "firmware/pico2/target/thumbv8m.main-none-eabihf/release/sori-pico2"
+        default_value = "firmware/target/thumbv8m.main-none-eabihf/release/sori-pico2"
     )]
     firmware: PathBuf,
     #[command(flatten)]
