@@ -8,6 +8,7 @@
 //! `burn` writes to one and proves it.
 
 mod boot;
+#[cfg(target_os = "linux")]
 mod burn;
 mod cloud_config;
 mod config;

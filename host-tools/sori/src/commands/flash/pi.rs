@@ -141,9 +141,10 @@ impl Pi {
         })?;
         bar.finish_and_clear();
         output::line(&format!(
-            "wrote {}, {}; sori flash {0} --to DEVICE puts it onto a card, as any other program does",
+            "wrote {}, {}; sori flash {0} --to DEVICE puts it onto a card, as any other program does\n{}",
             out.display(),
-            size(done)
+            size(done),
+            prepared.next
         ))
     }
 
