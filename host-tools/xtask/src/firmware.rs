@@ -10,18 +10,20 @@ use crate::sections::Sections;
 use crate::steps::{Step, Steps};
 use crate::tools;
 
-/// Programs, and the features that each is built with.
-const PROGRAMS: [(&str, &str); 5] = [
-    ("sori-mcu", ""),
-    ("frontend-instructions", ""),
-    ("network-instructions", ""),
-    ("plan-instructions", ""),
-    ("conformance", "conformance"),
+const PROGRAMS: [&str; 5] = [
+    "sori-mcu",
+    "frontend-instructions",
+    "network-instructions",
+    "plan-instructions",
+    CONFORMANCE,
 ];
 
-/// The board that can be bought.
-const PICO2: &str = "firmware/pico2";
-const PICO2_PROGRAM: &str = "firmware/pico2/target/thumbv8m.main-none-eabihf/release/sori-pico2";
+/// The one that needs a heap: a program, and the feature that it is built with.
+const CONFORMANCE: &str = "conformance";
+
+/// The board that can be bought, as Cargo is told of it.
+const PICO2: &str = "-p sori-pico2 --release --locked --target thumbv8m.main-none-eabihf";
+const PICO2_PROGRAM: &str = "firmware/target/thumbv8m.main-none-eabihf/release/sori-pico2";
 
 const PACKAGE: &str = "models/genre/genre.sori";
 
@@ -65,17 +67,17 @@ impl Memory {
         Ok((memory, package))
     }
 
-    /// Prints it, and fails above the limits.
-    fn judge(&self, package: usize, what: &str) -> anyhow::Result<()> {
+    /// Says it, and fails above the limits.
+    fn judge(&self, steps: &mut Steps, package: usize, what: &str) -> anyhow::Result<()> {
         let Self {
             text,
             rodata,
             statics,
             stack,
         } = self;
-        println!(
-            "   {what}: flash {text} text + {rodata} constants + {package} package, RAM {statics} statics + {stack} stack"
-        );
+        steps.say(&format!(
+            "{what}: flash {text} text + {rodata} constants + {package} package, RAM {statics} statics + {stack} stack"
+        ));
         for (name, found, limit) in [
             ("text", *text, LIMITS.text),
             ("constants", *rodata, LIMITS.rodata),
@@ -95,28 +97,42 @@ impl Memory {
 pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
     tools::require("qemu-system-arm", "qemu-system-arm")?;
     tools::require("timeout", "coreutils")?;
+    tools::require_component("rustfmt")?;
+    tools::require_component("clippy")?;
+    let targets: Vec<&str> = Board::builds().map(|board| board.target).collect();
+    tools::require_targets(&targets)?;
     let golden = fs::read_to_string("tests/golden/listening.txt")
         .context("tests/golden/listening.txt: cargo xtask golden")?;
     steps
         .run(&Step::new("formatting of the firmware", "cargo fmt -- --check").within(DIRECTORY))?;
     for board in Board::builds() {
         let target = board.target;
-        for (features, bin) in [("", ""), ("conformance", " --bin conformance")] {
-            let arguments = board.build(features);
-            let command = format!("cargo clippy {arguments}{bin} -- -D warnings");
-            let title = format!("clippy of the firmware for {target}{bin}");
-            steps.run(&Step::new(&title, &command).within(DIRECTORY))?;
-        }
-        for (program, features) in PROGRAMS {
-            let command = format!("cargo build {} --bin {program}", board.build(features));
-            let title = format!("{program} builds for {target}");
+        // All programs that do without a heap in one command, as they are built with the same.
+        let listener = board.build("");
+        let suite = format!("{} --bin {CONFORMANCE}", board.build(CONFORMANCE));
+        for (title, command) in [
+            (
+                "clippy of the firmware",
+                format!("cargo clippy {listener} -- -D warnings"),
+            ),
+            (
+                "clippy of the conformance suite",
+                format!("cargo clippy {suite} -- -D warnings"),
+            ),
+            ("the firmware builds", format!("cargo build {listener}")),
+            (
+                "the conformance suite builds",
+                format!("cargo build {suite}"),
+            ),
+        ] {
+            let title = format!("{title} for {target}");
             steps.run(&Step::new(&title, &command).within(DIRECTORY))?;
         }
     }
     let mut heard = Vec::new();
     for board in &BOARDS {
         let core = board.core;
-        for (program, _) in PROGRAMS {
+        for program in PROGRAMS {
             let title = format!("{program} on {core} (QEMU)");
             let output = steps.output(&Step::new(&title, &board.run(program)).within(DIRECTORY))?;
             if program == "sori-mcu" {
@@ -126,7 +142,7 @@ pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
                 let clip = 2 * number(&output, "clip: ", " samples")?;
                 let stack = number(&output, "stack ", " bytes")?;
                 let (memory, package) = Memory::of(&elf, clip, stack)?;
-                memory.judge(package, core)?;
+                memory.judge(steps, package, core)?;
                 ensure!(
                     number(&output, "blocks waiting, ", " lost")? == 0,
                     "{core} lost sound at a clock that should do"
@@ -138,7 +154,7 @@ pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
         heard.windows(2).all(|pair| pair[0] == pair[1]),
         "the boards decided differently: {heard:#?}"
     );
-    println!("   all cores heard what this machine hears");
+    steps.say("all cores heard what this machine hears");
     faults(steps, &golden)?;
     pico2(steps)
 }
@@ -204,7 +220,7 @@ fn faults(steps: &mut Steps, golden: &str) -> anyhow::Result<()> {
         .count();
     // QEMU may also tell of the LED as it makes the board.
     ensure!(blinks >= 3, "it should blink three times, not {blinks}");
-    println!("   what goes wrong is said, counted, and survived");
+    steps.say("what goes wrong is said, counted, and survived");
     Ok(())
 }
 
@@ -224,19 +240,15 @@ fn damage(program: &str, to: &str) -> anyhow::Result<()> {
 fn pico2(steps: &mut Steps) -> anyhow::Result<()> {
     for (title, command) in [
         (
-            "formatting of the Pico 2's firmware",
-            "cargo fmt -- --check",
-        ),
-        (
             "clippy of the Pico 2's firmware",
-            "cargo clippy --release --locked -- -D warnings",
+            format!("cargo clippy {PICO2} -- -D warnings"),
         ),
-        ("it builds", "cargo build --release --locked"),
+        ("it builds", format!("cargo build {PICO2}")),
     ] {
-        steps.run(&Step::new(title, command).within(PICO2))?;
+        steps.run(&Step::new(title, &command).within(DIRECTORY))?;
     }
     let (memory, package) = Memory::of(PICO2_PROGRAM, 0, 0)?;
-    memory.judge(package, "Raspberry Pi Pico 2")
+    memory.judge(steps, package, "Raspberry Pi Pico 2")
 }
 
 /// The number between two texts of what a program printed.

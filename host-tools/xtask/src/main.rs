@@ -2,17 +2,13 @@
 //!
 //! | Command | Runs | Needs |
 //! |---|---|---|
-//! | `ci` | formatting, clippy, tests, the recipe on tones, documentation, bare-metal builds, `flash`, then `qemu` but for one core | `libasound2-dev`, `mosquitto`, `openssh-server`, `python3-venv`, what `flash` and `qemu` need |
+//! | `ci` | formatting, clippy, tests, the recipe on tones, documentation, bare-metal builds, `flash`, `qemu` but for one core, some counts; in two lanes | `libasound2-dev`, `mosquitto`, `openssh-server`, `python3-venv`, what `flash`, `qemu` and `bench` need |
 //! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3, M4, M7 and M33 | `qemu-user`, `qemu-system-arm` |
 //! | `firmware` | only the latter, and what goes wrong; the Raspberry Pi Pico 2's builds | `qemu-system-arm` |
 //! | `bench` | counts instructions and compares with the accepted counts | `qemu-user`, `valgrind`, a C compiler |
 //! | `dist` | builds sori-pi for Raspberry Pis and packs it for Debian, 64 and 32 bits | `gcc-aarch64-linux-gnu`, `libasound2-dev:arm64`, the same for armhf, `qemu-user`, `lintian` |
-//! | `package-test` | installs, runs, upgrades, removes and purges that package in a Debian of its own | root, what `dist` needs, `debootstrap`, `ffmpeg` |
-//! | `pi` | that binary on the real alsa-lib under QEMU, its page in Chromium | what `dist` needs, `mosquitto`, `npm`, `chromium` |
-//! | `flash` | `sori flash` against other tools; with `--devices` on loop devices | `fdisk`, `dosfstools`, `mtools`, `xz-utils`; root, `fusefat` |
-//! | `image` | makes a card that starts listening; with `--power-cuts`, starts it in QEMU and cuts its power; with `--deploy`, brings versions to it there | root, what `package-test` needs, `dosfstools`, `mtools`, `fdisk`, `device-tree-compiler`; `qemu-system-arm`, `curl`, `openssh-client` |
 //! | `golden` | writes `tests/golden` again after a wanted change of bits | |
-//! | `endurance` | `dist --twice`, `package-test`, `flash --devices`, both trials of `image`, an hour of noise, a day of sound, Miri, fuzzing | root, nightly with Miri, `cargo-fuzz` |
+//! | `flash`, `package-test`, `image`, `pi`, `endurance` | whole systems: `tests/system` says what | see there |
 //!
 //! Each step prints its title and time; a failing one prints the command that
 //! repeats it alone. Nothing is skipped: what cannot run fails and says why.
@@ -21,27 +17,22 @@
 mod bench;
 mod boards;
 mod ci;
-mod debian_root;
-mod dist;
-mod endurance;
 mod firmware;
-mod flash;
-mod image;
-mod package_test;
-mod pi;
+mod lanes;
 mod recipe;
 mod sections;
-mod sound;
-mod steps;
-mod tools;
 
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, bail};
+use xtask::{dist, steps, tools};
 
 const USAGE: &str = "\
 Usage: cargo xtask COMMAND
 
 Commands:
-  ci         every check that fits into half an hour (what .ci/run runs)
+  ci         every check that fits into a quarter of an hour (what .ci/run runs)
+               --only GROUP…  some of them, one after the other; a wrong name lists them
   qemu       only what runs on emulated processors: the tests on the Pi's cores,
              the firmware on Cortex-M3, M4, M7 and M33
   firmware   only the latter; the Raspberry Pi Pico 2's firmware builds and fits
@@ -83,18 +74,15 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let result = match command.as_str() {
-        "ci" => ci::all(),
+        "ci" => ci::run(&arguments),
         "qemu" => ci::qemu(),
         "firmware" => ci::firmware(),
         "bench" => bench::run(&arguments),
         "dist" => dist::run(&arguments),
-        "package-test" => package_test::run(),
-        "pi" => pi::run(),
-        "flash" if arguments == ["--devices"] => flash::on_devices(),
-        "flash" if arguments.is_empty() => flash::check(),
-        "image" => image::run(&arguments),
         "golden" => ci::golden(),
-        "endurance" => endurance::run(),
+        system @ ("endurance" | "flash" | "image" | "package-test" | "pi") => {
+            system_test(system, &arguments)
+        }
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -107,4 +95,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// They are programs of their own, which most changes have no need to build.
+fn system_test(name: &str, arguments: &[String]) -> anyhow::Result<()> {
+    let status = Command::new("cargo")
+        .args(["run", "--quiet", "-p", "sori-system-tests", "--", name])
+        .args(arguments)
+        .status()
+        .context("cargo did not start")?;
+    if !status.success() {
+        bail!("cargo xtask {name} failed");
+    }
+    Ok(())
 }

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use crate::steps::{Step, Steps};
 use crate::tools;
+use xtask::sori::{self, SORI};
 
 /// Everything of it, made anew each time but for the Python packages.
 const WORK: &str = "target/recipe/work";
 
-/// Needs the `sori` that the tests have built.
 pub(crate) fn smoke(steps: &mut Steps) -> anyhow::Result<()> {
     tools::require_python()?;
     steps.run(&Step::new(
@@ -17,15 +17,17 @@ pub(crate) fn smoke(steps: &mut Steps) -> anyhow::Result<()> {
     ))?;
     steps.run(&Step::new(
         "its packages",
+        // Of these gigabytes little is ever imported, so little is worth compiling.
         "target/recipe/python/bin/python -m pip install --quiet --disable-pip-version-check \
-         -r models/genre/recipe/requirements.txt",
+         --no-compile -r models/genre/recipe/requirements.txt",
     ))?;
+    sori::build(steps)?;
     tools::emptied(Path::new(WORK))?;
     steps.run(&Step::new(
         "the recipe on generated tones",
         &format!(
             "target/recipe/python/bin/python models/genre/recipe/recipe.py --smoke \
-             --sori target/debug/sori --work {WORK}"
+             --sori {SORI} --work {WORK}"
         ),
     ))
 }

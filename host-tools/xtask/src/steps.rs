@@ -1,12 +1,16 @@
 //! Steps: commands with a title, in order, with their times.
 
-use std::process::{Command, Output, Stdio};
+use std::fmt::Write as _;
+use std::io::{Read as _, pipe};
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
 /// One command, run from the workspace's root unless it says otherwise.
-pub(crate) struct Step<'a> {
+pub struct Step<'a> {
     title: &'a str,
     command: &'a str,
     directory: Option<&'a str>,
@@ -15,7 +19,7 @@ pub(crate) struct Step<'a> {
 
 impl<'a> Step<'a> {
     /// The command's words are separated by spaces.
-    pub(crate) fn new(title: &'a str, command: &'a str) -> Self {
+    pub fn new(title: &'a str, command: &'a str) -> Self {
         Self {
             title,
             command,
@@ -24,14 +28,16 @@ impl<'a> Step<'a> {
         }
     }
 
-    pub(crate) fn within(self, directory: &'a str) -> Self {
+    /// Run from a directory of the workspace.
+    pub fn within(self, directory: &'a str) -> Self {
         Self {
             directory: Some(directory),
             ..self
         }
     }
 
-    pub(crate) fn with(self, environment: &'a [(&'a str, &'a str)]) -> Self {
+    /// With these variables set.
+    pub fn with(self, environment: &'a [(&'a str, &'a str)]) -> Self {
         Self {
             environment,
             ..self
@@ -49,55 +55,123 @@ impl<'a> Step<'a> {
         }
         typed + self.command
     }
+
+    fn command(&self) -> anyhow::Result<Command> {
+        let mut words = self.command.split_whitespace();
+        let mut command = Command::new(words.next().context("an empty command")?);
+        command.args(words).envs(self.environment.iter().copied());
+        if let Some(directory) = self.directory {
+            command.current_dir(directory);
+        }
+        Ok(command)
+    }
 }
 
 /// What coreutils' timeout says.
 const TIMED_OUT: i32 = 124;
 
+/// A step that ended.
+pub struct Done {
+    /// The step's.
+    pub title: String,
+    /// By the clock.
+    pub time: Duration,
+}
+
+/// What is seen of steps.
+enum Shown {
+    /// Their output while they run.
+    Live,
+    /// Only that of those which fail.
+    Failures,
+    /// Their output once they have ended, for it is not alone on the screen. It waits here for
+    /// what [`Steps::say`] adds.
+    Whole(String),
+}
+
 /// Runs steps one after the other and remembers their times.
-#[derive(Default)]
-pub(crate) struct Steps {
-    done: Vec<(String, Duration)>,
-    is_quiet: bool,
+pub struct Steps {
+    done: Vec<Done>,
+    shown: Shown,
+    /// Set where no further step is to begin.
+    is_over: Arc<AtomicBool>,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self::shown(Shown::Live, Arc::default())
+    }
 }
 
 impl Steps {
-    /// Steps of which only failures are of interest.
-    pub(crate) fn quiet() -> Self {
+    fn shown(shown: Shown, is_over: Arc<AtomicBool>) -> Self {
         Self {
-            is_quiet: true,
-            ..Self::default()
+            done: Vec::new(),
+            shown,
+            is_over,
         }
     }
 
-    pub(crate) fn run(&mut self, step: &Step<'_>) -> anyhow::Result<()> {
+    /// Steps of which only failures are of interest.
+    pub fn quiet() -> Self {
+        Self::shown(Shown::Failures, Arc::default())
+    }
+
+    /// Steps beside which others run: each is printed whole when it has ended. No further one
+    /// begins once `is_over`.
+    pub fn beside_others(is_over: Arc<AtomicBool>) -> Self {
+        Self::shown(Shown::Whole(String::new()), is_over)
+    }
+
+    /// Runs a step.
+    pub fn run(&mut self, step: &Step<'_>) -> anyhow::Result<()> {
         self.succeed(step, false).map(|_| ())
     }
 
     /// Runs a step and returns what it printed.
-    pub(crate) fn output(&mut self, step: &Step<'_>) -> anyhow::Result<String> {
-        let output = self.succeed(step, true)?;
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    pub fn output(&mut self, step: &Step<'_>) -> anyhow::Result<String> {
+        self.succeed(step, true)
     }
 
     /// Runs a step that is meant to fail by itself, and returns what it printed.
-    pub(crate) fn failure(&mut self, step: &Step<'_>) -> anyhow::Result<String> {
-        let output = self.finish(step, true)?;
-        if output.status.success() || output.status.code() == Some(TIMED_OUT) {
+    pub fn failure(&mut self, step: &Step<'_>) -> anyhow::Result<String> {
+        let (status, output) = self.finish(step, true)?;
+        if status.success() || status.code() == Some(TIMED_OUT) {
             bail!(
                 "{} should have failed; to repeat it alone: {}",
                 step.title,
                 step.typed()
             );
         }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        Ok(output)
     }
 
-    fn succeed(&mut self, step: &Step<'_>, captured: bool) -> anyhow::Result<Output> {
-        let output = self.finish(step, captured)?;
-        if !output.status.success() {
+    /// Adds a line to what the last step printed.
+    pub fn say(&mut self, line: &str) {
+        match &mut self.shown {
+            Shown::Live => println!("   {line}"),
+            Shown::Failures => {}
+            Shown::Whole(text) => *text += &format!("   {line}\n"),
+        }
+    }
+
+    /// Prints what waits for more.
+    pub fn flush(&mut self) {
+        if let Shown::Whole(text) = &mut self.shown {
+            print!("{}", std::mem::take(text));
+        }
+    }
+
+    /// The steps that ended, in their order.
+    pub fn done(self) -> Vec<Done> {
+        self.done
+    }
+
+    fn succeed(&mut self, step: &Step<'_>, captured: bool) -> anyhow::Result<String> {
+        let (status, output) = self.finish(step, captured)?;
+        if !status.success() {
             let title = step.title;
-            let how = match output.status.code() {
+            let how = match status.code() {
                 Some(TIMED_OUT) => "took too long",
                 _ => "failed",
             };
@@ -106,40 +180,111 @@ impl Steps {
         Ok(output)
     }
 
-    fn finish(&mut self, step: &Step<'_>, captured: bool) -> anyhow::Result<Output> {
-        if !self.is_quiet {
-            println!("\n── {}\n   {}", step.title, step.typed());
+    /// The output is empty where it went to the terminal.
+    fn finish(&mut self, step: &Step<'_>, captured: bool) -> anyhow::Result<(ExitStatus, String)> {
+        self.flush();
+        if self.is_over.load(Ordering::Relaxed) {
+            bail!("{} did not begin, since another step failed", step.title);
+        }
+        match self.shown {
+            Shown::Live => println!("\n── {}\n   {}", step.title, step.typed()),
+            Shown::Failures => {}
+            Shown::Whole(_) => println!("   {} …", step.title),
         }
         let start = Instant::now();
-        let mut words = step.command.split_whitespace();
-        let program = words.next().context("an empty command")?;
-        let mut command = Command::new(program);
-        command
-            .args(words)
-            .envs(step.environment.iter().copied())
-            .stderr(Stdio::inherit());
-        if let Some(directory) = step.directory {
-            command.current_dir(directory);
+        let mut command = step.command()?;
+        let is_live = matches!(self.shown, Shown::Live) && !captured;
+        let (status, output) = match is_live {
+            true => (command.status(), String::new()),
+            false => both_outputs(&mut command)?,
+        };
+        let status = status.with_context(|| format!("{} did not start", step.typed()))?;
+        let time = start.elapsed();
+        match &mut self.shown {
+            Shown::Live => print!("{output}"),
+            Shown::Failures if status.success() => {}
+            Shown::Failures => print!("{output}"),
+            Shown::Whole(text) => write!(
+                text,
+                "\n── {} ({:.1} s)\n   {}\n{output}",
+                step.title,
+                time.as_secs_f64(),
+                step.typed()
+            )?,
         }
-        if !captured {
-            command.stdout(Stdio::inherit());
+        if !status.success() {
+            self.flush();
         }
-        let output = command
-            .output()
-            .with_context(|| format!("{program} did not start"))?;
-        if !self.is_quiet || !output.status.success() {
-            print!("{}", String::from_utf8_lossy(&output.stdout));
-        }
-        self.done.push((step.title.to_owned(), start.elapsed()));
-        Ok(output)
+        self.done.push(Done {
+            title: step.title.to_owned(),
+            time,
+        });
+        Ok((status, output))
     }
 
-    pub(crate) fn summary(&self) {
+    /// Prints each step's time, and the sum.
+    pub fn summary(&self) {
         println!("\n── all green");
-        for (title, time) in &self.done {
+        for Done { title, time } in &self.done {
             println!("   {:7.1} s  {title}", time.as_secs_f64());
         }
-        let total: Duration = self.done.iter().map(|(_, time)| time).sum();
+        let total: Duration = self.done.iter().map(|done| done.time).sum();
         println!("   {:7.1} s  in all", total.as_secs_f64());
+    }
+}
+
+/// Stdout and stderr as they come, through one pipe.
+fn both_outputs(command: &mut Command) -> anyhow::Result<(std::io::Result<ExitStatus>, String)> {
+    let (mut reader, writer) = pipe()?;
+    command.stdout(writer.try_clone()?).stderr(writer);
+    let child = command.spawn();
+    // The command's own ends would keep the pipe open.
+    command
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null());
+    let mut output = Vec::new();
+    let status = match child {
+        Ok(mut child) => {
+            reader.read_to_end(&mut output)?;
+            child.wait()
+        }
+        Err(error) => Err(error),
+    };
+    Ok((status, String::from_utf8_lossy(&output).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_outputs_come_in_their_order() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one; echo two >&2; echo three; exit 3"]);
+        let (status, output) = both_outputs(&mut command).expect("a pipe");
+        assert_eq!(output, "one\ntwo\nthree\n");
+        assert_eq!(status.expect("sh starts").code(), Some(3));
+    }
+
+    #[test]
+    fn what_failed_says_how_it_is_repeated() {
+        let mut steps = Steps::quiet();
+        let step = Step::new("it", "false now")
+            .within("src")
+            .with(&[("A", "b")]);
+        let error = steps.run(&step).expect_err("false fails").to_string();
+        assert_eq!(
+            error,
+            "it failed; to repeat it alone: cd src && A='b' false now"
+        );
+        assert_eq!(steps.done().len(), 1);
+    }
+
+    #[test]
+    fn nothing_begins_once_it_is_over() {
+        let is_over = Arc::new(AtomicBool::new(true));
+        let mut steps = Steps::beside_others(is_over);
+        steps.run(&Step::new("it", "true")).expect_err("it is over");
+        assert!(steps.done().is_empty());
     }
 }

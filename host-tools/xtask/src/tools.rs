@@ -3,8 +3,12 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 
 use anyhow::{Context as _, bail};
+
+/// Held while something is installed: steps of two lanes may miss the same.
+static INSTALLING: Mutex<()> = Mutex::new(());
 
 /// Whether `program` can be started at all.
 fn exists(program: &str) -> bool {
@@ -12,7 +16,7 @@ fn exists(program: &str) -> bool {
 }
 
 /// Whether a command works, quietly.
-pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> bool {
+pub fn succeeds(program: &str, arguments: &[&str]) -> bool {
     Command::new(program)
         .args(arguments)
         .stdout(Stdio::null())
@@ -22,7 +26,7 @@ pub(crate) fn succeeds(program: &str, arguments: &[&str]) -> bool {
 }
 
 /// Runs a command and keeps what it prints, which is the error if it fails.
-pub(crate) fn captured(command: &mut Command) -> anyhow::Result<Output> {
+pub fn captured(command: &mut Command) -> anyhow::Result<Output> {
     let output = command
         .output()
         .with_context(|| format!("{command:?} did not start"))?;
@@ -37,12 +41,12 @@ pub(crate) fn captured(command: &mut Command) -> anyhow::Result<Output> {
 }
 
 /// Installs the Debian package that brings `program`, as root; elsewhere says what to type.
-pub(crate) fn require(program: &str, debian_package: &str) -> anyhow::Result<()> {
+pub fn require(program: &str, debian_package: &str) -> anyhow::Result<()> {
     install_unless(|| exists(program), program, debian_package)
 }
 
 /// The same for a program that has no `--version`, or is where only root looks.
-pub(crate) fn require_quiet(program: &str, debian_package: &str) -> anyhow::Result<()> {
+pub fn require_quiet(program: &str, debian_package: &str) -> anyhow::Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = || {
         let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
@@ -54,7 +58,7 @@ pub(crate) fn require_quiet(program: &str, debian_package: &str) -> anyhow::Resu
 }
 
 /// A folder with nothing in it.
-pub(crate) fn emptied(folder: &Path) -> anyhow::Result<()> {
+pub fn emptied(folder: &Path) -> anyhow::Result<()> {
     let cannot = || format!("{} could not be emptied", folder.display());
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(cannot)?;
@@ -63,19 +67,19 @@ pub(crate) fn emptied(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// The same for a file that no program shows.
-pub(crate) fn require_file(file: &str, debian_package: &str) -> anyhow::Result<()> {
+pub fn require_file(file: &str, debian_package: &str) -> anyhow::Result<()> {
     install_unless(|| Path::new(file).exists(), file, debian_package)
 }
 
 /// The same for a C library that pkg-config knows as `library`.
-pub(crate) fn require_library(library: &str, debian_package: &str) -> anyhow::Result<()> {
+pub fn require_library(library: &str, debian_package: &str) -> anyhow::Result<()> {
     require("pkg-config", "pkg-config")?;
     let is_there = || succeeds("pkg-config", &["--exists", library]);
     install_unless(is_there, library, debian_package)
 }
 
 /// The same for another architecture of Debian's, whose libraries live in `folder`.
-pub(crate) fn require_foreign_library(
+pub fn require_foreign_library(
     architecture: &str,
     folder: &str,
     library: &str,
@@ -97,12 +101,13 @@ pub(crate) fn require_foreign_library(
 }
 
 /// Python 3 that can make environments, which Debian packs apart.
-pub(crate) fn require_python() -> anyhow::Result<()> {
+pub fn require_python() -> anyhow::Result<()> {
     let is_there = || succeeds("python3", &["-c", "import venv, ensurepip"]);
     install_unless(is_there, "Python 3 with venv", "python3-venv")
 }
 
-pub(crate) fn is_root() -> bool {
+/// Whether this user may do everything.
+pub fn is_root() -> bool {
     let id = Command::new("id").arg("-u").output();
     id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
@@ -118,6 +123,10 @@ fn install_unless(
     if !is_root() || !exists("apt-get") {
         bail!("{what} is missing: sudo apt-get install {debian_package}");
     }
+    let _alone = INSTALLING.lock();
+    if is_there() {
+        return Ok(());
+    }
     eprintln!("installing {debian_package} for {what}");
     // An index can be out of step for a while and still be good enough to install from.
     let _ = Command::new("apt-get").args(["-qq", "update"]).status();
@@ -127,6 +136,9 @@ fn install_unless(
             "install",
             "-y",
             "--no-install-recommends",
+            // A step that is a process of its own may be installing, too.
+            "-o",
+            "DPkg::Lock::Timeout=300",
             debian_package,
         ])
         .env("DEBIAN_FRONTEND", "noninteractive")
@@ -138,22 +150,24 @@ fn install_unless(
     Ok(())
 }
 
-/// Asks rustup for what `rust-toolchain.toml` names; without rustup it must be there already.
-pub(crate) fn require_toolchain() -> anyhow::Result<()> {
+/// Asks rustup for a component of the toolchain; without rustup it must be there already.
+pub fn require_component(component: &str) -> anyhow::Result<()> {
+    rustup("component", &[component])
+}
+
+/// The same for the standard library of targets.
+pub fn require_targets(targets: &[&str]) -> anyhow::Result<()> {
+    rustup("target", targets)
+}
+
+fn rustup(kind: &str, names: &[&str]) -> anyhow::Result<()> {
     if !exists("rustup") {
         return Ok(());
     }
-    let status = Command::new("rustup")
-        .args(["toolchain", "install", "--no-self-update"])
-        // Set by the `cargo` that started this; rustup would then not look for targets
-        // in the file.
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .status()
-        .context("rustup did not start")?;
-    if !status.success() {
-        bail!(
-            "the toolchain of rust-toolchain.toml could not be installed: rustup toolchain install"
-        );
-    }
-    Ok(())
+    let _alone = INSTALLING.lock();
+    let added = captured(Command::new("rustup").args([kind, "add"]).args(names));
+    added.map(|_| ()).with_context(|| {
+        let names = names.join(" ");
+        format!("the toolchain lacks what could not be installed: rustup {kind} add {names}")
+    })
 }

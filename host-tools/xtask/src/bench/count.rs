@@ -138,6 +138,7 @@ pub(super) fn build(example: Example, target: Option<&str>) -> anyhow::Result<Pa
     cargo.args(["--example", name]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     if let Some(target) = target {
+        tools::require_targets(&[target])?;
         cargo.args(["--target", target]);
     }
     // What a person usually compiles with, target-cpu=native say, is not what is compared.

@@ -58,6 +58,7 @@ pub(super) fn run(starts: &[&str], as_json: bool, accept: bool) -> anyhow::Resul
     let mut steps = Steps::quiet();
     for build in Board::builds() {
         if boards.iter().any(|board| board.target == build.target) {
+            tools::require_targets(&[build.target])?;
             let bins: String = PROGRAMS.map(|program| format!(" --bin {program}")).concat();
             let command = format!("cargo build --quiet {}{bins}", build.build(""));
             steps.run(&Step::new(build.target, &command).within(DIRECTORY))?;

@@ -13,7 +13,6 @@ use anyhow::{bail, ensure};
 use serde_json::json;
 
 use crate::ci::PI_CORES;
-use crate::tools;
 use baseline::Baseline;
 use count::{Counters, Example, Processor};
 
@@ -98,7 +97,6 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     if let Some(option) = unknown {
         bail!("no option {option}: {USAGE}");
     }
-    tools::require_toolchain()?;
     if has("--mca") {
         ensure!(
             !has("--accept") && starts.is_empty(),

@@ -37,7 +37,7 @@ pub(super) fn make(steps: &mut Steps, target: &Target, about: &About) -> anyhow:
 }
 
 /// The package as another version, with something in its tree changed; its path.
-pub(crate) fn repacked(
+pub fn repacked(
     package: &Path,
     version: &str,
     change: impl FnOnce(&Path) -> anyhow::Result<()>,

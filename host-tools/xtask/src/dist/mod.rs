@@ -13,10 +13,9 @@ use std::path::PathBuf;
 use anyhow::bail;
 
 use crate::steps::{Step, Steps};
-use crate::tools;
 use deb::About;
-pub(crate) use deb::repacked;
-pub(crate) use target::{ARM64, ARMHF, Target};
+pub use deb::repacked;
+pub use target::{ARM64, ARMHF, Target};
 
 /// Where the packages are put.
 const OUT: &str = "target/dist";
@@ -24,7 +23,8 @@ const OUT: &str = "target/dist";
 /// Programs that packing needs, of the versions that it needs.
 const TOOLS: &str = "target/tools";
 
-pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
+/// Builds, packs and tells of both packages; with `--twice` also once more, elsewhere.
+pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     let is_twice = match arguments {
         [] => false,
         [twice] if twice == "--twice" => true,
@@ -33,7 +33,6 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
             arguments.join(" ")
         ),
     };
-    tools::require_toolchain()?;
     let mut steps = Steps::default();
     let packages = if is_twice {
         check_twice(&mut steps)?
@@ -51,7 +50,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
 }
 
 /// The packages, of which another build elsewhere has the same bits.
-pub(crate) fn check_twice(steps: &mut Steps) -> anyhow::Result<Vec<PathBuf>> {
+pub fn check_twice(steps: &mut Steps) -> anyhow::Result<Vec<PathBuf>> {
     let packages = all(steps)?;
     twice::check(steps, &packages)?;
     Ok(packages)
@@ -65,7 +64,7 @@ fn all(steps: &mut Steps) -> anyhow::Result<Vec<PathBuf>> {
 }
 
 /// Builds the binary and packs it; the package's path.
-pub(crate) fn package(steps: &mut Steps, target: &Target) -> anyhow::Result<PathBuf> {
+pub fn package(steps: &mut Steps, target: &Target) -> anyhow::Result<PathBuf> {
     let about = About::read()?;
     build(steps, target)?;
     elf::check(&target.binary(), about.depends())?;
@@ -73,7 +72,7 @@ pub(crate) fn package(steps: &mut Steps, target: &Target) -> anyhow::Result<Path
 }
 
 /// Builds the binary, and sees that it starts.
-pub(crate) fn build(steps: &mut Steps, target: &Target) -> anyhow::Result<()> {
+pub fn build(steps: &mut Steps, target: &Target) -> anyhow::Result<()> {
     target.require_tools()?;
     let command = format!(
         "cargo build --release -p sori-pi --features alsa --target {} --locked",

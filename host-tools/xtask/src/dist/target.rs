@@ -5,21 +5,21 @@ use std::path::PathBuf;
 use crate::tools;
 
 /// A processor family, as everyone calls it.
-pub(crate) struct Target {
+pub struct Target {
     /// Rust's triple.
-    pub(crate) rust: &'static str,
+    pub rust: &'static str,
     /// Debian's architecture.
-    pub(crate) debian: &'static str,
+    pub debian: &'static str,
     /// GNU's triplet: the C compiler's prefix, and the folder of libraries.
-    pub(crate) gnu: &'static str,
+    pub gnu: &'static str,
     /// Debian's package of that compiler.
     compiler: &'static str,
     /// The emulator.
-    pub(crate) qemu: &'static str,
+    pub qemu: &'static str,
 }
 
 /// Zero 2 W, 3, 4, 5 with the 64-bit Raspberry Pi OS.
-pub(crate) const ARM64: Target = Target {
+pub const ARM64: Target = Target {
     rust: "aarch64-unknown-linux-gnu",
     debian: "arm64",
     gnu: "aarch64-linux-gnu",
@@ -28,7 +28,7 @@ pub(crate) const ARM64: Target = Target {
 };
 
 /// The same with the 32-bit one, and the Pi 2.
-pub(crate) const ARMHF: Target = Target {
+pub const ARMHF: Target = Target {
     rust: "armv7-unknown-linux-gnueabihf",
     debian: "armhf",
     gnu: "arm-linux-gnueabihf",
@@ -38,7 +38,7 @@ pub(crate) const ARMHF: Target = Target {
 
 impl Target {
     /// The binary among the build's results.
-    pub(crate) fn binary(&self) -> PathBuf {
+    pub fn binary(&self) -> PathBuf {
         self.shown().into()
     }
 
@@ -53,6 +53,7 @@ impl Target {
     }
 
     pub(super) fn require_tools(&self) -> anyhow::Result<()> {
+        tools::require_targets(&[self.rust])?;
         tools::require(&self.gcc(), self.compiler)?;
         // The compiler only recommends it.
         let headers = format!("/usr/{}/include/stdint.h", self.gnu);

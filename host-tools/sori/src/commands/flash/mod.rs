@@ -8,6 +8,7 @@
 //! `burn` writes to one and proves it.
 
 mod boot;
+#[cfg(target_os = "linux")]
 mod burn;
 mod cloud_config;
 mod config;
@@ -55,7 +56,7 @@ pub(crate) struct Flash {
         long,
         value_name = "ELF",
         requires = "board",
-        default_value = "firmware/pico2/target/thumbv8m.main-none-eabihf/release/sori-pico2"
+        default_value = "firmware/target/thumbv8m.main-none-eabihf/release/sori-pico2"
     )]
     firmware: PathBuf,
     #[command(flatten)]

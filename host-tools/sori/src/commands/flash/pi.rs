@@ -73,7 +73,8 @@ struct Prepared {
     changes: Vec<Change>,
     /// What to tell before anything is written.
     notes: Vec<String>,
-    /// What to do with the card.
+    /// What to do with the card, which only Linux writes.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
     next: &'static str,
 }
 
@@ -140,9 +141,10 @@ impl Pi {
         })?;
         bar.finish_and_clear();
         output::line(&format!(
-            "wrote {}, {}; sori flash {0} --to DEVICE puts it onto a card, as any other program does",
+            "wrote {}, {}; sori flash {0} --to DEVICE puts it onto a card, as any other program does\n{}",
             out.display(),
-            size(done)
+            size(done),
+            prepared.next
         ))
     }
 

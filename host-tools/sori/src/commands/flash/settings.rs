@@ -152,22 +152,29 @@ pub(super) const PASSWORD_VARIABLE: &str = "SORI_WIFI_PASSWORD";
 /// Reads a line that the terminal does not show.
 fn ask(question: &str) -> Result<String> {
     eprint!("{question}");
-    #[cfg(target_os = "linux")]
-    let shown = {
-        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-        let shown = tcgetattr(io::stdin())?;
-        let mut hidden = shown.clone();
-        hidden.local_modes.remove(LocalModes::ECHO);
-        tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
-        shown
-    };
     let mut line = String::new();
-    let read = io::stdin().read_line(&mut line);
-    #[cfg(target_os = "linux")]
-    rustix::termios::tcsetattr(io::stdin(), rustix::termios::OptionalActions::Now, &shown)?;
+    let read = without_echo(|| io::stdin().read_line(&mut line));
     eprintln!();
     read?;
     Ok(line)
+}
+
+#[cfg(unix)]
+fn without_echo<T>(read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let shown = tcgetattr(io::stdin())?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(io::stdin(), OptionalActions::Flush, &hidden)?;
+    let read = read();
+    tcsetattr(io::stdin(), OptionalActions::Now, &shown)?;
+    read
+}
+
+#[cfg(not(unix))]
+fn without_echo<T>(read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    eprint!("(shown as you type) ");
+    read()
 }
 
 /// The keys of a public key file, or of an `authorized_keys`.

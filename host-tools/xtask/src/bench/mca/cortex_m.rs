@@ -74,6 +74,7 @@ pub(in super::super) fn run(as_json: bool) -> anyhow::Result<()> {
     }
     let board = BOARDS.iter().find(|board| board.target == TRIPLE);
     let board = board.context("the M4 and the M7 have one")?;
+    tools::require_targets(&[board.target])?;
     let mut disassemblies = HashMap::new();
     for kernel in &KERNELS {
         if disassemblies.contains_key(kernel.program) {

@@ -45,7 +45,6 @@ listen = \"127.0.0.1:18080\"
 ";
 
 pub(crate) fn run() -> anyhow::Result<()> {
-    tools::require_toolchain()?;
     let mut steps = Steps::default();
     check(&mut steps)?;
     steps.summary();

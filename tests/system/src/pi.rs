@@ -12,7 +12,6 @@ use crate::steps::{Step, Steps};
 use crate::tools;
 
 pub(crate) fn run() -> anyhow::Result<()> {
-    tools::require_toolchain()?;
     tools::require_library("alsa", "libasound2-dev")?;
     tools::require_quiet("mosquitto", "mosquitto")?;
     tools::require("npm", "npm")?;
@@ -109,9 +108,3 @@ fn noise(seconds: u32) -> Vec<u8> {
     }
     wav
 }
-
-/// For the end of `ci`.
-pub(crate) const HOLDS: &str = "\
-   not run here; cargo xtask pi (10 minutes) holds:
-     sori-pi as it is copied to a Raspberry Pi, on the real alsa-lib under QEMU
-     its page in headless Chromium";

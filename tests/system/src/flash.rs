@@ -9,12 +9,13 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 
+use xtask::sori::{self, SORI};
+
+use crate::steps::Steps;
 use crate::tools;
 
 /// Everything of it, made anew each time.
 const WORK: &str = "target/flash";
-/// What the tests have built.
-const SORI: &str = "target/debug/sori";
 
 const MIB: usize = 1 << 20;
 const BOOT_START: usize = 8 * MIB;
@@ -30,15 +31,12 @@ const CONFIG: &str = "dtparam=audio=on\r\n\r\n[cm5]\r\ndtoverlay=dwc2,dr_mode=ho
 
 /// What needs neither root nor a device: part of `ci`.
 pub(crate) fn check() -> anyhow::Result<()> {
-    println!("\n── sori flash against mkfs.vfat, mtools, fsck and xz\n   cargo xtask flash");
+    sori::build(&mut Steps::default())?;
+    println!("\n── sori flash against mkfs.vfat, mtools, fsck and xz");
     tools::require_quiet("sfdisk", "fdisk")?;
     tools::require_quiet("mkfs.vfat", "dosfstools")?;
     tools::require("mtools", "mtools")?;
     tools::require("xz", "xz-utils")?;
-    ensure!(
-        Path::new(SORI).exists(),
-        "there is no {SORI}: cargo build -p sori"
-    );
     for mechanism in [TRIXIE, BOOKWORM] {
         mechanism.check().with_context(|| mechanism.name)?;
         println!("   {}: as it should be", mechanism.name);

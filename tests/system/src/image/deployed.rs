@@ -15,15 +15,15 @@ use serde_json::Value;
 use super::PRUNED;
 use super::hardware::Hardware;
 use super::machine::Machine;
+use xtask::sori::{self, SORI};
+
 use crate::dist;
-use crate::steps::{Step, Steps};
+use crate::steps::Steps;
 use crate::tools;
 
-#[path = "../../../sori/tests/deploy/proxy.rs"]
+#[path = "../../../../host-tools/sori/tests/deploy/proxy.rs"]
 mod proxy;
 use proxy::Proxy;
-
-const SORI: &str = "target/debug/sori";
 
 /// Times that the cable is pulled.
 const PULLS: usize = 4;
@@ -42,7 +42,7 @@ esac
 
 pub(super) fn check(steps: &mut Steps, image: &Path, package: &Path) -> anyhow::Result<()> {
     tools::require_quiet("ssh-keygen", "openssh-client")?;
-    steps.run(&Step::new("the sori that deploys", "cargo build -p sori"))?;
+    sori::build(steps)?;
     println!("\n── sori deploy to a system in QEMU");
     let started = Instant::now();
     Trial::start(image, package)?.run()?;

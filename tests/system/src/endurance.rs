@@ -9,19 +9,6 @@ use crate::{dist, flash, image, package_test, tools};
 const FUZZ: &str = "tests/fuzz";
 const FUZZ_SECONDS: u32 = 600;
 
-/// For the end of `ci`.
-pub(crate) const HOLDS: &str = "\
-   not run here; cargo xtask endurance (hours) holds:
-     sori-pi's Debian packages, built twice in two places: the same bits
-     that package in a Debian of its own: installed, run, upgraded, removed, purged
-     sori flash on loop devices, its files read by cloud-init's schema and by netplan
-     the appliance's image: started in QEMU, its power cut 20 times, sori deploy to it
-     an hour of noise through the listener, a row at a time against in batches
-     models/ci/boards.sh: the shipped package by sori-pi on a Pi's cores
-     a day of sound through sori-pi: memory, open files, every decision and row
-     Miri over parts of sori-package and small networks behind a listener
-     each fuzz target of tests/fuzz for 10 minutes";
-
 pub(crate) fn run() -> anyhow::Result<()> {
     let mut steps = Steps::default();
     dist::check_twice(&mut steps)?;

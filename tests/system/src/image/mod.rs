@@ -72,7 +72,6 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
             arguments.join(" ")
         ),
     };
-    tools::require_toolchain()?;
     let mut steps = Steps::default();
     try_it(&mut steps, trials)?;
     steps.summary();

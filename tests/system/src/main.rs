@@ -1,0 +1,58 @@
+//! Sori as people get it, held against whole systems: the card that `sori flash` writes, the
+//! Debian package in a Debian, the appliance in QEMU, the page in a browser.
+//!
+//! | Command | Runs | Needs |
+//! |---|---|---|
+//! | `flash` | `sori flash` against other tools; with `--devices` on loop devices | `fdisk`, `dosfstools`, `mtools`, `xz-utils`; root, `fusefat` |
+//! | `package-test` | installs, runs, upgrades, removes and purges sori-pi's package in a Debian of its own | root, what `dist` needs, `debootstrap`, `ffmpeg` |
+//! | `image` | makes a card that starts listening; with `--power-cuts`, starts it in QEMU and cuts its power; with `--deploy`, brings versions to it there | root, what `package-test` needs, `dosfstools`, `mtools`, `fdisk`, `device-tree-compiler`; `qemu-system-arm`, `curl`, `openssh-client` |
+//! | `pi` | the Pi's binary on the real alsa-lib under QEMU, its page in Chromium | what `dist` needs, `mosquitto`, `npm`, `chromium` |
+//! | `endurance` | `dist --twice`, `package-test`, `flash --devices`, both trials of `image`, an hour of noise, a day of sound, Miri, fuzzing | root, nightly with Miri, `cargo-fuzz` |
+//!
+//! `cargo xtask COMMAND` starts them. Nothing is skipped: what cannot run fails and says why.
+#![forbid(unsafe_code)]
+
+mod debian_root;
+mod endurance;
+mod flash;
+mod image;
+mod package_test;
+mod pi;
+mod sound;
+
+use std::process::ExitCode;
+
+use xtask::{dist, steps, tools};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let arguments: Vec<String> = arguments.collect();
+    // Steps name their directories from the root, wherever the command was typed.
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    if let Err(error) = std::env::set_current_dir(root) {
+        eprintln!("error: the workspace is no longer at {root}: {error}");
+        return ExitCode::FAILURE;
+    }
+    let result = match (command.as_str(), &arguments[..]) {
+        ("flash", [devices]) if devices == "--devices" => flash::on_devices(),
+        ("flash", []) => flash::check(),
+        ("package-test", []) => package_test::run(),
+        ("image", _) => image::run(&arguments),
+        ("pi", []) => pi::run(),
+        ("endurance", []) => endurance::run(),
+        _ => {
+            eprintln!(
+                "Usage: cargo xtask flash [--devices] | package-test | image [--power-cuts | --deploy] | pi | endurance"
+            );
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
