@@ -85,6 +85,7 @@ macro_rules! common {
         #[inline(always)]
         fn vectorize<K: Kernel>(self, kernel: K) {
             #[target_feature(enable = $features)]
+            #[inline(never)]
             fn vectorized<K: Kernel, S: Simd>(simd: S, kernel: K) {
                 kernel.run(simd);
             }

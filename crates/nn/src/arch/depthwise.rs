@@ -1,8 +1,8 @@
 use bytemuck::cast_slice;
 use sori_package::Spatial;
 
-use super::pack::{Header, Layout};
-use super::simd::{Clamp, Kernel, Simd, part, part_mut};
+use super::pack::{Header, Layout, Panels};
+use super::simd::{Clamp, Kernel, Layer, Simd, part, part_mut};
 
 /// Any number of output rows of a 3×3 depthwise convolution, each from three input rows
 /// `[width][channels]`.
@@ -29,59 +29,100 @@ pub(crate) struct Depthwise<'a> {
 /// Vectors of accumulators that go with one of bytes.
 const VECTORS: usize = 4;
 
-impl Kernel for Depthwise<'_> {
-    #[inline(always)]
+impl Layer for Depthwise<'_> {
+    #[inline]
     fn run<S: Simd>(mut self, simd: S) {
         let (header, mut rest) = self.region.split_at(size_of::<Header>());
         let fast = bytemuck::from_bytes::<Header>(header).fast != 0;
-        for group in self.layout.groups(self.channels) {
-            rest = match group.half {
-                false => self.group(simd, fast, group.first, rest),
-                true => self.group(simd.half(), fast, group.first, rest),
+        for groups in self.layout.groups(self.channels) {
+            rest = match S::HAS_HALF && groups.half {
+                true => self.groups(simd.half(), fast, groups, rest),
+                false => self.groups(simd, fast, groups, rest),
             };
         }
     }
 }
 
+/// Vectors of parameters and weights for each vector of channels.
+const PARAMETERS: usize = 3;
+const WEIGHTS: usize = 3;
+
 impl<'a> Depthwise<'a> {
-    #[inline(always)]
-    fn group<S: Simd>(&mut self, simd: S, fast: bool, first: usize, region: &'a [u8]) -> &'a [u8] {
-        let vectors = size_of::<[S::LaneBlock; VECTORS]>();
-        let (parameters, rest) = region.split_at(3 * vectors);
-        let (weights, rest) = rest.split_at(3 * vectors);
-        let group = Group {
-            simd,
-            clamp: self.clamp,
-            first,
-            channels: self.channels,
-            stride: self.spatial.stride_freq.into(),
-            pad_low: self.spatial.pad_freq[0].into(),
-            parameters: cast_slice::<u8, S::LaneBlock>(parameters).as_chunks().0,
-            weights: cast_slice::<u8, S::ByteBlock>(weights).as_chunks().0,
-        };
-        match (first + VECTORS * S::LANES <= self.channels, fast) {
-            (true, true) => self.rows::<S, true, true>(&group),
-            (true, false) => self.rows::<S, true, false>(&group),
-            (false, true) => self.rows::<S, false, true>(&group),
-            (false, false) => self.rows::<S, false, false>(&group),
+    /// Runs some groups; what of the region comes after them.
+    #[inline]
+    fn groups<S: Simd>(
+        &mut self,
+        simd: S,
+        fast: bool,
+        groups: Panels,
+        region: &'a [u8],
+    ) -> &'a [u8] {
+        let len = groups.count * (PARAMETERS + WEIGHTS) * size_of::<[S::LaneBlock; VECTORS]>();
+        let (region, rest) = region.split_at(len);
+        let layer = self;
+        match (groups.whole, fast) {
+            (true, true) => simd.vectorize(Run::<true, true> {
+                layer,
+                groups,
+                region,
+            }),
+            (true, false) => simd.vectorize(Run::<true, false> {
+                layer,
+                groups,
+                region,
+            }),
+            (false, true) => simd.vectorize(Run::<false, true> {
+                layer,
+                groups,
+                region,
+            }),
+            (false, false) => simd.vectorize(Run::<false, false> {
+                layer,
+                groups,
+                region,
+            }),
         }
         rest
     }
+}
 
+/// Groups over all rows.
+struct Run<'l, 'a, const WHOLE: bool, const FAST: bool> {
+    layer: &'l mut Depthwise<'a>,
+    groups: Panels,
+    region: &'a [u8],
+}
+
+impl<const WHOLE: bool, const FAST: bool> Kernel for Run<'_, '_, WHOLE, FAST> {
     #[inline(always)]
-    fn rows<S: Simd, const WHOLE: bool, const FAST: bool>(&mut self, group: &Group<'_, S>) {
-        let simd = group.simd;
-        let padding = simd.splat(self.padding);
+    fn run<S: Simd>(self, simd: S) {
+        let layer = self.layer;
+        let padding = simd.splat(layer.padding);
         let padding = simd.interleave([padding; 3]);
-        let outputs = self.output.chunks_exact_mut(self.row_len);
-        for (output, &rows) in outputs.zip(self.windows) {
-            let row = Row {
-                group,
-                padding,
-                width: self.width,
-                rows,
+        let vectors = size_of::<[S::LaneBlock; VECTORS]>();
+        let regions = self.region.chunks_exact((PARAMETERS + WEIGHTS) * vectors);
+        for (first, region) in self.groups.starts(VECTORS * S::LANES).zip(regions) {
+            let (parameters, weights) = region.split_at(PARAMETERS * vectors);
+            let group = Group {
+                simd,
+                clamp: layer.clamp,
+                first,
+                channels: layer.channels,
+                stride: layer.spatial.stride_freq.into(),
+                pad_low: layer.spatial.pad_freq[0].into(),
+                parameters: cast_slice::<u8, S::LaneBlock>(parameters).as_chunks().0,
+                weights: cast_slice::<u8, S::ByteBlock>(weights).as_chunks().0,
             };
-            row.run::<WHOLE, FAST>(output);
+            let outputs = layer.output.chunks_exact_mut(layer.row_len);
+            for (output, &rows) in outputs.zip(layer.windows) {
+                let row = Row {
+                    group: &group,
+                    padding,
+                    width: layer.width,
+                    rows,
+                };
+                row.run::<WHOLE, FAST>(output);
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::plan::spatial;
 use crate::{Caches, Error};
 pub(crate) use cortex_m::{least_unpacked_len, transpose, unpacked_len};
 use pack::{Factors, Header, Layout};
-use simd::{Clamp, Kernel, Simd};
+use simd::{Clamp, Layer, Simd};
 
 /// Whether the processor has a feature: asked at run time with `std`, else at compile time.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
@@ -162,7 +162,7 @@ impl Backend {
         fn of<S: Simd>(_: S, paired: bool) -> Option<Layout> {
             Some(Layout {
                 lanes: S::LANES,
-                half: S::Half::LANES < S::LANES,
+                half: S::HAS_HALF,
                 unsigned: S::UNSIGNED,
                 paired,
                 fast: S::FAST,
@@ -193,25 +193,25 @@ impl Backend {
         self.layout().is_none()
     }
 
-    /// Runs a vector kernel, if there are vectors.
+    /// Runs a layer's vector kernels, if there are vectors.
     #[inline]
-    fn run<K: Kernel>(self, kernel: K) {
+    fn run<L: Layer>(self, layer: L) {
         match self.0 {
-            Kind::Scalar => drop(kernel),
+            Kind::Scalar => drop(layer),
             #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
-            Kind::Armv7m(_) => drop(kernel),
+            Kind::Armv7m(_) => drop(layer),
             #[cfg(not(all(target_arch = "arm", not(feature = "dsp"))))]
-            Kind::Armv7em(_) => drop(kernel),
+            Kind::Armv7em(_) => drop(layer),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx2(simd) => simd.vectorize(kernel),
+            Kind::Avx2(simd) => layer.run(simd),
             #[cfg(target_arch = "x86_64")]
-            Kind::AvxVnni(simd) => simd.vectorize(kernel),
+            Kind::AvxVnni(simd) => layer.run(simd),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512Vnni(simd) => simd.vectorize(kernel),
+            Kind::Avx512Vnni(simd) => layer.run(simd),
             #[cfg(target_arch = "aarch64")]
-            Kind::Neon(simd) => simd.vectorize(kernel),
+            Kind::Neon(simd) => layer.run(simd),
             #[cfg(target_arch = "aarch64")]
-            Kind::Dotprod(simd) => simd.vectorize(kernel),
+            Kind::Dotprod(simd) => layer.run(simd),
         }
     }
 }

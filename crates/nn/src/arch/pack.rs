@@ -53,57 +53,85 @@ pub(crate) struct Header {
     reserved: [u32; 14],
 }
 
-/// Output channels `first..` of a pointwise layer, or channels of a depthwise one.
+/// Panels of a pointwise layer's output channels that are alike and follow one another, or groups
+/// of a depthwise layer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Panel {
-    pub(crate) first: usize,
+pub(crate) struct Panels {
+    /// Channel at which the first one starts, and the last.
+    first: usize,
+    last: usize,
+    pub(crate) count: usize,
+    /// Of each.
     pub(crate) vectors: usize,
     /// Of half the lanes.
     pub(crate) half: bool,
+    /// Whether each has all its channels.
+    pub(crate) whole: bool,
+}
+
+impl Panels {
+    /// The first channel of each, where each but the last has so many.
+    #[inline(always)]
+    pub(crate) fn starts(self, channels: usize) -> impl Iterator<Item = usize> {
+        (0..self.count).map(move |n| (self.first + n * channels).min(self.last))
+    }
 }
 
 impl Layout {
     /// Takes `c_out` channels four vectors at a time, then two, one and half of one.
-    pub(crate) fn panels(self, c_out: usize) -> impl Iterator<Item = Panel> {
-        let mut first = 0;
+    pub(crate) fn panels(self, c_out: usize) -> impl Iterator<Item = Panels> {
+        let mut next = 0;
         core::iter::from_fn(move || {
-            let rest = c_out.checked_sub(first).filter(|&rest| rest > 0)?;
+            let rest = c_out.checked_sub(next).filter(|&rest| rest > 0)?;
             let half = self.half && 2 * rest <= self.lanes;
-            let vectors = match rest / self.lanes {
-                0 | 1 => 1,
-                2 | 3 => 2,
-                _ => 4,
+            let (vectors, count) = match rest / self.lanes {
+                0 | 1 => (1, 1),
+                2 | 3 => (2, 1),
+                whole => (4, whole / 4),
             };
-            let panel = Panel {
+            let size = vectors * if half { self.lanes / 2 } else { self.lanes };
+            let first = next;
+            next += count * size;
+            Some(Panels {
                 first,
+                last: next - size,
+                count,
                 vectors,
                 half,
-            };
-            first += vectors * self.lanes_of(panel);
-            Some(panel)
+                whole: count * size <= rest,
+            })
         })
     }
 
     /// Takes `channels` four vectors at a time. The last ones overlap those before rather
     /// than end in the middle, where there are enough channels.
-    pub(crate) fn groups(self, channels: usize) -> impl Iterator<Item = Panel> {
+    pub(crate) fn groups(self, channels: usize) -> impl Iterator<Item = Panels> {
         let mut next = 0;
         core::iter::from_fn(move || {
             let rest = channels.checked_sub(next).filter(|&rest| rest > 0)?;
             let half = self.half && rest < 4 * self.lanes;
             let size = if half { 2 * self.lanes } else { 4 * self.lanes };
-            let first = next.min(channels.saturating_sub(size));
-            next = first + size;
-            Some(Panel {
+            // Where there are halves, they take the rest.
+            let count = match self.half && !half {
+                true => rest / size,
+                false => rest.div_ceil(size),
+            };
+            let last = (next + (count - 1) * size).min(channels.saturating_sub(size));
+            let first = next.min(last);
+            next = last + size;
+            Some(Panels {
                 first,
+                last,
+                count,
                 vectors: 4,
                 half,
+                whole: size <= channels,
             })
         })
     }
 
-    pub(crate) fn lanes_of(self, panel: Panel) -> usize {
-        if panel.half {
+    pub(crate) fn lanes_of(self, panels: Panels) -> usize {
+        if panels.half {
             self.lanes / 2
         } else {
             self.lanes
@@ -120,8 +148,9 @@ impl Layout {
     }
 
     /// Bytes of a region with so many vectors of 32 bits a lane for each of a panel's.
-    fn region(self, panels: impl Iterator<Item = Panel>, vectors: usize) -> usize {
-        let bytes = panels.map(|panel| panel.vectors * self.lanes_of(panel) * 4 * vectors);
+    fn region(self, panels: impl Iterator<Item = Panels>, vectors: usize) -> usize {
+        let bytes = panels
+            .map(|panels| panels.count * panels.vectors * self.lanes_of(panels) * 4 * vectors);
         size_of::<Header>()
             + bytes
                 .sum::<usize>()
@@ -171,7 +200,7 @@ impl Layout {
         taps: usize,
         weight: impl Fn(usize, usize) -> i8,
         residual: Option<Factors<'_>>,
-        panels: impl Iterator<Item = Panel>,
+        panels: impl Iterator<Item = Panels>,
         region: &mut [CacheLine],
     ) {
         let (kernel, activation) = (&convolution.kernel, convolution.activation);
@@ -224,15 +253,19 @@ impl Layout {
         };
         let parameters: [&dyn Fn(usize) -> i32; 4] = [&bias, &multiplier, &shift, &factor];
         let parameters = &parameters[..parameters_of(residual.is_some())];
-        for panel in panels {
-            let lanes = self.lanes_of(panel);
-            let channel = |vector, lane| panel.first + channel_of_lane(panel.vectors, vector, lane);
+        let starts = panels.flat_map(|panels| {
+            let size = panels.vectors * self.lanes_of(panels);
+            panels.starts(size).map(move |first| (panels, first))
+        });
+        for (panels, first) in starts {
+            let (vectors, lanes) = (panels.vectors, self.lanes_of(panels));
+            let channel = |vector, lane| first + channel_of_lane(vectors, vector, lane);
             let groups = taps.div_ceil(4);
-            let length = (parameters.len() + groups) * panel.vectors * 4 * lanes;
+            let length = (parameters.len() + groups) * vectors * 4 * lanes;
             let (now, later) = rest.split_at_mut(length);
             rest = later;
             for (n, out) in now.chunks_exact_mut(4 * lanes).enumerate() {
-                let (row, vector) = (n / panel.vectors, n % panel.vectors);
+                let (row, vector) = (n / vectors, n % vectors);
                 for lane in 0..lanes {
                     let c = channel(vector, lane);
                     let bytes = match (c < c_out, row.checked_sub(parameters.len())) {
@@ -335,17 +368,24 @@ mod tests {
             };
             for channels in 1..300 {
                 let mut next = 0;
-                for panel in layout.panels(channels) {
-                    assert_eq!(panel.first, next, "{channels}");
-                    next += panel.vectors * layout.lanes_of(panel);
+                for panels in layout.panels(channels) {
+                    let size = panels.vectors * layout.lanes_of(panels);
+                    for first in panels.starts(size) {
+                        assert_eq!(first, next, "{channels}");
+                        next += size;
+                        assert_eq!(panels.whole, next <= channels, "{channels}");
+                    }
                 }
                 assert!(next >= channels && next < channels + lanes, "{channels}");
                 let mut covered = 0;
-                for group in layout.groups(channels) {
-                    let size = 4 * layout.lanes_of(group);
-                    assert!(group.first <= covered, "{channels}");
-                    assert!(group.first + size <= channels.max(size), "{channels}");
-                    covered = group.first + size;
+                for groups in layout.groups(channels) {
+                    let size = groups.vectors * layout.lanes_of(groups);
+                    for first in groups.starts(size) {
+                        assert!(first <= covered, "{channels}");
+                        assert!(first + size <= channels.max(size), "{channels}");
+                        covered = first + size;
+                        assert_eq!(groups.whole, covered <= channels, "{channels}");
+                    }
                 }
                 assert!(covered >= channels, "{channels}");
             }

@@ -1,7 +1,7 @@
 use bytemuck::cast_slice;
 
-use super::pack::{Header, Layout};
-use super::simd::{Clamp, Kernel, Simd, part, part_mut};
+use super::pack::{Header, Layout, Panels};
+use super::simd::{Clamp, Kernel, Layer, Simd, part, part_mut};
 
 /// 1×1 convolution of any number of pixels, `[pixels][c_in]` to `[pixels][c_out]`.
 ///
@@ -19,94 +19,119 @@ pub(crate) struct Pointwise<'a> {
     pub(crate) output: &'a mut [i8],
 }
 
-impl Kernel for Pointwise<'_> {
-    #[inline(always)]
+impl Layer for Pointwise<'_> {
+    #[inline]
     fn run<S: Simd>(mut self, simd: S) {
         let (header, mut rest) = self.region.split_at(size_of::<Header>());
         let fast = bytemuck::from_bytes::<Header>(header).fast != 0;
-        for panel in self.layout.panels(self.c_out) {
-            rest = match (panel.vectors, panel.half) {
-                (4, _) => self.panel::<S, 4>(simd, fast, panel.first, rest, S::PIXELS[0]),
-                (2, _) => self.panel::<S, 2>(simd, fast, panel.first, rest, S::PIXELS[1]),
-                (_, false) => self.panel::<S, 1>(simd, fast, panel.first, rest, S::PIXELS[2]),
-                (_, true) => {
-                    let tile = S::Half::PIXELS[2];
-                    self.panel::<S::Half, 1>(simd.half(), fast, panel.first, rest, tile)
+        for panels in self.layout.panels(self.c_out) {
+            let layer = &mut self;
+            rest = match (panels.vectors, panels.whole) {
+                (4, _) => layer.panels::<S, 4, true>(simd, fast, panels, rest),
+                (2, _) => layer.panels::<S, 2, true>(simd, fast, panels, rest),
+                (_, true) if S::HAS_HALF && panels.half => {
+                    layer.panels::<S::Half, 1, true>(simd.half(), fast, panels, rest)
                 }
+                (_, false) if S::HAS_HALF && panels.half => {
+                    layer.panels::<S::Half, 1, false>(simd.half(), fast, panels, rest)
+                }
+                (_, true) => layer.panels::<S, 1, true>(simd, fast, panels, rest),
+                (_, false) => layer.panels::<S, 1, false>(simd, fast, panels, rest),
             };
         }
     }
 }
 
 impl<'a> Pointwise<'a> {
-    /// Runs a panel over all pixels, `tile` at a time; what of the region comes after it.
-    #[inline(always)]
-    fn panel<S: Simd, const C: usize>(
+    /// Runs panels of `C` vectors, `WHOLE` or not; what of the region comes after them.
+    #[inline]
+    fn panels<S: Simd, const C: usize, const WHOLE: bool>(
         &mut self,
         simd: S,
         fast: bool,
-        first: usize,
+        panels: Panels,
         region: &'a [u8],
-        tile: usize,
     ) -> &'a [u8] {
-        let groups = self.c_in.div_ceil(4);
-        let parameters = 3 + usize::from(self.residual.is_some());
-        let vectors = size_of::<[S::LaneBlock; C]>();
-        let (parameter_bytes, rest) = region.split_at(parameters * vectors);
-        let (weight_bytes, rest) = rest.split_at(groups * vectors);
-        let panel = Panel {
-            simd,
-            c_in: self.c_in,
-            c_out: self.c_out,
-            clamp: self.clamp,
+        let vectors = 3 + usize::from(self.residual.is_some()) + self.c_in.div_ceil(4);
+        let len = panels.count * vectors * size_of::<[S::LaneBlock; C]>();
+        let (region, rest) = region.split_at(len);
+        simd.vectorize(Run::<C, WHOLE> {
+            layer: self,
             fast,
-            first,
-            parameters: cast_slice::<u8, S::LaneBlock>(parameter_bytes)
-                .as_chunks::<C>()
-                .0,
-            weights: cast_slice::<u8, S::ByteBlock>(weight_bytes)
-                .as_chunks::<C>()
-                .0,
-        };
-        if first + C * S::LANES <= self.c_out {
-            self.pixels::<S, C, true>(panel, tile);
-        } else {
-            self.pixels::<S, C, false>(panel, tile);
-        }
+            panels,
+            region,
+        });
         rest
     }
+}
 
+/// Panels over all pixels.
+struct Run<'l, 'a, const C: usize, const WHOLE: bool> {
+    layer: &'l mut Pointwise<'a>,
+    fast: bool,
+    panels: Panels,
+    region: &'a [u8],
+}
+
+impl<const C: usize, const WHOLE: bool> Kernel for Run<'_, '_, C, WHOLE> {
     #[inline(always)]
-    fn pixels<S: Simd, const C: usize, const WHOLE: bool>(
-        &mut self,
-        panel: Panel<'a, S, C>,
-        tile: usize,
-    ) {
-        let pixels = self.output.len() / self.c_out;
-        assert_eq!(self.input.len(), pixels * self.c_in);
-        let tile = if WHOLE { tile } else { tile.min(FEW) };
-        // A few sizes are enough: each is compiled for each number of vectors.
-        let mut done = 0;
-        for size in if C == 4 { [6, 3, 2, 1] } else { [8, 4, 2, 1] } {
-            if size > tile {
-                continue;
+    fn run<S: Simd>(self, simd: S) {
+        let layer = self.layer;
+        let (c_in, c_out) = (layer.c_in, layer.c_out);
+        let pixels = layer.output.len() / c_out;
+        assert_eq!(layer.input.len(), pixels * c_in);
+        let vectors = size_of::<[S::LaneBlock; C]>();
+        let parameters = (3 + usize::from(layer.residual.is_some())) * vectors;
+        let regions = self
+            .region
+            .chunks_exact(parameters + c_in.div_ceil(4) * vectors);
+        for (first, region) in self.panels.starts(C * S::LANES).zip(regions) {
+            let (parameters, weights) = region.split_at(parameters);
+            let panel = Panel::<S, C, WHOLE> {
+                simd,
+                c_in,
+                c_out,
+                clamp: layer.clamp,
+                fast: self.fast,
+                first,
+                parameters: cast_slice::<u8, S::LaneBlock>(parameters).as_chunks().0,
+                weights: cast_slice::<u8, S::ByteBlock>(weights).as_chunks().0,
+            };
+            let mut done = 0;
+            // A few sizes are enough: each is compiled for each number of vectors.
+            if const { has_tiles_of::<S, C, WHOLE>(8) } {
+                done = panel.tiles::<8>(layer, pixels, done);
             }
-            let end = done + (pixels - done) / size * size;
-            let input = &self.input[done * self.c_in..end * self.c_in];
-            let written = done * self.c_out..end * self.c_out;
-            let residual = self.residual.map(|residual| &residual[written.clone()]);
-            let output = &mut self.output[written];
-            match size {
-                8 if tile >= 8 && C != 4 => panel.tiles::<8, WHOLE>(input, residual, output),
-                6 if tile >= 6 && C == 4 => panel.tiles::<6, WHOLE>(input, residual, output),
-                4 if tile >= 4 && C != 4 => panel.tiles::<4, WHOLE>(input, residual, output),
-                3 if tile >= 3 && C == 4 => panel.tiles::<3, WHOLE>(input, residual, output),
-                2 if tile >= 2 => panel.tiles::<2, WHOLE>(input, residual, output),
-                _ => panel.tiles::<1, WHOLE>(input, residual, output),
+            if const { has_tiles_of::<S, C, WHOLE>(6) } {
+                done = panel.tiles::<6>(layer, pixels, done);
             }
-            done = end;
+            if const { has_tiles_of::<S, C, WHOLE>(4) } {
+                done = panel.tiles::<4>(layer, pixels, done);
+            }
+            if const { has_tiles_of::<S, C, WHOLE>(3) } {
+                done = panel.tiles::<3>(layer, pixels, done);
+            }
+            if const { has_tiles_of::<S, C, WHOLE>(2) } {
+                done = panel.tiles::<2>(layer, pixels, done);
+            }
+            panel.tiles::<1>(layer, pixels, done);
         }
     }
+}
+
+/// Whether a panel takes so many pixels at a time.
+const fn has_tiles_of<S: Simd, const C: usize, const WHOLE: bool>(pixels: usize) -> bool {
+    let most = match C {
+        4 => S::PIXELS[0],
+        2 => S::PIXELS[1],
+        _ if WHOLE => S::PIXELS[2],
+        _ => FEW,
+    };
+    let is_size = match C {
+        4 => matches!(pixels, 6 | 3 | 2 | 1),
+        _ => matches!(pixels, 8 | 4 | 2 | 1),
+    };
+    is_size && pixels <= most
 }
 
 /// Pixels of a tile whose vectors are not full, which is rare: less code.
@@ -114,7 +139,7 @@ const FEW: usize = 1;
 
 /// `C` vectors of output channels.
 #[derive(Clone, Copy)]
-struct Panel<'a, S: Simd, const C: usize> {
+struct Panel<'a, S: Simd, const C: usize, const WHOLE: bool> {
     simd: S,
     c_in: usize,
     c_out: usize,
@@ -135,37 +160,37 @@ macro_rules! for_each_pixel {
         for_each_pixel!(@ $pixels $p $body; 0 1 2 3 4 5 6 7)
     };
     (@ $pixels:ident $p:ident $body:expr; $($n:literal)*) => {$(
-        if $n < $pixels {
+        if const { $n < $pixels } {
             let $p = const { if $n < $pixels { $n } else { 0 } };
             $body
         }
     )*};
 }
 
-impl<S: Simd, const C: usize> Panel<'_, S, C> {
+impl<S: Simd, const C: usize, const WHOLE: bool> Panel<'_, S, C, WHOLE> {
+    /// Runs as many tiles of `P` pixels as there are after the `done` first; how many are done then.
     #[inline(always)]
-    fn tiles<const P: usize, const WHOLE: bool>(
+    fn tiles<const P: usize>(
         &self,
-        input: &[i8],
-        residual: Option<&[i8]>,
-        output: &mut [i8],
-    ) {
+        layer: &mut Pointwise<'_>,
+        pixels: usize,
+        done: usize,
+    ) -> usize {
+        let end = done + (pixels - done) / P * P;
         let (input_len, output_len) = (P * self.c_in, P * self.c_out);
-        let inputs = input.chunks_exact(input_len);
-        let outputs = output.chunks_exact_mut(output_len);
+        let written = done * self.c_out..end * self.c_out;
+        let residual = layer.residual.map(|residual| &residual[written.clone()]);
+        let inputs = layer.input[done * self.c_in..end * self.c_in].chunks_exact(input_len);
+        let outputs = layer.output[written].chunks_exact_mut(output_len);
         for (n, (input, output)) in inputs.zip(outputs).enumerate() {
             let residual = residual.map(|residual| &residual[n * output_len..][..output_len]);
-            self.tile::<P, WHOLE>(input, residual, output);
+            self.tile::<P>(input, residual, output);
         }
+        end
     }
 
     #[inline(always)]
-    fn tile<const P: usize, const WHOLE: bool>(
-        &self,
-        input: &[i8],
-        residual: Option<&[i8]>,
-        output: &mut [i8],
-    ) {
+    fn tile<const P: usize>(&self, input: &[i8], residual: Option<&[i8]>, output: &mut [i8]) {
         let simd = self.simd;
         let mut acc = [simd.all_lanes(&self.parameters[0]); P];
         let whole = self.c_in / (4 * S::STEPS);
@@ -197,18 +222,18 @@ impl<S: Simd, const C: usize> Panel<'_, S, C> {
 
         if let Some(residual) = residual {
             for_each_pixel!(P, |p| {
-                self.add::<WHOLE>(&mut acc[p], &residual[p * self.c_out + self.first..]);
+                self.add(&mut acc[p], &residual[p * self.c_out + self.first..]);
             });
         }
         match self.fast {
-            true => self.finish::<P, WHOLE, true>(acc, output),
-            false => self.finish::<P, WHOLE, false>(acc, output),
+            true => self.finish::<P, true>(acc, output),
+            false => self.finish::<P, false>(acc, output),
         }
     }
 
     /// Requantizes and writes the tile.
     #[inline(always)]
-    fn finish<const P: usize, const WHOLE: bool, const FAST: bool>(
+    fn finish<const P: usize, const FAST: bool>(
         &self,
         mut acc: [[S::Acc; C]; P],
         output: &mut [i8],
@@ -228,7 +253,7 @@ impl<S: Simd, const C: usize> Panel<'_, S, C> {
                 acc[(p + 3 / C) % P][3 % C],
             ];
             let bytes = simd.narrow::<FAST>(scaled, self.clamp);
-            self.store::<WHOLE>(bytes, p, (P - p).min(4 / C), output);
+            self.store(bytes, p, (P - p).min(4 / C), output);
         });
     }
 
@@ -243,7 +268,7 @@ impl<S: Simd, const C: usize> Panel<'_, S, C> {
         if let Some(weights) = weights.first() {
             self.step::<P, 0>(acc, input, weights);
         }
-        if S::STEPS == 4 {
+        if const { S::STEPS == 4 } {
             if let Some(weights) = weights.get(1) {
                 self.step::<P, 1>(acc, input, weights);
             }
@@ -273,7 +298,7 @@ impl<S: Simd, const C: usize> Panel<'_, S, C> {
 
     /// Adds the residual of one pixel.
     #[inline(always)]
-    fn add<const WHOLE: bool>(&self, acc: &mut [S::Acc; C], residual: &[i8]) {
+    fn add(&self, acc: &mut [S::Acc; C], residual: &[i8]) {
         let simd = self.simd;
         let values = if WHOLE {
             simd.widen::<C>(residual)
@@ -291,7 +316,7 @@ impl<S: Simd, const C: usize> Panel<'_, S, C> {
 
     /// Writes `count` pixels from pixel `p` of the tile on, `C` vectors each.
     #[inline(always)]
-    fn store<const WHOLE: bool>(&self, bytes: S::Bytes, p: usize, count: usize, output: &mut [i8]) {
+    fn store(&self, bytes: S::Bytes, p: usize, count: usize, output: &mut [i8]) {
         let simd = self.simd;
         let bytes = simd.arrange::<C>(bytes);
         for_each_pixel!(MOST_PIXELS, |n| if n < count {

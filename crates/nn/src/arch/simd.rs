@@ -35,6 +35,8 @@ pub(crate) trait Simd: Copy {
 
     /// Output channels of a vector.
     const LANES: usize;
+    /// Whether [`Half`](Self::Half) is another one.
+    const HAS_HALF: bool = Self::Half::LANES < Self::LANES;
     /// Groups of four input channels in an [`InputBlock`](Self::InputBlock).
     const STEPS: usize;
     /// Whether activations are kept as `q ^ 0x80`, unsigned, because the dot product
@@ -45,7 +47,8 @@ pub(crate) trait Simd: Copy {
     /// Pixels of a tile with so many vectors of output channels: `[4, 2, 1]`.
     const PIXELS: [usize; 3];
 
-    /// Runs a kernel with the instruction set switched on.
+    /// Runs a kernel with the instruction set switched on: in a function of its own, so that the
+    /// compiler has many small ones in place of one whose analysis grows with its square.
     fn vectorize<K: Kernel>(self, kernel: K);
     fn half(self) -> Self::Half;
 
@@ -109,9 +112,22 @@ pub(crate) trait Simd: Copy {
     fn store_partial(self, bytes: Self::Bytes, output: &mut [i8]);
 }
 
-/// A computation that is the same on every [`Simd`].
+/// A computation that is the same on every [`Simd`], all of it inlined into
+/// [`Simd::vectorize`].
 pub(crate) trait Kernel {
     fn run<S: Simd>(self, simd: S);
+}
+
+/// One or several kernels, called from outside of the instruction set.
+pub(crate) trait Layer {
+    fn run<S: Simd>(self, simd: S);
+}
+
+impl<K: Kernel> Layer for K {
+    #[inline]
+    fn run<S: Simd>(self, simd: S) {
+        simd.vectorize(self);
+    }
 }
 
 /// How scaled accumulators become activations, as the backend keeps them.

@@ -134,7 +134,7 @@ pub(super) fn build(example: Example, target: Option<&str>) -> anyhow::Result<Pa
         Example::FrontEnd => ("sori-dsp", "frontend_instructions"),
     };
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--package", package]);
+    cargo.args(["build", "--profile", "dist", "--package", package]);
     cargo.args(["--example", name]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     if let Some(target) = target {

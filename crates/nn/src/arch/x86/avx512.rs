@@ -58,6 +58,7 @@ impl Simd for Avx512Vnni {
     #[inline(always)]
     fn vectorize<K: Kernel>(self, kernel: K) {
         #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma")]
+        #[inline(never)]
         fn vectorized<K: Kernel>(simd: Avx512Vnni, kernel: K) {
             kernel.run(simd);
         }
