@@ -72,13 +72,11 @@ macro_rules! common {
         type Bytes = int8x16_t;
         type Weights = int8x16_t;
         type Input = int8x16_t;
-        type InputBlock = [i8; 16];
         type ByteBlock = [i8; 16];
         type LaneBlock = [i32; 4];
         type Half = Self;
 
         const LANES: usize = 4;
-        const STEPS: usize = 4;
         const UNSIGNED: bool = false;
         const FAST: Fast = Fast::Words;
 
@@ -120,16 +118,6 @@ macro_rules! common {
         #[inline(always)]
         fn splat(self, value: i8) -> int8x16_t {
             supported!(vdupq_n_s8(value))
-        }
-
-        #[inline(always)]
-        fn input(self, block: &[i8; 16]) -> int8x16_t {
-            load(block)
-        }
-
-        #[inline(always)]
-        fn input_partial(self, values: &[i8]) -> int8x16_t {
-            load_partial(values)
         }
 
         #[inline(always)]
@@ -269,6 +257,21 @@ impl Simd for Neon {
 
     common!("neon");
 
+    // With sixteen the orders of four steps would not stay in registers beside the accumulators.
+    type InputBlock = [i8; 8];
+
+    const STEPS: usize = 2;
+
+    #[inline(always)]
+    fn input(self, block: &[i8; 8]) -> int8x16_t {
+        supported!(vcombine_s8(vld1_s8(block.as_ptr()), vdup_n_s8(0)))
+    }
+
+    #[inline(always)]
+    fn input_partial(self, values: &[i8]) -> int8x16_t {
+        self.input(&bytemuck::cast(partial(values) as u64))
+    }
+
     // Weights stand as [k0 k1] of four channels, then [k2 k3] of them, and the input as
     // [x0 x1] four times, then [x2 x3].
     #[inline(always)]
@@ -278,9 +281,7 @@ impl Simd for Neon {
         input: int8x16_t,
         weights: int8x16_t,
     ) -> int32x4_t {
-        const {
-            assert!(STEP < 4);
-        }
+        debug_assert!(STEP < Self::STEPS);
         let spread: [u8; 16] = const {
             let mut spread = [0; 16];
             let mut i = 0;
@@ -326,6 +327,20 @@ impl Simd for Dotprod {
     const PIXELS: [usize; 3] = [6, 8, 8];
 
     common!("neon,dotprod");
+
+    type InputBlock = [i8; 16];
+
+    const STEPS: usize = 4;
+
+    #[inline(always)]
+    fn input(self, block: &[i8; 16]) -> int8x16_t {
+        load(block)
+    }
+
+    #[inline(always)]
+    fn input_partial(self, values: &[i8]) -> int8x16_t {
+        load_partial(values)
+    }
 
     #[inline(always)]
     fn dot_step<const STEP: usize>(
