@@ -496,9 +496,9 @@ macro_rules! on_cortex_m {
     ($backend:expr, |$core:ident| $call:expr) => {
         match $backend.0 {
             #[cfg(not(all(target_arch = "arm", feature = "dsp")))]
-            Kind::Armv7m($core) => return $call,
+            Kind::Armv7m($core) if cortex_m::COMPILED => return $call,
             #[cfg(not(all(target_arch = "arm", not(feature = "dsp"))))]
-            Kind::Armv7em($core) => return $call,
+            Kind::Armv7em($core) if cortex_m::COMPILED => return $call,
             _ => {}
         }
     };

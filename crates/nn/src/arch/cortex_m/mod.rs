@@ -24,6 +24,9 @@ use scale::Fast;
 pub(crate) use scale::is_fast;
 use sori_package::TensorShape;
 
+/// Where there is no such core and no test emulates one, the kernels are not compiled.
+pub(crate) const COMPILED: bool = cfg!(any(test, feature = "testing", target_arch = "arm"));
+
 /// What the kernels are written in.
 ///
 /// The two loops that make up a network's time are provided in Rust, in terms of the rest. A core
