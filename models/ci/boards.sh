@@ -13,5 +13,5 @@ cargo xtask dist
 for core in cortex-a53 cortex-a72 cortex-a76; do
     echo "$package on $core"
     SORI_PI_MODEL_PACKAGE=$package qemu-aarch64 -cpu "$core" \
-        target/aarch64-unknown-linux-gnu/release/sori-pi run --check-config
+        target/aarch64-unknown-linux-gnu/dist/sori-pi run --check-config
 done

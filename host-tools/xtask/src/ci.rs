@@ -9,7 +9,7 @@ use xtask::sori;
 use crate::boards::{BOARDS, Board};
 use crate::lanes::{self, Group};
 use crate::steps::{Step, Steps};
-use crate::{bench, firmware, recipe, tools};
+use crate::{bench, deny, firmware, portable, recipe, release, tools};
 
 /// The crates that run on bare metal.
 const NO_STD: [&str; 4] = ["sori-package", "sori-dsp", "sori-nn", "sori-listener"];
@@ -25,7 +25,7 @@ const CORES_IN_CI: [&str; 2] = ["cortex-a53", "cortex-a76"];
 
 /// Everything that `ci` runs, in the order in which lanes take it: first the longest, beside which
 /// the second needs none of the root's workspace.
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     Group {
         name: "tests",
         about: "tests on this machine, golden results included",
@@ -62,6 +62,11 @@ const GROUPS: [Group; 8] = [
         run: no_std,
     },
     Group {
+        name: "crates",
+        about: "licences and sources of dependencies, packages for crates.io, Windows and macOS",
+        run: crates,
+    },
+    Group {
         name: "counts",
         about: "instructions against the accepted counts",
         run: counts,
@@ -84,7 +89,11 @@ const HELD_ELSEWHERE: &str = "\
      models/ci/boards.sh: the shipped package by sori-pi on a Pi's cores
      a day of sound through sori-pi: memory, open files, every decision and row
      Miri over parts of sori-package and small networks behind a listener
-     each fuzz target of tests/fuzz for 10 minutes";
+     each fuzz target of tests/fuzz for 10 minutes
+   not run here; cargo xtask deny (each day on GitHub) holds:
+     known holes in dependencies: the list of them is a git repository on the internet
+   not run here; cargo xtask release holds:
+     sori, static, on x86-64 and aarch64; each crate built from its package for crates.io";
 
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     match arguments {
@@ -172,6 +181,12 @@ fn lints(steps: &mut Steps) -> anyhow::Result<()> {
         )
         .with(&[("RUSTDOCFLAGS", "-D warnings")]),
     )
+}
+
+fn crates(steps: &mut Steps) -> anyhow::Result<()> {
+    deny::check(steps)?;
+    release::publishable(steps)?;
+    portable::check(steps)
 }
 
 fn counts(steps: &mut Steps) -> anyhow::Result<()> {

@@ -22,8 +22,11 @@ const PROGRAMS: [&str; 5] = [
 const CONFORMANCE: &str = "conformance";
 
 /// The board that can be bought, as Cargo is told of it.
-const PICO2: &str = "-p sori-pico2 --release --locked --target thumbv8m.main-none-eabihf";
-const PICO2_PROGRAM: &str = "firmware/target/thumbv8m.main-none-eabihf/release/sori-pico2";
+pub(crate) const PICO2: &str =
+    "-p sori-pico2 --release --locked --target thumbv8m.main-none-eabihf";
+pub(crate) const PICO2_TARGET: &str = "thumbv8m.main-none-eabihf";
+pub(crate) const PICO2_PROGRAM: &str =
+    "firmware/target/thumbv8m.main-none-eabihf/release/sori-pico2";
 
 const PACKAGE: &str = "models/genre/genre.sori";
 

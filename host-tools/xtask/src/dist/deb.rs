@@ -24,7 +24,7 @@ pub(super) fn make(steps: &mut Steps, target: &Target, about: &About) -> anyhow:
     let package = about.file(target);
     let epoch = flags::source_date_epoch()?;
     let command = format!(
-        "{TOOLS}/bin/cargo-deb -p sori-pi --target {} --no-build --no-strip --locked --output {}",
+        "{TOOLS}/bin/cargo-deb -p sori-pi --profile dist --target {} --no-build --no-strip --locked --output {}",
         target.rust,
         package.display()
     );
@@ -66,7 +66,8 @@ pub fn repacked(
 
 /// What the package says of itself.
 pub(super) struct About {
-    version: String,
+    /// The program's.
+    pub(super) version: String,
     deb: Value,
 }
 

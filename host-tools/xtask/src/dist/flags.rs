@@ -12,12 +12,8 @@ use crate::tools;
 
 /// Variables of the environment, in the order in which they are printed.
 pub(super) fn environment(target: &Target) -> anyhow::Result<Vec<(String, String)>> {
-    let folders = renamed_folders()?;
-    let of_rustc: Vec<String> = folders
-        .iter()
-        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
-        .collect();
-    let of_gcc: Vec<String> = folders
+    let of_rustc = without_this_machine()?;
+    let of_gcc: Vec<String> = renamed_folders()?
         .iter()
         .map(|(from, to)| format!("-ffile-prefix-map={}={to}", from.display()))
         .collect();
@@ -33,14 +29,21 @@ pub(super) fn environment(target: &Target) -> anyhow::Result<Vec<(String, String
         (format!("CFLAGS_{lower}"), of_gcc.join(" ")),
         // Not the target's own variable, before which a user's RUSTFLAGS would win.
         ("RUSTFLAGS".into(), of_rustc.join(" ")),
-        ("CARGO_PROFILE_RELEASE_STRIP".into(), "symbols".into()),
-        ("CARGO_PROFILE_RELEASE_DEBUG".into(), "none".into()),
+        ("CARGO_PROFILE_DIST_STRIP".into(), "symbols".into()),
+        ("CARGO_PROFILE_DIST_DEBUG".into(), "none".into()),
     ]
     .into())
 }
 
+/// For rustc: no folder of this machine in a program.
+pub fn without_this_machine() -> anyhow::Result<Vec<String>> {
+    let flag =
+        |(from, to): (PathBuf, String)| format!("--remap-path-prefix={}={to}", from.display());
+    Ok(renamed_folders()?.into_iter().map(flag).collect())
+}
+
 /// The time that stands for all times: the last commit's, in seconds since 1970.
-pub(super) fn source_date_epoch() -> anyhow::Result<String> {
+pub fn source_date_epoch() -> anyhow::Result<String> {
     if let Ok(given) = env::var("SOURCE_DATE_EPOCH") {
         return Ok(given);
     }

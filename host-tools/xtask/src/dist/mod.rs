@@ -3,7 +3,7 @@
 
 mod deb;
 mod elf;
-mod flags;
+pub mod flags;
 mod target;
 mod twice;
 
@@ -56,7 +56,8 @@ pub fn check_twice(steps: &mut Steps) -> anyhow::Result<Vec<PathBuf>> {
     Ok(packages)
 }
 
-fn all(steps: &mut Steps) -> anyhow::Result<Vec<PathBuf>> {
+/// Both packages.
+pub fn all(steps: &mut Steps) -> anyhow::Result<Vec<PathBuf>> {
     [&ARM64, &ARMHF]
         .into_iter()
         .map(|target| package(steps, target))
@@ -71,11 +72,16 @@ pub fn package(steps: &mut Steps, target: &Target) -> anyhow::Result<PathBuf> {
     deb::make(steps, target, &about)
 }
 
+/// The version of everything here.
+pub fn version() -> anyhow::Result<String> {
+    Ok(About::read()?.version)
+}
+
 /// Builds the binary, and sees that it starts.
 pub fn build(steps: &mut Steps, target: &Target) -> anyhow::Result<()> {
     target.require_tools()?;
     let command = format!(
-        "cargo build --release -p sori-pi --features alsa --target {} --locked",
+        "cargo build --profile dist -p sori-pi --features alsa --target {} --locked",
         target.rust
     );
     let environment = flags::environment(target)?;

@@ -44,7 +44,7 @@ impl Target {
 
     /// Its path, as a person types it.
     pub(super) fn shown(&self) -> String {
-        format!("target/{}/release/sori-pi", self.rust)
+        format!("target/{}/dist/sori-pi", self.rust)
     }
 
     /// The C compiler, which also links.

@@ -73,8 +73,7 @@ struct Prepared {
     changes: Vec<Change>,
     /// What to tell before anything is written.
     notes: Vec<String>,
-    /// What to do with the card, which only Linux writes.
-    #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
+    /// What to do with the card.
     next: &'static str,
 }
 
