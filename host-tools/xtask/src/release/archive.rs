@@ -31,7 +31,7 @@ pub(super) fn pack(folder: &Path, out: &Path) -> anyhow::Result<()> {
     }
     files.sort();
     let is_windows = folder.join("sori.exe").exists();
-    let packed = fs::canonicalize(out)?.join(match is_windows {
+    let packed = std::path::absolute(out)?.join(match is_windows {
         true => format!("{name}.zip"),
         false => format!("{name}.tar"),
     });

@@ -32,6 +32,9 @@ const PACKAGE: &str = "models/genre/genre.sori";
 /// What this system builds all of.
 const ON_LINUX: [&str; 2] = ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"];
 
+/// What takes long to compile, and needs nothing where it runs.
+const FEATURES: &str = "quantize";
+
 /// Everything; with `--target TRIPLE` only `sori`, for a system that Linux does not build for.
 /// With `--check VERSION` nothing but whether this is the version to release.
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
@@ -116,13 +119,22 @@ struct Built {
 fn sori(steps: &mut Steps, target: &str, version: &str) -> anyhow::Result<Built> {
     tools::require_targets(&[target])?;
     let runner = runner(target)?;
-    let command = format!("cargo build --profile dist --locked -p sori --target {target}");
+    let command = format!(
+        "cargo build --profile dist --locked -p sori --features {FEATURES} --target {target}"
+    );
     let flags = flags::without_this_machine()?.join(" ");
+    // tract is in assembler here and there, for which any compiler of the processor's will do.
+    let [x86_64, aarch64] = ON_LINUX.map(|target| format!("CC_{}", target.replace('-', "_")));
     let environment = [
         ("RUSTFLAGS", flags.as_str()),
         ("CARGO_PROFILE_DIST_STRIP", "symbols"),
         ("CARGO_PROFILE_DIST_DEBUG", "none"),
+        (&x86_64, "x86_64-linux-gnu-gcc"),
+        (&aarch64, "aarch64-linux-gnu-gcc"),
     ];
+    if target == ON_LINUX[1] {
+        tools::require("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu")?;
+    }
     let title = format!("sori for {target}");
     steps.run(&Step::new(&title, &command).with(&environment))?;
     let exe = match target.contains("windows") {
@@ -154,7 +166,7 @@ fn sori(steps: &mut Steps, target: &str, version: &str) -> anyhow::Result<Built>
         package: "sori",
         workspace: ".",
         target,
-        features: "",
+        features: FEATURES,
     };
     let name = format!("sori-{version}-{target}");
     let inventory = bill(&program, &name)?;
