@@ -116,7 +116,7 @@ struct Export {
     #[arg(long)]
     verdict: Option<String>,
     /// Only the N most recent
-    #[arg(long)]
+    #[arg(long, value_name = "N")]
     limit: Option<u32>,
 }
 
