@@ -1,4 +1,4 @@
-//! The genre model that Sori ships, as bytes that every target can load, without a file system.
+//! The genre model that Sori ships, as bytes that any target can load without a file system.
 //!
 //! ```
 //! use sori_package::{Aligned, Package};
@@ -9,12 +9,12 @@
 //! assert!(package.labels().any(|label| label == "jazz"));
 //! ```
 //!
-//! [`MODEL_CARD`] says what it was trained on, how often it is right, and where it errs.
+//! [`MODEL_CARD`] describes its training data, accuracy and limitations.
 #![no_std]
 #![forbid(unsafe_code)]
 
-/// The package. It promises no alignment; `sori_package::Aligned` does.
+/// The package. It has no guaranteed alignment; wrap it in `sori_package::Aligned`.
 pub const PACKAGE: &[u8; include_bytes!("genre.sori").len()] = include_bytes!("genre.sori");
 
-/// The model card, Markdown.
+/// The model card, in Markdown.
 pub const MODEL_CARD: &str = include_str!("MODEL_CARD.md");

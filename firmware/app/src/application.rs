@@ -7,48 +7,48 @@ use sori_package::Package;
 
 use crate::{Board, Failure, Frame, I2sSource, Queue, Reset, Taken};
 
-/// Proving the package is the longest stretch without a word to the watchdog: some two
-/// seconds of audio's work.
+/// Verifying the package is the longest stretch without feeding the watchdog: the work of about
+/// two seconds of audio.
 const WATCHDOG_MS: u32 = 8_000;
 /// Between status lines, of audio.
 const STATUS_MS: u64 = 10_000;
 /// Between lines about overruns, of audio.
 const OVERRUN_MS: u64 = 1_000;
 
-/// Writes a line. A console that fails has nobody to tell.
+/// Writes a line. There is nowhere to report a failing console.
 macro_rules! say {
     ($board:expr, $($text:tt)*) => {
         let _ = writeln!($board.console(), $($text)*);
     };
 }
 
-/// A microphone and what lies between it and the listener.
+/// A microphone, and the buffers between it and the listener.
 pub struct Microphone<S, const FRAMES: usize, const BLOCKS: usize> {
     /// Where frames come from.
     pub source: S,
-    /// What the hardware fills.
+    /// The double buffer that the hardware fills.
     pub buffer: &'static mut [[Frame; FRAMES]; 2],
-    /// What waits.
+    /// The queue of blocks waiting for the listener.
     pub queue: &'static Queue<FRAMES, BLOCKS>,
 }
 
-/// What to listen with.
+/// The network to listen with.
 pub struct Model<'m> {
     /// The package, at [`sori_package::ALIGNMENT`].
     pub package: &'m [u8],
-    /// Whose kernels. Weights are read where they are, so it must be one that does not pack
-    /// them; a microcontroller's do not.
+    /// The backend. Weights are read in place, so it must be one that does not pack
+    /// them; a microcontroller's backends do not.
     pub backend: Backend,
-    /// What the prologue of the package states.
+    /// Memory of the sizes that the package's prologue states.
     pub memory: Memory<'m>,
 }
 
-/// What a stream was, when it has an end.
+/// Statistics of a stream that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Report {
     /// Samples that were listened to.
     pub samples: u64,
-    /// Ticks that the board did not sleep.
+    /// Ticks during which the board did not sleep.
     pub busy_ticks: u64,
     /// Most ticks that a block took.
     pub longest_ticks: u64,
@@ -58,11 +58,11 @@ pub struct Report {
     pub deepest: usize,
 }
 
-/// Proves the model, starts the microphone and listens until the source ends, which a
+/// Verifies the model, starts the microphone and listens until the source ends, which a
 /// microphone never does. `observe` sees every event of the listener.
 ///
 /// # Errors
-/// Why it cannot listen; the console has been told.
+/// Why it cannot listen; the console has already printed it.
 pub fn run<B: Board, S: I2sSource<FRAMES>, const FRAMES: usize, const BLOCKS: usize>(
     board: &mut B,
     model: Model<'_>,
@@ -73,7 +73,7 @@ pub fn run<B: Board, S: I2sSource<FRAMES>, const FRAMES: usize, const BLOCKS: us
     if board.last_reset() == Reset::Watchdog {
         say!(
             board,
-            "reset: by the watchdog, since the listener did not come back within {} s",
+            "reset: by the watchdog, because the listener did not respond within {} s",
             WATCHDOG_MS / 1000
         );
     }
@@ -81,7 +81,7 @@ pub fn run<B: Board, S: I2sSource<FRAMES>, const FRAMES: usize, const BLOCKS: us
     let result = listen(board, model, microphone, observe);
     if let Err(failure) = &result {
         say!(board, "error: {failure}");
-        say!(board, "the LED blinks {} in a row", failure.blinks());
+        say!(board, "LED code: {} blinks", failure.blinks());
     }
     result
 }
@@ -199,7 +199,7 @@ fn listen<B: Board, S: I2sSource<FRAMES>, const FRAMES: usize, const BLOCKS: usi
     })
 }
 
-/// Of the clock, for sound as fast as it comes; a listener with more than 100 loses some.
+/// Share of the clock needed in real time; above 100 a listener loses audio.
 fn load_percent(busy_ticks: u64, samples: u64, rate_hz: u32, ticks_hz: u64) -> u64 {
     let ticks_of_sound = samples * ticks_hz / u64::from(rate_hz);
     busy_ticks * 100 / ticks_of_sound.max(1)

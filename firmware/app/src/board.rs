@@ -2,7 +2,7 @@ use core::fmt;
 
 use embedded_hal::digital::OutputPin;
 
-/// Why the program starts.
+/// Why the program started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reset {
     /// Power, a button, a debugger.
@@ -18,25 +18,25 @@ pub trait Board {
     /// On while a label is named.
     type Led: OutputPin;
 
-    /// As a person calls it.
+    /// Human-readable name.
     const NAME: &'static str;
 
     /// For messages.
     fn console(&mut self) -> &mut Self::Console;
     /// For people.
     fn led(&mut self) -> &mut Self::Led;
-    /// What was before.
+    /// The cause of the last reset.
     fn last_reset(&self) -> Reset;
     /// From here on the board restarts unless it is fed at least every `timeout_ms`.
     fn start_watchdog(&mut self, timeout_ms: u32);
     /// See [`start_watchdog`](Self::start_watchdog).
     fn feed_watchdog(&mut self);
-    /// Sleeps until an interrupt, if with interrupts held back `is_idle` says so: what an
-    /// interrupt brings in the last moment is not slept through.
+    /// Sleeps until an interrupt if `is_idle` returns true with interrupts masked, so that nothing
+    /// an interrupt delivers at the last moment is slept through.
     fn sleep_if(&mut self, is_idle: impl FnOnce() -> bool);
-    /// Waits, also without interrupts.
+    /// Waits, even with interrupts masked.
     fn delay_ms(&mut self, ms: u32);
-    /// A clock that goes on while the board sleeps.
+    /// A clock that keeps running while the board sleeps.
     fn ticks(&mut self) -> u64;
     /// Its rate, the same for as long as the board runs.
     fn ticks_hz(&self) -> u64;

@@ -11,20 +11,20 @@ use crate::Board;
 pub enum Failure {
     /// The package in flash is damaged, or of another format.
     Package(sori_package::Error),
-    /// This program computes other bits than the package promises.
+    /// This program does not compute the bits that the package promises.
     Golden(Mismatch),
-    /// The package cannot be listened with.
+    /// The package cannot be used to listen.
     Listener(sori_listener::Error),
 }
 
-/// [`blink`] this often from a panic handler: a bug in the firmware.
+/// Number of [`blink`]s from a panic handler: a bug in the firmware.
 pub const PANIC_BLINKS: u32 = 4;
 
 const SHORT_MS: u32 = 150;
 const PAUSE_MS: u32 = 1200;
 
 impl Failure {
-    /// How often the LED blinks in a row.
+    /// Number of blinks in the LED code.
     pub fn blinks(&self) -> u32 {
         match self {
             Self::Package(_) => 1,
@@ -41,7 +41,7 @@ impl fmt::Display for Failure {
                 write!(f, "package in flash: {error}; flash the firmware again")
             }
             Self::Golden(mismatch) => write!(f, "golden vectors: {mismatch}"),
-            Self::Listener(error) => write!(f, "the package cannot be listened with: {error}"),
+            Self::Listener(error) => write!(f, "the package cannot be used to listen: {error}"),
         }
     }
 }

@@ -1,12 +1,12 @@
-//! From two slots on the wire to one channel.
+//! Extracts one channel from the two slots of an I2S frame.
 
 /// A frame as it is on the wire: the left slot, then the right one. The sample is in the
-/// upper 24 of 32 bits (Philips I2S, "24 bits in 32-bit slots"); what a microphone leaves in
-/// the lower eight is not defined.
+/// upper 24 of 32 bits (Philips I2S, "24 bits in 32-bit slots"); the lower eight
+/// are undefined.
 pub type Frame = [u32; 2];
 
-/// Chooses the slot that has a microphone: one that is wired to the other side leaves this
-/// one floating or pulled down, so that its bits stand still.
+/// Selects the slot that has a microphone: one wired to the other slot leaves this
+/// one floating or pulled down, so its bits do not change.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Side(usize);
 
@@ -14,7 +14,7 @@ impl Side {
     /// Where `L/R` at ground puts a microphone.
     pub(crate) const LEFT: Self = Self(0);
 
-    /// Stays where it is while anything moves there, or nowhere.
+    /// Keeps the current slot while its bits change, or while neither's do.
     pub(crate) fn choose(&mut self, frames: &[Frame]) {
         if still(frames, self.0) && !still(frames, 1 - self.0) {
             self.0 = 1 - self.0;

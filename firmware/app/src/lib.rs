@@ -9,11 +9,11 @@
 //! A board brings two leaves: an [`I2sSource`] that starts a DMA controller and reports each
 //! completed half to the [`Queue`], from an interrupt; and a [`Board`] with a console, an
 //! LED (embedded-hal), a watchdog, and a sleep until the next interrupt. [`run`] does the rest:
-//! it proves the package by its golden vectors, listens, says what it hears, counts what it
-//! lost. Where it cannot, [`Failure`] says why in words and [`blink`] says it by the LED.
+//! it verifies the package's golden vectors, listens, reports what it hears and counts what it
+//! loses. If it cannot, [`Failure`] says why in words and [`blink`] with the LED.
 //!
-//! `firmware/cortex-m` is a board in QEMU, `firmware/pico2` the one that can be bought; the
-//! tests here are a board that needs neither.
+//! `firmware/cortex-m` is a board in QEMU, `firmware/pico2` a real one; the
+//! tests here use a mock board.
 //!
 //! # What it will not do
 //! Know a register, an interrupt's name, or the length of a package; allocate.

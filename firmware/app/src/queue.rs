@@ -1,4 +1,4 @@
-//! From the interrupt that completes a half to the program that listens.
+//! The queue between the interrupt that completes a half and the program that listens.
 
 use core::cell::RefCell;
 
@@ -8,12 +8,12 @@ use crate::Frame;
 use crate::frame::Side;
 
 /// An I2S receiver behind a DMA double buffer: hardware fills one half while the other is
-/// handed on.
+/// processed.
 pub trait I2sSource<const FRAMES: usize> {
-    /// Frames a second.
+    /// Frames per second.
     const RATE_HZ: u32;
 
-    /// What a microphone says after power-up, which is not sound: an INMP441's first 85 ms
+    /// Time to ignore after power-up: an INMP441's first 85 ms
     /// and its DC offset settling.
     const SETTLING_MS: u32;
 
@@ -31,11 +31,11 @@ pub trait HalfComplete: Sync {
     fn end(&self);
 }
 
-/// What waits for the listener: `BLOCKS` halves, as mono samples.
+/// Audio waiting for the listener: `BLOCKS` halves, as mono samples.
 ///
-/// A half must be taken within its own time, and an output row of a network costs many
-/// times that: the queue is what lies between. When it is full the oldest block goes, and
-/// is counted: what is heard then is late, but never old.
+/// A half must be taken within its own duration, but an output row of a network takes many
+/// times that; the queue absorbs the difference. When it is full the oldest block is dropped and
+/// counted, which bounds the latency.
 #[derive(Debug)]
 pub struct Queue<const FRAMES: usize, const BLOCKS: usize>(Mutex<RefCell<State<FRAMES, BLOCKS>>>);
 
@@ -93,7 +93,7 @@ impl<const FRAMES: usize, const BLOCKS: usize> Queue<FRAMES, BLOCKS> {
         self.with(|state| state.lost)
     }
 
-    /// Most blocks that ever waited.
+    /// The most blocks that ever waited.
     pub fn deepest(&self) -> usize {
         self.with(|state| state.deepest)
     }

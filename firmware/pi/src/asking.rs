@@ -34,14 +34,14 @@ impl std::error::Error for Silent {}
 pub fn ask(page: &Page) -> Result<Value, Silent> {
     let silent = |why: &dyn fmt::Display| {
         Silent(format!(
-            "sori-pi does not answer at {}: {why}; systemctl status sori-pi says whether it runs",
+            "sori-pi does not respond at {}: {why}; systemctl status sori-pi shows whether it is running",
             page.listen
         ))
     };
     let answer = exchange(page).map_err(|error| silent(&error))?;
     let (head, body) = answer
         .split_once("\r\n\r\n")
-        .ok_or_else(|| silent(&"what is there speaks no HTTP"))?;
+        .ok_or_else(|| silent(&"the response is not HTTP"))?;
     let line = head.lines().next().unwrap_or_default();
     if line.split(' ').nth(1) != Some("200") {
         return Err(silent(&line));
@@ -183,7 +183,7 @@ mod tests {
         assert!(silent.contains("systemctl status sori-pi"), "{silent}");
         for (answer, why) in [
             ("HTTP/1.1 401 Unauthorized\r\n\r\n", "401"),
-            ("SSH-2.0-OpenSSH_9.2\r\n", "no HTTP"),
+            ("SSH-2.0-OpenSSH_9.2\r\n", "not HTTP"),
             ("HTTP/1.1 200 OK\r\n\r\n<html>", "expected value"),
         ] {
             let (page, served) = page(answer);

@@ -14,7 +14,7 @@ use sori_pi::{asking, capture, field_test, hardware, mic};
 
 use crate::man;
 
-/// Listens to a microphone and tells what music it hears.
+/// Listens to a microphone and names the genre of the music it hears.
 #[derive(Debug, Parser)]
 #[command(
     name = "sori-pi",
@@ -24,78 +24,78 @@ use crate::man;
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// The configuration [default: /etc/sori-pi/sori-pi.toml, if it exists]
+    /// The configuration file [default: /etc/sori-pi/sori-pi.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Listens, and serves what it hears
+    /// Listen, and publish what is heard
     Run(Run),
-    /// Asks the service that runs here what it hears, and with which package
+    /// Show what the running service hears, and with which package
     Status {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// What microphones there are, whether they work, and why not
+    /// List, test and diagnose microphones
     #[command(subcommand)]
     Mic(Mic),
-    /// Writes the history as CSV or JSON lines
+    /// Write the history as CSV or JSON lines
     Export(Export),
-    /// Measures the accuracy through this microphone, in this room
+    /// Measure accuracy with this microphone, in this room
     #[command(subcommand)]
     FieldTest(FieldTest),
-    /// Prints what a shell needs to complete these commands
+    /// Print a shell completion script
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
-    /// Writes the manual pages, for whoever makes a package
+    /// Write the manual pages, for packaging
     #[command(hide = true)]
     Man {
-        /// Where to
+        /// Output folder
         folder: PathBuf,
     },
 }
 
 #[derive(Debug, Args)]
 struct Run {
-    /// Only says whether the configuration can be used
+    /// Only check the configuration
     #[arg(long)]
     check_config: bool,
-    /// Listens to a WAV file, or to one on stdin (-), in place of the microphone
+    /// Listen to a WAV file, or to one on stdin (-), instead of the microphone
     #[arg(long, value_name = "FILE.wav")]
     input: Option<PathBuf>,
-    /// Takes the input as fast as it goes, not as it would sound
+    /// Process the input as fast as possible instead of in real time
     #[arg(long, requires = "input")]
     fast: bool,
-    /// JSON lines on stdout, with what each decision and each span says
+    /// Print each decision and each span on stdout as a JSON line
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Mic {
-    /// What can record, and which of it "auto" takes
+    /// List recording devices, and the one that "auto" selects
     List {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// A level meter, and then a verdict in words
+    /// Show a level meter, then a diagnosis
     Test {
-        /// ALSA's name [default: the configuration's]
+        /// ALSA device name [default: from the configuration]
         #[arg(long)]
         device: Option<String>,
-        /// For how long
+        /// Duration
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=3600))]
         seconds: u32,
     },
-    /// Finds out why there is no sound, and says what to type
+    /// Find out why there is no sound, and print the commands that fix it
     Doctor {
-        /// As JSON
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -103,55 +103,55 @@ enum Mic {
 
 #[derive(Debug, Args)]
 struct Export {
-    /// JSON lines, not CSV
+    /// Write JSON lines instead of CSV
     #[arg(long)]
     json: bool,
-    /// From this time on: milliseconds since 1970
+    /// Only from this time on: milliseconds since 1970
     #[arg(long, value_name = "MS")]
     from: Option<i64>,
-    /// Before this time
+    /// Only before this time
     #[arg(long, value_name = "MS")]
     until: Option<i64>,
-    /// One verdict only: a label, silence, or unknown
+    /// Only this verdict: a label, silence or unknown
     #[arg(long)]
     verdict: Option<String>,
-    /// The latest so many
-    #[arg(long)]
+    /// Only the N most recent
+    #[arg(long, value_name = "N")]
     limit: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]
 enum FieldTest {
-    /// Puts labelled clips into one file, to be played by a loudspeaker
+    /// Combine labelled clips into one file to play through a loudspeaker
     Make {
-        /// Clips as FOLDER/LABEL/*.wav
+        /// Folder of clips, FOLDER/LABEL/*.wav
         folder: PathBuf,
         /// The file to play
         #[arg(long, value_name = "FILE.wav", default_value = "playlist.wav")]
         out: PathBuf,
     },
-    /// Records that file through the microphone, and says what was heard
+    /// Record that file through the microphone, and report the accuracy
     Listen(FieldListen),
 }
 
 #[derive(Debug, Args)]
 struct FieldListen {
-    /// What `make` wrote beside the file
+    /// The manifest that `make` wrote beside the file
     #[arg(long, value_name = "FILE.json", default_value = "playlist.json")]
     manifest: PathBuf,
-    /// Where the clips are now, to compare with [default: where they were]
+    /// Folder of the original clips, to compare with [default: where they were]
     #[arg(long, value_name = "FOLDER")]
     clips: Option<PathBuf>,
-    /// Where the recording is kept
+    /// Where to keep the recording
     #[arg(long, value_name = "FILE.wav", default_value = "recording.wav")]
     recording: PathBuf,
-    /// Judges a recording that was made before, or by something else
+    /// Evaluate an existing recording instead of making one
     #[arg(long, value_name = "FILE.wav", conflicts_with = "recording")]
     input: Option<PathBuf>,
-    /// How long to wait for the beep, seconds
+    /// Seconds to wait for the beep
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     patience: u32,
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -234,7 +234,7 @@ fn check(path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     writeln!(out, "microphone  {}", config.microphone.device)?;
     writeln!(
         out,
-        "package     {}, {} labels, proved itself here",
+        "package     {}, {} labels, verified on this processor",
         model.name,
         model.labels.len()
     )?;
@@ -244,7 +244,7 @@ fn check(path: Option<PathBuf>) -> anyhow::Result<ExitCode> {
         Some(mqtt) => writeln!(out, "broker      {}:{}", mqtt.host, mqtt.port.get())?,
         None => writeln!(out, "broker      none")?,
     }
-    writeln!(out, "This configuration can be used.")?;
+    writeln!(out, "This configuration is valid.")?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -324,7 +324,7 @@ impl FieldTest {
                 let (manifest, written) = field_test::make(&folder, &model.labels, &file)?;
                 writeln!(
                     out,
-                    "{} has {} clips. Now start\n  sori-pi field-test listen --manifest {}\nand play it through a loudspeaker.",
+                    "wrote {}, {} clips. Now start\n  sori-pi field-test listen --manifest {}\nand play the file through a loudspeaker.",
                     file.display(),
                     manifest.clips.len(),
                     written.display()

@@ -40,7 +40,7 @@ impl<'de, const LEAST: i64, const MOST: i64> Deserialize<'de> for Bounded<LEAST,
         match (LEAST..=MOST).contains(&value) {
             true => Ok(Self(value)),
             false => Err(serde::de::Error::custom(format_args!(
-                "{value} is not allowed: a whole number from {LEAST} to {MOST}"
+                "{value} is not allowed: it must be a whole number from {LEAST} to {MOST}"
             ))),
         }
     }
@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Pin {
             )),
             Ok(pin @ 2..=27) => Ok(Self(pin)),
             _ => refuse(format_args!(
-                "{number} is no GPIO of the header: BCM numbers go from 2 to 27"
+                "{number} is not a GPIO on the header: BCM numbers go from 2 to 27"
             )),
         }
     }
@@ -98,7 +98,7 @@ impl<'de> Deserialize<'de> for Channel {
             Written::Word(word) if word == "auto" => Ok(Self::Auto),
             Written::Number(number @ 0..=31) => Ok(Self::Fixed(number as u8)),
             _ => Err(serde::de::Error::custom(
-                "a channel is \"auto\" or a number from 0 (left) to 31",
+                "a channel must be \"auto\" or a number from 0 (left) to 31",
             )),
         }
     }
@@ -125,7 +125,7 @@ impl<'de> Deserialize<'de> for Topic {
             || topic.len() > 128
         {
             return Err(serde::de::Error::custom(format_args!(
-                "{topic:?} cannot begin a topic: use words with / between them, sori/kitchen say, without spaces, + and #"
+                "{topic:?} cannot begin a topic: use words separated by /, such as sori/kitchen, without spaces, + or #"
             )));
         }
         Ok(Self(topic))
@@ -439,7 +439,7 @@ impl Config {
             let wrong = |why: &dyn fmt::Display| Wrong(format!("{variable}={value}: {why}"));
             let key = key.to_lowercase();
             let (section, key) = key.split_once('_').ok_or_else(|| {
-                wrong(&"a variable is called SORI_PI_SECTION_KEY, SORI_PI_PAGE_LISTEN say")
+                wrong(&"a variable is named SORI_PI_SECTION_KEY, such as SORI_PI_PAGE_LISTEN")
             })?;
             let section = table
                 .entry(section)
@@ -458,7 +458,7 @@ impl Config {
         let wrong = |why: String| Err(Wrong(format!("{}: {why}", path.display())));
         if !self.page.listen.ip().is_loopback() && self.page.token.is_none() {
             return wrong(format!(
-                "[page] listen = \"{}\" can be reached from other machines and needs a token: token = \"…\"",
+                "[page] listen = \"{}\" is reachable from other machines and needs a token: token = \"…\"",
                 self.page.listen
             ));
         }
@@ -466,7 +466,7 @@ impl Config {
             && token.len() < 16
         {
             return wrong(
-                "[page] token has less than 16 characters: openssl rand -hex 16 makes a good one"
+                "[page] token has fewer than 16 characters: openssl rand -hex 16 generates a good one"
                     .into(),
             );
         }
@@ -474,7 +474,7 @@ impl Config {
             && mqtt.password.is_some()
             && mqtt.username.is_none()
         {
-            return wrong("[mqtt] password needs a username beside it".into());
+            return wrong("[mqtt] password needs a username as well".into());
         }
         let mut used = BTreeMap::new();
         let lights = self.gpio.lights.iter();
@@ -485,7 +485,7 @@ impl Config {
         for (what, pin) in pins {
             if let Some(other) = used.insert(pin, what.clone()) {
                 return wrong(format!(
-                    "[gpio] {other} and {what} are both on GPIO {}: give one of them another",
+                    "[gpio] {other} and {what} are both on GPIO {}: move one of them",
                     pin.number()
                 ));
             }

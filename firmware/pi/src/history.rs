@@ -244,14 +244,14 @@ impl std::fmt::Display for Delayed {
 impl Delayed {
     fn new(error: &rusqlite::Error, path: &Path) -> Self {
         let advice = match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => "the disk is full: make room, the rows wait in memory",
+            Some(ErrorCode::DiskFull) => "the disk is full: free some space; rows wait in memory",
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                "another program holds it: rows wait in memory until it lets go"
+                "another program has locked it: rows wait in memory until it is free"
             }
             Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                "check that its folder exists and may be written to: history.path"
+                "check that its folder exists and is writable: history.path"
             }
-            _ if is_damage(error) => "it was set aside as .damaged-N and a new one is begun",
+            _ if is_damage(error) => "it was kept as .damaged-N and a new one was started",
             _ => "the rows wait in memory",
         };
         Self {
@@ -380,8 +380,8 @@ pub enum Unreadable {
 impl std::fmt::Display for Unreadable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Database(error) => write!(f, "the history cannot be read: {error}"),
-            Self::Output(error) => write!(f, "what was read cannot be written: {error}"),
+            Self::Database(error) => write!(f, "cannot read the history: {error}"),
+            Self::Output(error) => write!(f, "cannot write the output: {error}"),
         }
     }
 }

@@ -23,8 +23,8 @@ pub fn run(config: &config::History, path: &Path, spans: &mpsc::Receiver<Span>, 
     let mut history = History::new(path, config.keep_days.get().unsigned_abs());
     match history.take_up() {
         Ok(0) => {}
-        Ok(rows) => tracing::info!(rows, "rows that an earlier run could not write wait again"),
-        Err(error) => tracing::error!(%error, "what an earlier run left cannot be read"),
+        Ok(rows) => tracing::info!(rows, "loaded rows that an earlier run could not write"),
+        Err(error) => tracing::error!(%error, "cannot read the rows that an earlier run left"),
     }
     let every = Duration::from_secs(config.write_every_s.get().unsigned_abs());
     let mut clock = SteadyClock::new(now_ms(), Instant::now());
@@ -61,7 +61,7 @@ pub fn run(config: &config::History, path: &Path, spans: &mpsc::Receiver<Span>, 
     }
     let waiting = history.counters().waiting;
     if let Err(error) = history.leave() {
-        tracing::error!(%error, rows = waiting, "rows could be neither written nor left for the next run");
+        tracing::error!(%error, rows = waiting, "rows could neither be written nor saved for the next run");
     }
 }
 
@@ -75,7 +75,7 @@ impl Log {
     fn note(&mut self, result: &Result<(), Delayed>) {
         match result {
             Err(delayed) if !self.failing => tracing::warn!("{delayed}"),
-            Ok(()) if self.failing => tracing::info!("the history can be written again"),
+            Ok(()) if self.failing => tracing::info!("the history is writable again"),
             _ => {}
         }
         self.failing = result.is_err();
@@ -103,7 +103,7 @@ impl SteadyClock {
         let passed = steady.duration_since(self.since.1);
         let expected = self.since.0.saturating_add(passed.as_millis() as i64);
         if wall_ms.saturating_sub(expected).saturating_abs() > JUMP_MS {
-            tracing::warn!("the clock has jumped: nothing is deleted for an hour");
+            tracing::warn!("the clock jumped: nothing will be deleted for an hour");
             self.since = (wall_ms, steady);
             return false;
         }

@@ -101,7 +101,7 @@ impl Listening {
     }
 
     fn take(&mut self, model: Arc<Model>) {
-        tracing::info!(package = model.name, "a new package listens from here on");
+        tracing::info!(package = model.name, "the new package is now listening");
         self.board.update(|status| {
             status.recognizer.becomes(model.describe());
             status.recognizer.swapped += 1;

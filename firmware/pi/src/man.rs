@@ -13,15 +13,15 @@ use clap_mangen::roff::{Roff, bold, roman};
 const FILES: [(&str, &str); 3] = [
     (
         "/etc/sori-pi/sori-pi.toml",
-        "The configuration; each key is explained there.",
+        "The configuration; comments explain each key.",
     ),
     (
         "/var/lib/sori-pi/history.sqlite",
-        "What the service heard. Who is in the group sori may read it.",
+        "The service's history, readable by the group sori.",
     ),
     (
         "~/.local/state/sori-pi/history.sqlite",
-        "What was heard by sori-pi run, started by hand.",
+        "The history of sori-pi run started by hand.",
     ),
 ];
 const ENVIRONMENT: [(&str, &str); 2] = [
@@ -31,7 +31,7 @@ const ENVIRONMENT: [(&str, &str); 2] = [
     ),
     (
         "SORI_LOG",
-        "What is logged: error, warn, info (if it is not set), debug, trace.",
+        "Log level: error, warn, info (the default), debug, trace.",
     ),
 ];
 

@@ -89,7 +89,7 @@ impl Model {
         };
         let package = Package::parse(&bytes).map_err(|error| unusable(error.to_string()))?;
         let mel = package.mel().ok_or_else(|| {
-            unusable("it takes feature rows only: quantize it with --contract FILE.toml".into())
+            unusable("it takes only feature rows: quantize it with --contract FILE.toml".into())
         })?;
         let rate_hz = mel.sample_rate_hz;
         let model = Self {

@@ -116,7 +116,7 @@ mod tests {
         for (bytes, why) in [
             (GENRE, "it is not signed: sign it with `sori sign`"),
             (&sori_sign::sign(GENRE, &other).unwrap(), "only ed25519:"),
-            (&altered, "it was changed after it was signed"),
+            (&altered, "it was changed after signing"),
             (&signed[..signed.len() - 1], "copy it again"),
         ] {
             let refusal = try_one(bytes).expect_err(why).to_string();

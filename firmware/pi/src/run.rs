@@ -96,7 +96,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             Err(error) => match before.take() {
                 Some(good) => {
                     tracing::error!(
-                        "the new configuration does not work, back to the old: {error:#}"
+                        "the new configuration does not work, reverting to the old one: {error:#}"
                     );
                     session.refused(&error);
                     config = good;
@@ -137,7 +137,7 @@ impl Session<'_> {
         if let Some(lines) = lines
             && !lines.finish(Duration::from_millis(200))
         {
-            tracing::warn!("nobody reads stdout: the last lines are lost");
+            tracing::warn!("stdout was closed: the last lines are lost");
         }
         result
     }
@@ -148,7 +148,7 @@ impl Session<'_> {
         let model = match Model::load(&config.model) {
             Ok(model) => model,
             Err(unusable) if config.model.path().is_some() => {
-                tracing::error!("{unusable}; the built-in one listens until there is another");
+                tracing::error!("{unusable}; using the built-in one until there is another");
                 problem = Some(unusable.to_string());
                 Model::built_in()?
             }
@@ -253,7 +253,7 @@ impl Session<'_> {
                             return Ok(Ended::Reload(Box::new(next)));
                         }
                         Err(wrong) => {
-                            tracing::error!("{wrong}; the old configuration stays");
+                            tracing::error!("{wrong}; keeping the old configuration");
                             self.refused(&wrong.into());
                         }
                     },
@@ -268,7 +268,7 @@ impl Session<'_> {
                 // What it read is still listened to.
                 Some("capture") => {}
                 Some(name) => bail!(
-                    "the {name} thread has ended by itself: a fault in sori-pi, please report it with the log above"
+                    "the {name} thread ended unexpectedly: this is a bug in sori-pi, please report it with the log above"
                 ),
             }
             if looked.elapsed() >= LOOK {
@@ -285,7 +285,7 @@ impl Session<'_> {
         match (capture.state, capture.problem) {
             (State::Ended, None) => Ok(Ended::Stop),
             (_, Some(problem)) => bail!("{problem}"),
-            (state, None) => bail!("listening has ended by itself ({state:?})"),
+            (state, None) => bail!("listening ended unexpectedly ({state:?})"),
         }
     }
 
@@ -301,7 +301,7 @@ impl Session<'_> {
                 let _ = house.models.send(model);
             }
             Some(Err(unusable)) => {
-                tracing::error!("{unusable}; the old package goes on listening");
+                tracing::error!("{unusable}; keeping the old package");
                 self.board.update(|status| {
                     status.recognizer.refused += 1;
                     status.recognizer.problem = Some(unusable.to_string());
@@ -344,7 +344,7 @@ impl Threads {
     ) -> anyhow::Result<()> {
         let thread = thread::Builder::new().name(name.into()).spawn(body);
         self.all
-            .push((name, thread.context("a thread cannot be started")?));
+            .push((name, thread.context("cannot start a thread")?));
         Ok(())
     }
 
@@ -375,7 +375,7 @@ impl Threads {
             match thread.is_finished() {
                 true if thread.join().is_err() => tracing::error!("the {name} thread has panicked"),
                 true => {}
-                false => tracing::error!("the {name} thread does not end and is left behind"),
+                false => tracing::error!("the {name} thread does not stop and is abandoned"),
             }
         }
     }
@@ -388,7 +388,7 @@ fn be_modest(service: &crate::config::Service) {
     if wanted != now
         && let Err(error) = rustix::process::setpriority_process(None, wanted)
     {
-        tracing::warn!(nice = wanted, %error, "service.nice cannot be set: only root may lower it");
+        tracing::warn!(nice = wanted, %error, "cannot set service.nice: only root may lower it");
     }
     if !service.cores.is_empty() {
         let mut set = rustix::thread::CpuSet::new();
@@ -396,7 +396,7 @@ fn be_modest(service: &crate::config::Service) {
             set.set(core.get() as usize);
         }
         if let Err(error) = rustix::thread::sched_setaffinity(None, &set) {
-            tracing::warn!(%error, "service.cores names none of this machine's");
+            tracing::warn!(%error, "service.cores names none of this machine's cores");
         }
     }
 }

@@ -31,7 +31,10 @@ impl Service {
         let socket = std::env::var_os("NOTIFY_SOCKET").and_then(|name| {
             address(&name)
                 .inspect_err(|error| {
-                    warn!("NOTIFY_SOCKET={} cannot be told: {error}", name.display())
+                    warn!(
+                        "cannot notify systemd at NOTIFY_SOCKET={}: {error}",
+                        name.display()
+                    )
                 })
                 .ok()
         });
@@ -86,7 +89,7 @@ impl Service {
             datagram.send_to_addr(text.as_bytes(), socket)
         });
         if let Err(error) = told {
-            warn!("systemd was not told {:?}: {error}", text.trim_end());
+            warn!("cannot send {:?} to systemd: {error}", text.trim_end());
         }
     }
 }
@@ -227,10 +230,12 @@ fn watch(service: &Service, parts: &[Alive], every: Duration, stopped: &mpsc::Re
         }
         if dead != before {
             match dead.is_empty() {
-                true => info!("everything moves again"),
+                true => info!("all threads are running again"),
                 false => {
                     let dead = dead.join(", ");
-                    error!("{dead}: no sign of life; systemd restarts the service if that stays");
+                    error!(
+                        "{dead}: no sign of life; systemd will restart the service if this persists"
+                    );
                     service.status(&format!("no sign of life: {dead}"));
                 }
             }

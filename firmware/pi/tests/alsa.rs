@@ -271,7 +271,7 @@ fn a_device_that_is_unplugged_is_taken_again_when_it_is_back() {
     microphone.fail("enodev");
     let said = capturing.until("it is told", |said| said.state == "NoMicrophone");
     let problem = said.problem.unwrap_or_default();
-    assert!(problem.contains("mic is not there"), "{problem}");
+    assert!(problem.contains("mic is missing"), "{problem}");
     // It is tried again and again.
     let until = Instant::now() + LONG;
     while microphone.happened("open enodev") < 4 {
@@ -317,7 +317,7 @@ fn a_device_that_says_nothing_is_noticed_and_opened_anew() {
     microphone.fail("silent");
     let said = capturing.until("it is told", |said| said.problem.is_some());
     let problem = said.problem.unwrap_or_default();
-    assert!(problem.contains("nothing comes"), "{problem}");
+    assert!(problem.contains("delivers no data"), "{problem}");
     // A device that is open again and still says nothing is no cure.
     let said = capturing.until("opened anew", |said| said.reopened >= 2);
     assert_eq!(said.state, "NoMicrophone");

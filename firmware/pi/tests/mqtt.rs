@@ -303,7 +303,7 @@ async fn a_broker_that_forgot_everything_is_told_everything() {
 async fn a_wrong_password_is_a_clear_problem_and_no_flood() {
     let broker = Broker::start_with_login("sori", "right");
     let wrong = "username = \"sori\"\npassword = \"wrong\"\n";
-    for (login, said) in [(wrong, "refuses the login"), ("", "wants a login")] {
+    for (login, said) in [(wrong, "rejects the login"), ("", "requires a login")] {
         let before = broker.attempts();
         let mut runner = Runner::start(config(broker.port, login));
         until("there is a problem", || runner.broker().problem.is_some()).await;
@@ -409,8 +409,8 @@ async fn a_stop_waits_for_no_broker() {
     let silent = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let nobody = mosquitto::free_port();
     for (port, said) in [
-        (nobody, "is not there"),
-        (silent.local_addr().unwrap().port(), "does not answer"),
+        (nobody, "is unreachable"),
+        (silent.local_addr().unwrap().port(), "does not respond"),
     ] {
         let mut runner = Runner::start(config(port, ""));
         runner.board.publish(span(1));

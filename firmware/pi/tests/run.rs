@@ -382,7 +382,7 @@ fn with_a_key_only_packages_that_it_signed_listen() {
     *altered.last_mut().expect("bytes") ^= 1;
     fs::write(&package, &altered).unwrap();
     let status = sori.until("an altered one is refused", |status| {
-        says(status, "changed after it was signed")
+        says(status, "changed after signing")
     });
     assert!(status["recognizer"]["path"].is_string(), "{status:#}");
     assert!(until_decision(&sori) < BACK);

@@ -82,7 +82,7 @@ impl Microphone {
     pub fn new(device: &str) -> Self {
         if cards::is_numbered(device) {
             warn!(
-                "{device} counts cards, which changes from boot to boot: `sori-pi mic list` has names that stay"
+                "{device} is a card number, which may change at every boot: `sori-pi mic list` prints stable names"
             );
         }
         Self {
@@ -103,7 +103,7 @@ impl Microphone {
         let recorder = cards::automatic(&recorders).ok_or_else(|| {
             Trouble::new(
                 Kind::Absent,
-                "no sound card can record: `sori-pi mic doctor` finds out why",
+                "no sound card can record: run `sori-pi mic doctor`",
             )
         })?;
         Ok((recorder.name(), Some(recorder.clone())))
@@ -131,12 +131,14 @@ impl Microphone {
                     None => Kind::Absent,
                 },
                 format!(
-                    "{name} is not there: check its plug or wires; `sori-pi mic list` has what is"
+                    "{name} is missing: check its plug or wires; `sori-pi mic list` shows what is present"
                 ),
             ),
             errno::EACCES | errno::EPERM => (
                 Kind::Other,
-                format!("{name} may not be opened: sudo usermod -aG audio $USER, then log in anew"),
+                format!(
+                    "no permission to open {name}: sudo usermod -aG audio $USER, then log in again"
+                ),
             ),
             _ => (Kind::Other, format!("{name}: {error}")),
         };
@@ -169,7 +171,7 @@ impl Source for Microphone {
             Disagreement::None(what) => Trouble::new(
                 Kind::Other,
                 format!(
-                    "{} offers no {what} that can be used: plug{} converts, if it is a card",
+                    "{} offers no supported {what}: if it is a card, plug{} converts",
                     self.name, self.name
                 ),
             ),
@@ -200,7 +202,7 @@ impl Source for Microphone {
             Ok(()) => Err(Trouble::new(
                 Kind::Quiet,
                 format!(
-                    "{} is open and nothing comes: check the wires of BCLK (GPIO 18) and LRCLK (GPIO 19), and `sori-pi mic doctor`",
+                    "{} is open but delivers no data: check the wires BCLK (GPIO 18) and LRCLK (GPIO 19), and run `sori-pi mic doctor`",
                     self.name
                 ),
             )),
@@ -215,13 +217,16 @@ impl Microphone {
         let recovered = match (&self.open, error.errno()) {
             (Some(open), errno::EPIPE) => {
                 let text = format!(
-                    "{}: overrun: it was not read for longer than it can keep, and some sound is lost",
+                    "{}: overrun: it was not read in time, and some audio was lost",
                     self.name
                 );
                 open.restart().map(|()| Trouble::new(Kind::Overrun, text))
             }
             (Some(open), errno::ESTRPIPE) => {
-                let text = format!("{}: the system slept, and some sound is lost", self.name);
+                let text = format!(
+                    "{}: the system was suspended, and some audio was lost",
+                    self.name
+                );
                 open.wake().map(|()| Trouble::new(Kind::Suspended, text))
             }
             _ => Err(error),

@@ -71,7 +71,7 @@ impl Wav {
         Trouble::new(
             Kind::Unusable,
             format!(
-                "{} cannot be listened to: {why}. A WAV of 16, 24 or 32 bits or of floats can; ffmpeg -i INPUT -c:a pcm_s24le OUTPUT.wav makes one",
+                "cannot listen to {}: {why}. WAV files of 16, 24 or 32 bits or of floats are supported; ffmpeg -i INPUT -c:a pcm_s24le OUTPUT.wav creates one",
                 self.name()
             ),
         )
@@ -155,7 +155,7 @@ fn head(bytes: &[u8]) -> Result<Option<Head<'_>>, &'static str> {
     let tag = &bytes[..bytes.len().min(4)];
     let kind = bytes.get(8..12).unwrap_or(b"WAVE");
     if !b"RIFF".starts_with(tag) || kind != b"WAVE" {
-        return Err("it is no WAV file");
+        return Err("it is not a WAV file");
     }
     let (mut at, mut format) = (12, None);
     while let Some((&name, rest)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk::<4>) {
@@ -203,7 +203,7 @@ fn understood(format: &[u8]) -> Result<(Format, Layout), String> {
     };
     if !RATES_HZ.contains(&spec.sample_rate) {
         return Err(format!(
-            "it has {} Hz, and {} to {} can be used",
+            "its sample rate is {} Hz; {} to {} Hz are supported",
             spec.sample_rate,
             RATES_HZ.start(),
             RATES_HZ.end()
@@ -211,7 +211,7 @@ fn understood(format: &[u8]) -> Result<(Format, Layout), String> {
     }
     if spec.channels > MOST_CHANNELS {
         return Err(format!(
-            "it has {} channels, and {MOST_CHANNELS} can be used",
+            "it has {} channels; at most {MOST_CHANNELS} are supported",
             spec.channels
         ));
     }
@@ -246,7 +246,7 @@ impl Source for Wav {
                 None => return Err(self.unusable("it ends before its samples begin")),
                 Some(0) => {
                     // What came so far is kept for the next try.
-                    let text = format!("nothing comes from {} yet", self.name());
+                    let text = format!("no data from {} yet", self.name());
                     return Err(Trouble::new(Kind::Quiet, text));
                 }
                 Some(_) => {}

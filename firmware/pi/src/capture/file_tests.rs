@@ -156,8 +156,8 @@ fn what_is_no_wav_is_refused_with_what_would_do() {
     let whole = written(spec(16, SampleFormat::Int, 1, 8000), |_| {});
     for (bytes, part) in [
         (&b""[..], "it is empty"),
-        (b"ID3\x04 an mp3 of some length and more", "no WAV"),
-        (b"RIFF\x10\0\0\0AVI LIST", "no WAV"),
+        (b"ID3\x04 an mp3 of some length and more", "not a WAV file"),
+        (b"RIFF\x10\0\0\0AVI LIST", "not a WAV file"),
         (b"RIFF\x10\0\0\0WAVEdata\0\0\0\0", "describes"),
         (&odd, "4000 Hz"),
         (&many, "65 channels"),

@@ -86,7 +86,7 @@ fn hurry() {
     let priority = ThreadPriority::Crossplatform(value);
     if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, fifo) {
         info!(
-            "capture has no real-time priority ({error:?}): it works without, LimitRTPRIO={PRIORITY} in the unit allows it"
+            "capture runs without real-time priority ({error:?}): LimitRTPRIO={PRIORITY} in the unit allows it"
         );
     }
 }
@@ -334,7 +334,7 @@ impl Log {
         }
         Some(match since {
             0 => trouble.to_string(),
-            _ => format!("{trouble} ({since} more times since that was said last)"),
+            _ => format!("{trouble} ({since} more times since the last message)"),
         })
     }
 
@@ -358,7 +358,7 @@ mod tests {
             let now = started + n * Duration::from_millis(100);
             said.extend(log.news(&troubles[n as usize % 2], now));
         }
-        let again = "so it is (299 more times since that was said last)";
+        let again = "so it is (299 more times since the last message)";
         let twice = |text: &'static str| [text, text];
         assert_eq!(
             said,

@@ -134,7 +134,7 @@ pub fn judge(
         .find(|c| !model.labels.contains(&c.label))
     {
         return Err(Trouble::Clips(format!(
-            "{} is of {}, which the package does not know: it has {}; make the playlist anew with this package",
+            "{} has the label {}, which the package lacks: it has {}; make the playlist again with this package",
             clip.file.display(),
             clip.label,
             model.labels.join(", ")

@@ -151,7 +151,7 @@ fn find(folder: &Path, labels: &[String]) -> Result<Vec<(String, PathBuf)>, Trou
             let below = || file.strip_prefix(folder).unwrap_or(&file).to_path_buf();
             if OTHERS.contains(&&*extension) {
                 return Err(Trouble::Clips(format!(
-                    "{} is not read here, only WAV is: ffmpeg -i X.{extension} X.wav converts one",
+                    "{} is not a WAV file: ffmpeg -i X.{extension} X.wav converts it",
                     file.display()
                 )));
             }
@@ -160,7 +160,7 @@ fn find(folder: &Path, labels: &[String]) -> Result<Vec<(String, PathBuf)>, Trou
             }
             let Some(label) = label else {
                 return Err(Trouble::Clips(format!(
-                    "the folder {name} is no label of the package: it has {}",
+                    "the folder {name} is not a label of the package, which has {}",
                     labels.join(", ")
                 )));
             };
@@ -169,7 +169,7 @@ fn find(folder: &Path, labels: &[String]) -> Result<Vec<(String, PathBuf)>, Trou
     }
     if clips.is_empty() {
         return Err(Trouble::Clips(format!(
-            "there is no clip in {}: put them there as LABEL/name.wav, jazz/one.wav say",
+            "no clips in {}: put them there as LABEL/name.wav, such as jazz/one.wav",
             folder.display()
         )));
     }
@@ -182,7 +182,7 @@ pub(super) fn read_clip(path: &Path) -> Result<(Vec<i32>, u32), Trouble> {
     let (samples, rate_hz) = sound::mono(path, LONGEST_S)?;
     let seconds = samples.len() as f64 / f64::from(rate_hz);
     if seconds < SHORTEST_S {
-        let why = format!("{seconds:.1} s say nothing of a genre: a clip has a second or more");
+        let why = format!("{seconds:.1} s are too short: a clip needs at least one second");
         return Err(Trouble::file(path, &why));
     }
     Ok((samples, rate_hz))
@@ -245,7 +245,7 @@ impl<'p> Playlist<'p> {
         let at_s = self.now_s();
         if at_s + LONGEST_S + 2.0 * GAP_S + BEEP_S > LONGEST_PLAYLIST_S {
             return Err(Trouble::Clips(
-                "the clips are longer than ten hours: make several playlists of them".into(),
+                "the clips are longer than ten hours: split them into several playlists".into(),
             ));
         }
         let samples = match rate_hz {
@@ -259,8 +259,7 @@ impl<'p> Playlist<'p> {
                 resampled
             }
         };
-        let gain = gain(&samples)
-            .ok_or_else(|| Trouble::file(path, &"it is silent, and says nothing of a genre"))?;
+        let gain = gain(&samples).ok_or_else(|| Trouble::file(path, &"it is silent"))?;
         self.write(samples.iter().map(|&x| gain * f64::from(x) / FULL_SCALE))?;
         Ok((at_s, samples.len() as f64 / f64::from(RATE_HZ)))
     }

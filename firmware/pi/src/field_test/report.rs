@@ -241,7 +241,7 @@ impl Report {
             (Some(share), _) => writeln!(out, "straight from the files {share}")?,
             (None, Some(why)) => writeln!(
                 out,
-                "no answers to the files themselves: {why}: give their folder by --clips"
+                "the files themselves were not classified: {why}: give their folder with --clips"
             )?,
             (None, None) => {}
         }
@@ -270,17 +270,14 @@ impl Report {
             (Some(ppm), _) => writeln!(out, "the clocks differ by {ppm:.0} ppm")?,
             (None, Some(late_s)) => writeln!(
                 out,
-                "the end came {late_s:.2} s late: sound was lost or held up between player and microphone, so clips may be cut wrongly; play from a file, not over a network, and try again"
+                "the end came {late_s:.2} s late: audio was lost or delayed between player and microphone, so clips may be misaligned; play from a local file, not over a network, and try again"
             )?,
-            (None, None) => writeln!(
-                out,
-                "no end beep was heard: the clocks are taken to be equal"
-            )?,
+            (None, None) => writeln!(out, "no end beep was heard: assuming equal clocks")?,
         }
         if self.snr_db.is_some_and(|snr| snr < 10.0) {
             writeln!(
                 out,
-                "the room is loud: play louder, or nearer, for less noise"
+                "the room is noisy: play louder or closer to the microphone"
             )?;
         }
         let overloaded = self.clips.iter().filter_map(|line| line.heard.as_ref());
@@ -294,7 +291,7 @@ impl Report {
         if !self.is_complete() {
             writeln!(
                 out,
-                "the recording was cut short, these clips are missing: {}",
+                "the recording is incomplete; missing clips: {}",
                 self.missing.join(", ")
             )?;
         }

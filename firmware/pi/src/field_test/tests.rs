@@ -270,7 +270,7 @@ fn a_recording_that_was_cut_short_says_which_clips_are_missing() {
     report.write_text(&mut text).unwrap();
     let text = String::from_utf8(text).unwrap();
     assert!(
-        text.contains("missing: reggae/0.wav, reggae/1.wav"),
+        text.contains("missing clips: reggae/0.wav, reggae/1.wav"),
         "{text}"
     );
     assert!(text.contains("no end beep"), "{text}");
@@ -325,7 +325,7 @@ fn what_cannot_be_played_is_refused_in_words() {
     fs::write(&path, b"RIFF, or so it says").unwrap();
     assert!(refused().contains("a.wav"), "{}", refused());
     write_wav(&path, 8_000, 1, tone(0));
-    assert!(refused().contains("a second or more"), "{}", refused());
+    assert!(refused().contains("at least one second"), "{}", refused());
     write_wav(&path, 8_000, 1, std::iter::repeat_n(0.0, 16_000));
     assert!(refused().contains("silent"), "{}", refused());
     // A folder's case does not matter; what is no clip is passed over.

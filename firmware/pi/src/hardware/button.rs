@@ -99,8 +99,10 @@ mod tests {
     }
 
     fn hand() -> impl Strategy<Value = Hand> {
-        // Nobody can tell what a press of about a second meant.
-        let held = prop_oneof![60..960u64, 1040..4000u64];
+        // Nobody can tell what a press of about a second meant. The shortest is one that polls 12 ms
+        // apart must see: 20 ms of bouncing, the first poll after it, 25 ms steady, the poll that
+        // finds it so.
+        let held = prop_oneof![70..960u64, 1040..4000u64];
         let bounces = || prop::collection::vec(0..20u64, 0..12);
         (80..2000u64, held, bounces(), bounces()).prop_map(
             |(pause, held, down_bounces, up_bounces)| Hand {

@@ -110,7 +110,7 @@ impl<I: I2c> Display<I> {
 
 fn no_answer(path: &std::path::Path, address: u8) -> String {
     format!(
-        "no display answers at 0x{address:02x} on {}: check its wires (SDA GPIO 2, SCL GPIO 3, 3V3, GND) and its address ([display] address is 0x3c or 0x3d); it is tried again",
+        "no display responds at 0x{address:02x} on {}: check its wires (SDA GPIO 2, SCL GPIO 3, 3V3, GND) and its address ([display] address is 0x3c or 0x3d); retrying",
         path.display()
     )
 }

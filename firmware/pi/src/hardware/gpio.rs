@@ -79,7 +79,7 @@ impl<P: OutputPin> Light<P> {
             || ["silence", "unknown"].contains(&label.as_str());
         (!can_be_heard).then(|| {
             format!(
-                "[gpio] lights.{label} will never light: the package has no such label, it has {}",
+                "[gpio] lights.{label} will never light: the package does not have this label, only {}",
                 labels.join(", ")
             )
         })

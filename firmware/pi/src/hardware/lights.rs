@@ -135,7 +135,7 @@ impl<S: SpiBus> LevelBar<S> {
                 self.spi.worked();
             }
             Err(error) => {
-                let why = format!("{} does not take the lights: {error:?}", path.display());
+                let why = format!("{} rejects the lights' data: {error:?}", path.display());
                 self.spi.failed(now, why);
             }
         }

@@ -16,10 +16,10 @@ const ADVICE: &str = "use 5, 6, 13, 17, 22, 23, 26 or 27";
 /// Why a pin of `[gpio]` cannot be used.
 fn taken(config: &Config, pin: u8) -> Option<&'static str> {
     if config.display.is_some() && I2C.contains(&pin) {
-        return Some("the display's I2C has 2 and 3");
+        return Some("the display's I2C uses 2 and 3");
     }
     if config.lights.is_some() && SPI.contains(&pin) {
-        return Some("the SPI of [lights] has 7 to 11");
+        return Some("the SPI of [lights] uses 7 to 11");
     }
     None
 }
@@ -49,13 +49,13 @@ pub fn conflicts(config: &Config) -> Vec<String> {
             let why = taken(config, pin.number())?;
             let number = pin.number();
             Some(format!(
-                "[gpio] {what} is on GPIO {number} and is not used, because {why}: {ADVICE}"
+                "[gpio] {what} on GPIO {number} is disabled, because {why}: {ADVICE}"
             ))
         })
         .collect();
     if let Some(bar) = config.lights.as_ref().filter(|bar| is_i2s(&bar.spi)) {
         conflicts.push(format!(
-            "[lights] spi = \"{}\" is not used, because its pins are the I2S microphone's: wire them to GPIO 10 and write spi = \"/dev/spidev0.0\"",
+            "[lights] spi = \"{}\" is disabled, because its pins belong to the I2S microphone: wire the lights to GPIO 10 and set spi = \"/dev/spidev0.0\"",
             bar.spi.display()
         ));
     }
@@ -82,8 +82,10 @@ mod tests {
         assert_eq!(conflicts_of(&[display, bar].concat()), [""; 0]);
         let both = conflicts_of(&[gpio, display, bar].concat());
         assert_eq!(both.len(), 2, "{both:?}");
-        assert!(both[0].contains("lights.jazz is on GPIO 2") && both[0].contains("display"));
-        assert!(both[1].contains("button is on GPIO 10") && both[1].contains("SPI"));
+        assert!(
+            both[0].contains("lights.jazz on GPIO 2 is disabled") && both[0].contains("display")
+        );
+        assert!(both[1].contains("button on GPIO 10 is disabled") && both[1].contains("SPI"));
         assert!(both.iter().all(|text| text.ends_with(ADVICE)));
         let i2s = conflicts_of("[lights]\nspi = \"/dev/spidev1.2\"\ncount = 8\n");
         assert!(

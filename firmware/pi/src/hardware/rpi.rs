@@ -47,7 +47,7 @@ impl Parts for RaspberryPi {
     fn i2c(&mut self, bus: &Path) -> Result<I2c, String> {
         let number = number_after(bus, "/dev/i2c-").ok_or_else(|| {
             format!(
-                "[display] bus = \"{}\": it is called /dev/i2c-1",
+                "[display] bus = \"{}\": the bus is named /dev/i2c-1",
                 bus.display()
             )
         })?;
@@ -67,7 +67,7 @@ impl Parts for RaspberryPi {
     fn spi(&mut self, device: &Path, clock_hz: u32) -> Result<Spi, String> {
         let (bus, select) = spi_of(device).ok_or_else(|| {
             format!(
-                "[lights] spi = \"{}\": it is called /dev/spidev0.0",
+                "[lights] spi = \"{}\": the device is named /dev/spidev0.0",
                 device.display()
             )
         })?;
@@ -84,14 +84,14 @@ impl Parts for RaspberryPi {
 fn of_gpio(error: &gpio::Error) -> String {
     let advice = match error {
         gpio::Error::UnknownModel => {
-            "this is no Raspberry Pi, or one that this version does not know: take [gpio] out of the configuration"
+            "this is not a Raspberry Pi, or one unknown to this version: remove [gpio] from the configuration"
         }
         gpio::Error::PermissionDenied(_) => {
-            "the user must be in the group gpio: sudo usermod -aG gpio USER, then log in anew"
+            "the user must be in the group gpio: sudo usermod -aG gpio USER, then log in again"
         }
-        gpio::Error::PinUsed(_) => "give it another pin",
+        gpio::Error::PinUsed(_) => "use another pin",
         gpio::Error::PinNotAvailable(_) => "use 5, 6, 13, 17, 22, 23, 26 or 27",
-        _ => "is /dev/gpiomem there? It comes with Raspberry Pi OS",
+        _ => "check that /dev/gpiomem exists; Raspberry Pi OS has it",
     };
     format!("no GPIO: {error}: {advice}")
 }
@@ -105,10 +105,10 @@ fn of_bus(
 ) -> String {
     let advice = match io.map(io::Error::kind) {
         Some(io::ErrorKind::NotFound) => {
-            format!("write {parameter} into /boot/firmware/config.txt and restart the Pi")
+            format!("add {parameter} to /boot/firmware/config.txt and reboot")
         }
         Some(io::ErrorKind::PermissionDenied) => format!(
-            "the user must be in the group {group}: sudo usermod -aG {group} USER, then log in anew"
+            "the user must be in the group {group}: sudo usermod -aG {group} USER, then log in again"
         ),
         _ => format!("check that {parameter} is in /boot/firmware/config.txt"),
     };
@@ -150,7 +150,7 @@ mod tests {
         let denied = of_gpio(&gpio::Error::PermissionDenied("/dev/gpiomem".into()));
         assert!(denied.contains("usermod -aG gpio"), "{denied}");
         let elsewhere = of_gpio(&gpio::Error::UnknownModel);
-        assert!(elsewhere.contains("no Raspberry Pi"), "{elsewhere}");
+        assert!(elsewhere.contains("not a Raspberry Pi"), "{elsewhere}");
         let io = |kind| {
             let error = io::Error::from(kind);
             of_bus(
@@ -161,7 +161,7 @@ mod tests {
                 "i2c",
             )
         };
-        assert!(io(io::ErrorKind::NotFound).contains("write dtparam=i2c_arm=on into"));
+        assert!(io(io::ErrorKind::NotFound).contains("add dtparam=i2c_arm=on to"));
         assert!(io(io::ErrorKind::PermissionDenied).contains("group i2c"));
         assert!(io(io::ErrorKind::TimedOut).contains("/dev/i2c-1"));
     }

@@ -172,7 +172,7 @@ fn a_part_that_is_missing_is_told_and_stops_no_other() {
     let problems = running.problems();
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(
-        problems[0].contains("no display answers at 0x3c"),
+        problems[0].contains("no display responds at 0x3c"),
         "{problems:?}"
     );
     assert!(problems[1].contains("dtparam=spi=on"), "{problems:?}");
@@ -222,7 +222,7 @@ fn unknown_labels_and_pins_of_others_are_told_and_not_touched() {
     let problems = running.problems();
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(
-        problems[0].contains("lights.pop is on GPIO 3"),
+        problems[0].contains("lights.pop on GPIO 3 is disabled"),
         "{problems:?}"
     );
     assert!(
@@ -293,7 +293,7 @@ fn off_a_pi_the_real_parts_are_told_and_nothing_breaks() {
     }
     if !Path::new("/dev/gpiomem").exists() {
         let problems = board.status().hardware_problems;
-        assert!(problems[0].contains("no Raspberry Pi"), "{problems:?}");
+        assert!(problems[0].contains("not a Raspberry Pi"), "{problems:?}");
     }
 }
 

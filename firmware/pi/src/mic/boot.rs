@@ -98,7 +98,7 @@ pub fn examine(path: &str, text: &str, model: &str, has_microphone: bool) -> Vec
     match active {
         Some(overlay) if overlay.applies == Applies::Perhaps => findings.push(
             Finding::note(format!(
-                "{path}:{}: dtoverlay={OVERLAY} holds only where {} does",
+                "{path}:{}: dtoverlay={OVERLAY} applies only if {} does",
                 overlay.line, overlay.section
             ))
             .fix(append(path)),
@@ -115,7 +115,7 @@ pub fn examine(path: &str, text: &str, model: &str, has_microphone: bool) -> Vec
     }
     findings.extend(boot.includes.iter().map(|(file, line)| {
         Finding::note(format!("{path}:{line}: includes {file}"))
-            .why("what is in there was not looked at")
+            .why("the included file was not examined")
     }));
     findings
 }
@@ -129,10 +129,10 @@ fn missing(boot: &Boot<'_>, path: &str, has_microphone: bool) -> Option<Finding>
     let mut found = boot.overlays.iter().filter(|o| o.name == OVERLAY);
     if let Some(overlay) = found.clone().find(|overlay| !overlay.commented) {
         let what = format!(
-            "{path}:{}: dtoverlay={OVERLAY} is in section {}, which is not for this Pi",
+            "{path}:{}: dtoverlay={OVERLAY} is in section {}, which does not apply to this Pi",
             overlay.line, overlay.section
         );
-        let finding = Finding::problem(what).why("sections hold until the next one begins");
+        let finding = Finding::problem(what).why("a section extends to the next one");
         return Some(finding.fix(append(path)));
     }
     if let Some(overlay) = found.next() {
@@ -153,7 +153,7 @@ fn missing(boot: &Boot<'_>, path: &str, has_microphone: bool) -> Option<Finding>
         return None;
     }
     let what = format!("{path} loads no overlay for an I2S microphone");
-    let finding = severe(what, has_microphone).why("without it the Pi has no I2S card");
+    let finding = severe(what, has_microphone).why("without one the Pi has no I2S card");
     Some(finding.fix(append(path)))
 }
 
@@ -190,7 +190,7 @@ fn no_overlay(boot: &Boot<'_>, path: &str, has_ours: bool) -> Vec<Finding> {
             };
             finding
                 .why(format!(
-                    "many guides name it, no Raspberry Pi OS has it; write dtoverlay={OVERLAY}"
+                    "many guides name it, but no Raspberry Pi OS has it; use dtoverlay={OVERLAY}"
                 ))
                 .fix(fix)
         })
@@ -203,7 +203,7 @@ fn claimed_twice(boot: &Boot<'_>, path: &str) -> Vec<Finding> {
     let mut claim = |line: usize, what: &str, pins: &[u32], sure: bool| {
         let pins: Vec<String> = pins.iter().map(u32::to_string).collect();
         let what = format!(
-            "{path}:{line}: {what} takes GPIO {} from the microphone",
+            "{path}:{line}: {what} conflicts with the microphone on GPIO {}",
             pins.join(", ")
         );
         let finding = match sure {
@@ -212,7 +212,7 @@ fn claimed_twice(boot: &Boot<'_>, path: &str) -> Vec<Finding> {
         };
         findings.push(
             finding
-                .why("the microphone needs GPIO 18 to 21, and its overlay takes 16 besides: who comes second fails")
+                .why("the microphone needs GPIO 18 to 21, and its overlay also claims 16: whichever loads second fails")
                 .fix(format!("sudo sed -i '{line}s/^/#/' {path} && sudo reboot, or other pins: 5, 6, 13, 17, 22, 23, 26, 27")),
         );
     };

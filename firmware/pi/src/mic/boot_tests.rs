@@ -151,7 +151,7 @@ fn pins_that_two_want_are_named_with_the_line() {
         let what = &problems[0].what;
         let number = 33 + line.lines().count();
         assert!(what.contains(&format!(":{number}: ")), "{line}: {what}");
-        let taken = format!("takes GPIO {pins} from");
+        let taken = format!("conflicts with the microphone on GPIO {pins}");
         assert!(what.contains(&taken), "{line}: {what}");
     }
 }

@@ -98,10 +98,8 @@ fn boot_file(root: &Path, model: &str, has_microphone: bool) -> Vec<Finding> {
     });
     let Some((path, text)) = files.next() else {
         return vec![
-            Finding::note(
-                "there is no config.txt: this is no Raspberry Pi, or /boot is not mounted",
-            )
-            .why("an I2S microphone needs one; a USB microphone does not"),
+            Finding::note("no config.txt: this is not a Raspberry Pi, or /boot is not mounted")
+                .why("an I2S microphone needs one; a USB microphone does not"),
         ];
     };
     let mut findings = boot::examine(&path, &text, model, has_microphone);
@@ -110,8 +108,9 @@ fn boot_file(root: &Path, model: &str, has_microphone: bool) -> Vec<Finding> {
     if let Some((old, text)) = files.next()
         && text.lines().any(|l| l.trim().starts_with(&line))
     {
-        let what = format!("{old} has {line}, and is not read any more");
-        findings.push(Finding::note(what).fix(format!("sudo nano {path}, and write it there")));
+        let what = format!("{old} has {line}, but is no longer read");
+        findings
+            .push(Finding::note(what).fix(format!("sudo nano {path}, and move the line there")));
     }
     findings
 }
@@ -121,8 +120,8 @@ fn of_card(recorder: &Recorder, device: &str) -> Vec<Finding> {
     let mut findings = vec![Finding::ok(format!("{name}: {}", recorder.description))];
     if cards::is_numbered(device) {
         findings.push(
-            Finding::note(format!("{device} counts cards"))
-                .why("their order changes from boot to boot")
+            Finding::note(format!("{device} is a card number"))
+                .why("the numbers may change at every boot")
                 .fix(format!(
                     "device = \"{name}\" in the configuration, or \"auto\""
                 )),
@@ -140,13 +139,13 @@ fn no_card(recorders: &[Recorder], device: &str, before: &[Finding]) -> Finding 
         });
         return finding.fix(match overlay {
             // It is in the file, and not in the kernel.
-            true => "sudo reboot; if that was done: dmesg | grep -iE 'voicehat|i2s|asoc'",
-            false => "the line above for an I2S microphone; lsusb for one on USB",
+            true => "sudo reboot; after that: dmesg | grep -iE 'voicehat|i2s|asoc'",
+            false => "for an I2S microphone the line above; for one on USB: lsusb",
         });
     }
     let names: Vec<String> = recorders.iter().map(Recorder::name).collect();
     Finding::problem(format!("there is no microphone {device}"))
-        .why(format!("there is: {}", names.join(", ")))
+        .why(format!("available: {}", names.join(", ")))
         .fix("device = \"auto\" in the configuration, or one of these names; replug a USB microphone")
 }
 
@@ -156,8 +155,10 @@ fn of_holder(root: &Path, recorder: &Recorder, holder: Option<&Holder>) -> Vec<F
         let what = format!("{name} is in use by {holder}");
         let finding = match holder.program.as_deref() {
             // What it hears is on its page.
-            Some("sori-pi") => Finding::note(what).why("the service listens to it, as it should"),
-            _ => Finding::problem(what).why("a microphone has room for one program"),
+            Some("sori-pi") => {
+                Finding::note(what).why("the service is listening to it, as intended")
+            }
+            _ => Finding::problem(what).why("only one program can use a microphone"),
         };
         return vec![finding.fix(holder.line_to_type())];
     }
@@ -169,8 +170,9 @@ fn of_holder(root: &Path, recorder: &Recorder, holder: Option<&Holder>) -> Vec<F
         pid: 0,
         program: servers.first().cloned(),
     };
-    let what = format!("{} runs, and may take {name}", servers.join(" and "));
-    let finding = Finding::note(what).why("a sound server opens every card when a desktop asks");
+    let what = format!("{} is running and may claim {name}", servers.join(" and "));
+    let finding =
+        Finding::note(what).why("a sound server opens every card when a desktop requests it");
     vec![finding.fix(holder.line_to_type())]
 }
 

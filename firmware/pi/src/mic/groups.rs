@@ -19,7 +19,7 @@ pub fn examine(group: &str, status: &str) -> Vec<Finding> {
         numbers.filter_map(|number| number.parse().ok()).collect()
     };
     if numbers("Uid:").get(1) == Some(&0) {
-        return vec![Finding::ok("root may open everything")];
+        return vec![Finding::ok("running as root, which may open everything")];
     }
     let mut ours = numbers("Groups:");
     ours.extend(numbers("Gid:"));
@@ -35,11 +35,11 @@ pub fn examine(group: &str, status: &str) -> Vec<Finding> {
             (false, "audio") => Finding::problem(what),
             (false, _) => Finding::note(what),
         };
-        let fix = format!("sudo usermod -aG {name} $USER, then log in anew");
+        let fix = format!("sudo usermod -aG {name} $USER, then log in again");
         findings.push(finding.why(without).fix(fix));
     }
     if findings.is_empty() {
-        findings.push(Finding::ok("the user is in all groups that are needed"));
+        findings.push(Finding::ok("the user is in all groups required"));
     }
     findings
 }

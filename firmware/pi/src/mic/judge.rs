@@ -121,16 +121,13 @@ pub fn judge(listened: &Listened) -> Vec<Finding> {
     let channels = listened.seconds.first().map_or(0, Vec::len);
     if channels == 0 {
         if listened.trouble.is_none() {
-            findings.push(of_trouble(&Trouble::new(
-                Kind::Quiet,
-                "no sound came at all",
-            )));
+            findings.push(of_trouble(&Trouble::new(Kind::Quiet, "no audio arrived")));
         }
         return findings;
     }
     if listened.interruptions > 0 {
-        let what = format!("{} interruptions: sound was lost", listened.interruptions);
-        let why = "the device was not read in time: something keeps the processor busy";
+        let what = format!("{} interruptions: audio was lost", listened.interruptions);
+        let why = "the device was not read in time: the processor is busy";
         findings.push(Finding::note(what).why(why).fix("top"));
     }
     let of = |channel: usize| -> Vec<Reading> {
@@ -166,8 +163,8 @@ fn of_trouble(trouble: &Trouble) -> Finding {
     let finding = Finding::problem(trouble.text.clone());
     match trouble.kind {
         Kind::Quiet => Finding::problem(format!("no data at all: {trouble}"))
-            .why("the device is open and its clock stands still")
-            .fix("look at the wires BCLK to GPIO 18 (pin 12) and LRCLK to GPIO 19 (pin 35), then: dmesg | grep -i i2s"),
+            .why("the device is open, but its clock does not run")
+            .fix("check the wires BCLK to GPIO 18 (pin 12) and LRCLK to GPIO 19 (pin 35), then: dmesg | grep -i i2s"),
         Kind::Absent => finding.fix("sori-pi mic list"),
         Kind::Gone => finding.fix("dmesg | tail"),
         _ => finding,
@@ -178,8 +175,8 @@ fn of_dead(name: &str, readings: &[Reading]) -> Finding {
     let constant = readings.iter().all(|reading| reading.constant);
     if readings.iter().all(Reading::is_zero) {
         return Finding::problem(format!("{name}: all zeros"))
-            .why("nothing drives the data line: no power, no data wire, or the microphone speaks in the other half of the frame")
-            .fix("look at the wires: L/R to GND (left) or to 3V3 (right), never floating; SD to GPIO 20 (pin 38); VDD to 3V3 (pin 1)");
+            .why("nothing drives the data line: no power, no data wire, or the microphone uses the other half of the frame")
+            .fix("check the wires: L/R to GND (left) or to 3V3 (right), never floating; SD to GPIO 20 (pin 38); VDD to 3V3 (pin 1)");
     }
     if constant {
         return Finding::problem(format!(
@@ -187,11 +184,11 @@ fn of_dead(name: &str, readings: &[Reading]) -> Finding {
             readings.first().map_or(0.0, |reading| reading.offset)
         ))
         .why("the data line is held high or low")
-        .fix("look at the wire SD to GPIO 20 (pin 38): a short circuit, or a loose end");
+        .fix("check the wire SD to GPIO 20 (pin 38) for a short circuit or a loose end");
     }
     Finding::problem(format!("{name}: less than any microphone's noise"))
-        .why("only the lowest bits move: a loose wire, or a device that is muted")
-        .fix("look at the wires SD and L/R; of a USB microphone: alsamixer -V capture")
+        .why("only the lowest bits change: a loose wire, or a muted device")
+        .fix("check the wires SD and L/R; for a USB microphone: alsamixer -V capture")
 }
 
 fn of_live(name: &str, readings: &[Reading]) -> Vec<Finding> {
@@ -212,8 +209,8 @@ fn of_live(name: &str, readings: &[Reading]) -> Vec<Finding> {
     if loudest < TOO_QUIET_DBFS {
         findings.push(
             Finding::note(format!("{level}: too quiet"))
-                .why("that is the microphone's own noise: nothing sounds, or nothing reaches it")
-                .fix("clap near it and try again; if nothing moves, look at its sound hole: it may be on the other side, or covered"),
+                .why("that is the microphone's own noise: the room is silent, or no sound reaches it")
+                .fix("clap near it and try again; if the level does not move, check its sound hole: it may face away or be covered"),
         );
     } else {
         findings.push(Finding::ok(level));
@@ -221,27 +218,27 @@ fn of_live(name: &str, readings: &[Reading]) -> Vec<Finding> {
     if readings.iter().any(|reading| reading.constant) {
         findings.push(
             Finding::note(format!("{name}: sound comes and goes"))
-                .why("at times the line stands still: a loose wire, or a USB microphone that mutes silence itself")
-                .fix("move the wires SD (GPIO 20, pin 38) and VDD while this runs again"),
+                .why("at times the data line does not change: a loose wire, or a USB microphone that mutes silence itself")
+                .fix("wiggle the wires SD (GPIO 20, pin 38) and VDD while running this again"),
         );
     }
     if clipped > 0 {
         findings.push(
             Finding::problem(format!("{name}: clipping, {clipped} samples at full scale"))
-                .why("what is louder is lost, and sounds like something else")
-                .fix("move it away from the speaker; of a USB microphone: alsamixer -V capture, and lower it"),
+                .why("louder sound is distorted, and recognized as something else")
+                .fix("move it away from the loudspeaker; for a USB microphone, lower its gain: alsamixer -V capture"),
         );
     }
     if offset.abs() > HUGE_OFFSET {
         findings.push(
             Finding::problem(format!("{name}: an offset of {offset:+.3} of full scale"))
-                .why("it leaves little room for sound: more than any good microphone has")
-                .fix("look at its power: 3V3 (pin 1), not 5V; then try another microphone"),
+                .why("it leaves little headroom, and is more than any good microphone has")
+                .fix("check its power: 3V3 (pin 1), not 5V; then try another microphone"),
         );
     } else if offset.abs() > OFFSET {
         findings.push(
             Finding::note(format!("{name}: an offset of {offset:+.4} of full scale"))
-                .why("usual for an SPH0645; it is removed before anything else, and does no harm"),
+                .why("usual for an SPH0645; it is removed first and does no harm"),
         );
     }
     if hum > HUM && loudest > HUM_DBFS {
@@ -250,8 +247,8 @@ fn of_live(name: &str, readings: &[Reading]) -> Vec<Finding> {
                 "{name}: hum, {:.0} % of the power is at 50 or 60 Hz and above",
                 100.0 * hum
             ))
-            .why("mains gets in by the power supply or long wires")
-            .fix("shorten the wires to 10 cm, put GND beside BCLK, try another power supply"),
+            .why("mains hum enters through the power supply or long wires")
+            .fix("shorten the wires to 10 cm, route GND beside BCLK, or try another power supply"),
         );
     }
     findings

@@ -203,12 +203,12 @@ impl<W: Write> Writer<W> {
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::BrokenPipe => {
-                info!("nobody reads the lines on stdout any more: they end, listening goes on");
+                info!("stdout was closed: no more lines are printed, listening continues");
                 Err(Closed)
             }
             Err(error) => {
                 if !self.torn {
-                    warn!("lines on stdout are lost until it takes them again: {error}");
+                    warn!("stdout is blocked, lines are lost until it is writable again: {error}");
                 }
                 self.torn = true;
                 Ok(false)

@@ -131,25 +131,25 @@ pub(super) fn problem(
     );
     let text = match (error, lasted) {
         (Some(_), _) if is_login && config.username.is_none() => {
-            format!("{broker} wants a login: set username and password of [mqtt]")
+            format!("{broker} requires a login: set username and password in [mqtt]")
         }
         (Some(_), _) if is_login => {
-            format!("{broker} refuses the login: check username and password of [mqtt]")
+            format!("{broker} rejects the login: check username and password in [mqtt]")
         }
         (Some(ConnectionError::ConnectionRefused(code)), _) => {
-            format!("{broker} refuses the connection: {code:?}")
+            format!("{broker} rejects the connection: {code:?}")
         }
         (Some(error), Some(lasted)) if lasted < GOOD => format!(
-            "{broker} ends the connection ({error}): is there another that calls itself {id}?"
+            "{broker} closed the connection ({error}): is another client using the ID {id}?"
         ),
-        (Some(error), Some(_)) => format!("{broker} is gone: {error}"),
+        (Some(error), Some(_)) => format!("lost the connection to {broker}: {error}"),
         (Some(ConnectionError::NetworkTimeout), None) => {
-            format!("{broker} does not answer: check host and port of [mqtt], and the network")
+            format!("{broker} does not respond: check host and port in [mqtt], and the network")
         }
         (Some(error), None) => format!(
-            "{broker} is not there ({error}): check that it runs, and host and port of [mqtt]"
+            "{broker} is unreachable ({error}): check that it is running, and host and port in [mqtt]"
         ),
-        (None, _) => format!("the client of {broker} broke and starts anew"),
+        (None, _) => format!("the client of {broker} failed and restarts"),
     };
     Problem { text, is_login }
 }

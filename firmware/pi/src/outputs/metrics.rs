@@ -18,24 +18,25 @@ const STATES: [&str; 5] = ["starting", "listening", "muted", "no-microphone", "e
 pub fn text(board: &Board) -> String {
     let status = board.status();
     let mut page = Exposition::default();
-    page.gauge("sori_info", "What runs; always 1.").with(
-        &[
-            ("version", env!("CARGO_PKG_VERSION")),
-            ("package", &status.recognizer.name),
-            ("backend", &status.recognizer.backend),
-        ],
-        1.0,
-    );
-    page.gauge("sori_uptime_seconds", "Since the start.")
+    page.gauge("sori_info", "Build information; always 1.")
+        .with(
+            &[
+                ("version", env!("CARGO_PKG_VERSION")),
+                ("package", &status.recognizer.name),
+                ("backend", &status.recognizer.backend),
+            ],
+            1.0,
+        );
+    page.gauge("sori_uptime_seconds", "Time since the start.")
         .is(board.uptime_s());
-    page.gauge("sori_muted", "1 while sound is thrown away, as asked.")
+    page.gauge("sori_muted", "1 while muted.")
         .is(f64::from(board.is_muted()));
     microphone(&mut page, &status);
     recognition(&mut page, &status);
     outputs(&mut page, &status);
     process(&mut page);
     if let Some(celsius) = status.temperature_c {
-        page.gauge("sori_temperature_celsius", "Of the processor.")
+        page.gauge("sori_temperature_celsius", "Processor temperature.")
             .is(celsius);
     }
     page.0
@@ -45,7 +46,7 @@ fn microphone(page: &mut Exposition, status: &Status) {
     let capture = &status.capture;
     // The name that JSON uses too.
     let state = serde_json::to_value(capture.state).unwrap_or_default();
-    let mut family = page.gauge("sori_microphone_state", "1 for the state that it is in.");
+    let mut family = page.gauge("sori_microphone_state", "1 for the current state.");
     for name in STATES {
         family.with(&[("state", name)], f64::from(state == name));
     }
@@ -53,24 +54,21 @@ fn microphone(page: &mut Exposition, status: &Status) {
         .is(capture.frames as f64);
     page.counter(
         "sori_overruns_total",
-        "Times that the microphone was not read in time.",
+        "Times the microphone was not read in time.",
     )
     .is(capture.overruns as f64);
-    page.counter("sori_suspends_total", "Times that the system slept.")
+    page.counter("sori_suspends_total", "Times the system was suspended.")
         .is(capture.suspends as f64);
-    page.counter(
-        "sori_reopened_total",
-        "Times that the microphone was opened anew.",
-    )
-    .is(capture.reopened as f64);
+    page.counter("sori_reopened_total", "Times the microphone was reopened.")
+        .is(capture.reopened as f64);
     page.counter(
         "sori_dropped_frames_total",
-        "Frames given up because recognition was late.",
+        "Frames dropped because recognition fell behind.",
     )
     .is(capture.dropped_frames as f64);
     page.counter(
         "sori_clipped_samples_total",
-        "Samples at full scale, of the channel that is listened to.",
+        "Samples at full scale on the active channel.",
     )
     .is(status.clipped_samples as f64);
     let Some(channels) = &status.channels else {
@@ -88,7 +86,7 @@ fn microphone(page: &mut Exposition, status: &Status) {
     for (number, reading) in readings() {
         family.with(&[("channel", number)], reading.peak_dbfs);
     }
-    page.gauge("sori_channel", "The channel that is listened to.")
+    page.gauge("sori_channel", "The active channel.")
         .is(channels.chosen as f64);
 }
 
@@ -115,28 +113,28 @@ fn recognition(page: &mut Exposition, status: &Status) {
     let latency = &status.latency;
     page.summary(
         "sori_inference_seconds",
-        "How long a block of sound took, over the whole run.",
+        "Processing time of a block of audio, over the whole run.",
         &[(0.5, latency.p50_s), (0.99, latency.p99_s)],
         latency.sum_s,
         latency.count,
     );
-    page.counter("sori_sound_seconds_total", "Sound that was recognized.")
+    page.counter("sori_sound_seconds_total", "Audio processed.")
         .is(latency.sound_s);
     if latency.sound_s > 0.0 {
         page.gauge(
             "sori_real_time_ratio",
-            "Time taken by time of sound: 1 is the most that a processor can do.",
+            "Processing time over audio time: at 1 the processor is fully loaded.",
         )
         .is(latency.sum_s / latency.sound_s);
     }
     page.counter(
         "sori_packages_swapped_total",
-        "Packages taken while running.",
+        "Packages loaded while running.",
     )
     .is(status.recognizer.swapped as f64);
     page.counter(
         "sori_packages_refused_total",
-        "Packages refused while running.",
+        "Packages rejected while running.",
     )
     .is(status.recognizer.refused as f64);
 }
@@ -145,40 +143,40 @@ fn outputs(page: &mut Exposition, status: &Status) {
     let history = &status.history;
     page.counter("sori_history_written_total", "Rows in the database.")
         .is(history.written as f64);
-    page.gauge("sori_history_waiting", "Rows that wait for it.")
+    page.gauge("sori_history_waiting", "Rows waiting to be written.")
         .is(history.waiting as f64);
     page.counter(
         "sori_history_dropped_total",
-        "Rows given up because too many waited.",
+        "Rows dropped because too many were waiting.",
     )
     .is(history.dropped as f64);
     page.counter("sori_history_failures_total", "Writes that failed.")
         .is(history.failures as f64);
     page.counter(
         "sori_history_set_aside_total",
-        "Databases that were damaged and set aside.",
+        "Damaged databases set aside.",
     )
     .is(history.set_aside as f64);
     page.gauge(
         "sori_hardware_problems",
-        "Lights, button, display out of use.",
+        "Lights, buttons and displays not working.",
     )
     .is(status.hardware_problems.len() as f64);
     let Some(broker) = &status.broker else {
         return;
     };
-    page.gauge("sori_broker_connected", "1 while the broker is there.")
+    page.gauge("sori_broker_connected", "1 while connected to the broker.")
         .is(f64::from(broker.connected));
     page.counter("sori_broker_connections_total", "Connections made.")
         .is(broker.connections as f64);
     page.counter(
         "sori_broker_published_total",
-        "Messages that it acknowledged.",
+        "Messages acknowledged by the broker.",
     )
     .is(broker.published as f64);
     page.counter(
         "sori_broker_dropped_total",
-        "Messages given up while it was away.",
+        "Messages dropped while the broker was unreachable.",
     )
     .is(broker.dropped as f64);
 }

@@ -157,7 +157,9 @@ impl Teller {
                 }
                 Packet::Publish(publish) => self.command(&publish),
                 Packet::SubAck(ack) if ack.return_codes.contains(&SubscribeReasonCode::Failure) => {
-                    warn!("the broker does not let this client subscribe: no commands from there");
+                    warn!(
+                        "the broker does not let this client subscribe: commands over MQTT are off"
+                    );
                 }
                 _ => {}
             },
@@ -175,7 +177,7 @@ impl Teller {
         let topics = &self.topics;
         let commands = [&topics.mute_set, &topics.confirm, &topics.birth];
         if let Err(error) = link.subscribe(commands) {
-            warn!("no commands from the broker: {error}");
+            warn!("commands over MQTT are off: {error}");
         }
         if let Some(latest) = self.latest.clone() {
             self.hear(&latest);
@@ -219,7 +221,7 @@ impl Teller {
             at.elapsed() < every
         });
         if was_good || !was_said {
-            warn!("{}; spans wait, listening goes on", problem.text);
+            warn!("{}; spans are queued, listening continues", problem.text);
             self.complaint = Some((Instant::now(), problem.text.clone()));
         }
         self.counters(|broker| {
@@ -256,7 +258,7 @@ impl Teller {
 
     fn lagged(&mut self, lost: u64) {
         warn!(
-            "{lost} news came too fast for MQTT: a span may be missing there, not in the history"
+            "{lost} events came too fast for MQTT: a span may be missing there, but not in the history"
         );
         self.describe();
     }
@@ -313,7 +315,10 @@ impl Teller {
                 Command::Confirm
             }
             (topic, payload) => {
-                debug!("{} bytes on {topic:?} are no command", payload.len());
+                debug!(
+                    "ignored {} bytes on {topic:?}: not a command",
+                    payload.len()
+                );
                 return;
             }
         };
@@ -375,7 +380,7 @@ impl Teller {
         self.link = None;
         let left = self.outbox.spans() as u64;
         if left > 0 {
-            warn!("{left} spans did not reach the broker; the history has them");
+            warn!("{left} spans did not reach the broker; they are in the history");
         }
         self.counters(|broker| {
             broker.connected = false;

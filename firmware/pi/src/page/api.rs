@@ -70,12 +70,11 @@ pub(super) async fn status(State(app): State<Arc<App>>) -> Response {
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
-    let metrics = app.shared.metrics.as_ref().ok_or_else(|| {
-        Refusal::new(
-            StatusCode::NOT_FOUND,
-            "there are no metrics in this program",
-        )
-    })?;
+    let metrics = app
+        .shared
+        .metrics
+        .as_ref()
+        .ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "this build has no metrics"))?;
     let kind = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",
@@ -114,7 +113,7 @@ pub(super) async fn history(
             spans,
         })),
         Ok(Err(error)) => Err(Refusal::busy(
-            format!("{error}: what is heard is kept and written later"),
+            format!("{error}: new entries are kept in memory and written later"),
             Duration::from_secs(10),
         )),
         Err(_) => Err(broken()),
@@ -146,7 +145,7 @@ pub(super) async fn history_json(state: State<Arc<App>>, uri: Uri) -> Result<Res
 fn reader(readers: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
     Arc::clone(readers).try_acquire_owned().map_err(|_| {
         Refusal::busy(
-            "others read the history just now: try again",
+            "the history is being read by others: try again",
             Duration::from_secs(1),
         )
     })
@@ -174,7 +173,7 @@ fn export(app: &App, uri: &Uri, format: Format) -> Result<Body, Refusal> {
         };
         let exported = exported.and_then(|()| Ok(out.flush()?));
         if let Err(error) = exported {
-            tracing::warn!("an export ended early: {error}");
+            tracing::warn!("an export was cut short: {error}");
             // The connection breaks, so that nobody takes a part for the whole.
             let _ = sender.blocking_send(Err(io::Error::other(error)));
         }
@@ -205,13 +204,13 @@ impl Write for Download {
 /// The query of a history's URI.
 fn query(uri: &Uri) -> Result<history::Query, Refusal> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-        .map_err(|_| Refusal::bad_request("the query is no list of name=value"))?;
+        .map_err(|_| Refusal::bad_request("the query must be a list of name=value"))?;
     let mut query = history::Query::default();
     for (name, value) in &pairs {
         if pairs.iter().filter(|(other, _)| other == name).count() > 1 {
             return Err(Refusal::parameter(
                 name,
-                format!("{name} may be given once"),
+                format!("{name} may be given only once"),
             ));
         }
         match name.as_str() {
@@ -227,13 +226,13 @@ fn query(uri: &Uri) -> Result<history::Query, Refusal> {
             "verdict" => {
                 return Err(Refusal::parameter(
                     name,
-                    "verdict is a label, `silence` or `unknown`, of at most 200 bytes",
+                    "verdict must be a label, `silence` or `unknown`, of at most 200 bytes",
                 ));
             }
             _ => {
                 return Err(Refusal::parameter(
                     name,
-                    "there is no such parameter: from_ms, until_ms, verdict and limit are allowed",
+                    "unknown parameter: from_ms, until_ms, verdict and limit are allowed",
                 ));
             }
         }
@@ -294,7 +293,7 @@ struct Findings {
 pub(super) async fn doctor(State(app): State<Arc<App>>) -> Result<Json<impl Serialize>, Refusal> {
     let permit = Arc::clone(&app.doctor).try_acquire_owned().map_err(|_| {
         Refusal::too_many(
-            "the microphone is being looked at already: try again",
+            "the microphone is already being examined: try again",
             Duration::from_secs(5),
         )
     })?;
@@ -310,7 +309,7 @@ pub(super) async fn doctor(State(app): State<Arc<App>>) -> Result<Json<impl Seri
         })),
         Ok(Err(_)) => Err(broken()),
         Err(_) => Err(Refusal::busy(
-            "the microphone does not answer: `sori-pi mic doctor` on the Pi says more",
+            "the microphone does not respond: run `sori-pi mic doctor` on the Pi",
             DOCTOR,
         )),
     }
@@ -319,7 +318,7 @@ pub(super) async fn doctor(State(app): State<Arc<App>>) -> Result<Json<impl Seri
 fn broken() -> Refusal {
     Refusal::new(
         StatusCode::INTERNAL_SERVER_ERROR,
-        "this went wrong here, not with you: the log says more (journalctl -u sori-pi)",
+        "internal error: the log says more (journalctl -u sori-pi)",
     )
 }
 
@@ -348,7 +347,7 @@ pub(super) async fn mute(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<impl IntoResponse, Refusal> {
-    let allowed = "the body is {\"muted\": true} or {\"muted\": false}";
+    let allowed = "the body must be {\"muted\": true} or {\"muted\": false}";
     let Mute { muted } = command(request, allowed).await?;
     app.shared.board.command(Command::Mute(muted));
     Ok(ACCEPTED)
@@ -358,7 +357,7 @@ pub(super) async fn confirm(State(app): State<Arc<App>>) -> Result<impl IntoResp
     if app.shared.board.status().heard.is_none() {
         return Err(Refusal::new(
             StatusCode::CONFLICT,
-            "nothing was heard yet: there is nothing to confirm",
+            "nothing has been heard yet, so there is nothing to confirm",
         ));
     }
     app.shared.board.command(Command::Confirm);
@@ -379,7 +378,7 @@ async fn command<T: DeserializeOwned>(request: Request, allowed: &str) -> Result
     let body = body.map_err(|_| {
         Refusal::new(
             StatusCode::PAYLOAD_TOO_LARGE,
-            format!("the body has more than {COMMAND_BYTES} bytes: {allowed}"),
+            format!("the body is larger than {COMMAND_BYTES} bytes: {allowed}"),
         )
     })?;
     serde_json::from_slice(&body)

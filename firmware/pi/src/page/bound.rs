@@ -123,13 +123,13 @@ fn advice(kind: Option<io::ErrorKind>, address: SocketAddr) -> Option<String> {
     let port = address.port();
     Some(match kind? {
         io::ErrorKind::AddrInUse => format!(
-            "another program has port {port}: `ss -ltnp 'sport = :{port}'` names it; end it, or give [page] listen another port"
+            "port {port} is in use: `ss -ltnp 'sport = :{port}'` shows by which program; stop it, or set another port in [page] listen"
         ),
         io::ErrorKind::PermissionDenied => {
-            "ports below 1024 are for root: give [page] listen a higher one".into()
+            "ports below 1024 need root: set a higher one in [page] listen".into()
         }
         io::ErrorKind::AddrNotAvailable => format!(
-            "this machine has no address {}: `ip address` lists what it has; correct [page] listen",
+            "this machine does not have the address {}: `ip address` lists its addresses; correct [page] listen",
             address.ip()
         ),
         _ => return None,
@@ -220,7 +220,7 @@ impl Connections {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!("the page cannot take a connection: {error}");
+                    tracing::warn!("the page cannot accept a connection: {error}");
                     // Too many open files, most likely, which does not pass by asking again.
                     sleep(Duration::from_millis(200)).await;
                 }

@@ -86,7 +86,7 @@ pub(super) async fn classify(
     let permit = Arc::clone(&app.classifying).try_acquire_owned();
     let permit = permit.map_err(|_| {
         Refusal::too_many(
-            "another file is being heard: try again",
+            "another file is being classified: try again",
             Duration::from_secs(5),
         )
     })?;
@@ -128,7 +128,7 @@ fn check_kind(headers: &HeaderMap) -> Result<(), Refusal> {
         false => Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!(
-                "a WAV file is heard, sent with Content-Type: audio/wav (here it was {kind}): ffmpeg -i FILE out.wav makes one"
+                "send a WAV file with Content-Type: audio/wav (this was {kind}): ffmpeg -i FILE out.wav creates one"
             ),
         )),
     }
@@ -138,7 +138,7 @@ fn too_large(limits: &Limits) -> Refusal {
     Refusal::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         format!(
-            "the file has more than {} bytes: send less of it, or fewer channels (ffmpeg -i FILE -t 60 -ac 1 out.wav)",
+            "the file is larger than {} bytes: send a shorter part, or fewer channels (ffmpeg -i FILE -t 60 -ac 1 out.wav)",
             limits.clip_bytes
         ),
     )
@@ -158,11 +158,12 @@ async fn upload(body: Body, sender: mpsc::Sender<Bytes>, limits: &Limits) -> Res
         let part = part.map_err(|_| {
             Refusal::new(
                 StatusCode::REQUEST_TIMEOUT,
-                "the file stopped coming: send it again",
+                "the upload stalled: send the file again",
             )
         })?;
         let Some(part) = part else { return Ok(()) };
-        let part = part.map_err(|_| Refusal::bad_request("the file broke off: send it again"))?;
+        let part = part
+            .map_err(|_| Refusal::bad_request("the upload was interrupted: send the file again"))?;
         length += part.len() as u64;
         if length > limits.clip_bytes {
             return Err(too_large(limits));
@@ -240,7 +241,7 @@ fn hear(model: &Model, file: impl Read, most_seconds: u32) -> Result<Classified,
     let clip = summary.clip();
     if clip.rows == 0 {
         return Err(unprocessable(
-            "the file holds less than a tenth of a second of sound: send more",
+            "the file has less than a tenth of a second of audio: send more",
         ));
     }
     Ok(classified(&clip, seconds, model, spec, &frames))
@@ -260,12 +261,12 @@ fn classified(
     let duration_s = frames.count as f64 / f64::from(spec.sample_rate);
     if frames.cut {
         warnings.push(format!(
-            "the file is cut short: the first {duration_s:.1} s were heard"
+            "the file is truncated: only its first {duration_s:.1} s were classified"
         ));
     }
     if frames.not_numbers > 0 {
         warnings.push(format!(
-            "{} values are NaN or infinite and were taken as 0",
+            "{} samples are NaN or infinite and count as 0",
             frames.not_numbers
         ));
     }
@@ -299,16 +300,16 @@ fn no_wav(error: hound::Error) -> Refusal {
     match error {
         hound::Error::FormatError("no RIFF tag found" | "no WAVE tag found") => Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "this is no WAV file: ffmpeg -i FILE out.wav makes one",
+            "this is not a WAV file: ffmpeg -i FILE out.wav creates one",
         ),
         hound::Error::IoError(_) => {
-            unprocessable("the file ends before its sound begins: export it again")
+            unprocessable("the file ends before its audio begins: export it again")
         }
         hound::Error::Unsupported => unprocessable(
-            "the WAV file is compressed: ffmpeg -i FILE -c:a pcm_s16le out.wav makes one that is not",
+            "the WAV file is compressed: ffmpeg -i FILE -c:a pcm_s16le out.wav creates one that is not",
         ),
         error => unprocessable(format!(
-            "the WAV file is damaged ({error}): ffmpeg -i FILE out.wav may mend it"
+            "the WAV file is damaged ({error}): ffmpeg -i FILE out.wav may repair it"
         )),
     }
 }
@@ -495,7 +496,7 @@ mod tests {
         let good = wav(spec(16_000, 1, 16, SampleFormat::Int), &chord(16_000, 2));
         let refused = |bytes: &[u8]| hear(&model, bytes, 600).expect_err("a bad file");
         for (bytes, status, words) in [
-            (&b"ID3\x03 not a wav at all"[..], 415, "no WAV file"),
+            (&b"ID3\x03 not a wav at all"[..], 415, "not a WAV file"),
             (b"", 422, "ends before"),
             (&good[..20], 422, "ends before"),
             (&good[..44], 422, "tenth of a second"),
@@ -516,7 +517,7 @@ mod tests {
         assert_eq!(refusal.status(), StatusCode::PAYLOAD_TOO_LARGE);
         // What is there of a file that is cut is heard.
         let cut = hear(&model, &good[..good.len() / 2 + 1], 600).expect("a part");
-        assert!(cut.warnings[0].contains("cut short"), "{:?}", cut.warnings);
+        assert!(cut.warnings[0].contains("truncated"), "{:?}", cut.warnings);
         let nan = [f32::NAN, f32::INFINITY].repeat(4000);
         let mut bytes = wav(spec(16_000, 1, 32, SampleFormat::Float), &vec![0; 8000]);
         let start = bytes.len() - 32_000;
@@ -526,7 +527,7 @@ mod tests {
         let answer = hear(&model, bytes.as_slice(), 600).expect("silence");
         assert_eq!(answer.verdict, "silence");
         assert!(
-            answer.warnings[0].contains("8000 values"),
+            answer.warnings[0].contains("8000 samples"),
             "{:?}",
             answer.warnings
         );

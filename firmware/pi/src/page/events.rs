@@ -223,7 +223,7 @@ fn frame(event: &str, json: &str) -> Option<Bytes> {
 pub(super) async fn stream(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     let full = || {
         Refusal::busy(
-            "as many pages are open as there is room for: close one and try again",
+            "too many pages are open: close one and try again",
             Duration::from_secs(10),
         )
     };

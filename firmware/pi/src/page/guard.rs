@@ -67,7 +67,10 @@ impl Guard {
         };
         let now = Instant::now();
         self.failures.check(client, now).map_err(|again| {
-            Refusal::too_many("too many wrong tokens came from here: wait a little", again)
+            Refusal::too_many(
+                "too many wrong tokens from this address: wait a moment",
+                again,
+            )
         })?;
         let right = token.is(secret);
         if !right {
@@ -95,7 +98,7 @@ impl Guard {
             true => Ok(()),
             false => Err(Refusal::new(
                 StatusCode::UNAUTHORIZED,
-                "this needs the token of [page]: send it as `Authorization: Bearer TOKEN`, or sign in at /login",
+                "the token of [page] is required: send it as `Authorization: Bearer TOKEN`, or sign in at /login",
             )),
         }
     }
@@ -106,7 +109,7 @@ impl Guard {
         let mut hosts = headers.get_all(header::HOST).iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
             return Err(Refusal::bad_request(
-                "a request has exactly one Host header",
+                "a request must have exactly one Host header",
             ));
         };
         let host = host.to_str().unwrap_or_default();
@@ -116,7 +119,7 @@ impl Guard {
             true => Ok(()),
             false => Err(Refusal::new(
                 StatusCode::FORBIDDEN,
-                "this page answers to localhost only: from another machine use `ssh -L 8080:localhost:8080`, or set listen and token in [page]",
+                "this page is only served to localhost: from another machine use `ssh -L 8080:localhost:8080`, or set listen and token in [page]",
             )),
         }
     }
@@ -157,7 +160,7 @@ pub(super) fn check_origin(headers: &HeaderMap) -> Result<(), Refusal> {
         true => Ok(()),
         false => Err(Refusal::new(
             StatusCode::FORBIDDEN,
-            "another website asks: only the page itself may, or a program with the token as `Authorization: Bearer TOKEN`",
+            "requests from other websites are not allowed: only the page itself, or a program with the token as `Authorization: Bearer TOKEN`",
         )),
     }
 }
@@ -216,7 +219,7 @@ pub(super) async fn in_time(
     answer.map_err(|_| {
         Refusal::new(
             StatusCode::REQUEST_TIMEOUT,
-            "it took too long: send the whole request at once, or try again",
+            "the request took too long: send all of it at once, or try again",
         )
     })
 }

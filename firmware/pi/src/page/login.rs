@@ -109,7 +109,7 @@ pub(super) async fn sign_in(
     };
     match app.guard.try_secret(client.0, token.trim().as_bytes()) {
         Err(refusal) => {
-            let words = "Too many wrong tokens came from here. Wait a minute.";
+            let words = "Too many wrong tokens from this address. Wait a minute.";
             let mut response = form(refusal.status(), words);
             if let Some(again) = refusal.into_response().headers().get(header::RETRY_AFTER) {
                 response
@@ -120,7 +120,7 @@ pub(super) async fn sign_in(
         }
         Ok(false) => form(
             StatusCode::UNAUTHORIZED,
-            "That is not the token. It is in the configuration file, as token in [page].",
+            "Wrong token. It is in the configuration file, as token in [page].",
         ),
         Ok(true) => {
             let mut response = Redirect::to("/").into_response();
@@ -156,7 +156,7 @@ pub(super) async fn index(
 pub(super) async fn nowhere() -> Refusal {
     Refusal::new(
         StatusCode::NOT_FOUND,
-        "there is nothing here: /api/openapi.json lists all that there is",
+        "not found: /api/openapi.json lists all paths",
     )
 }
 
@@ -164,7 +164,7 @@ pub(super) async fn nowhere() -> Refusal {
 pub(super) async fn not_so() -> Refusal {
     Refusal::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        "this path has another method: /api/openapi.json lists them",
+        "method not allowed: /api/openapi.json lists the methods of each path",
     )
 }
 

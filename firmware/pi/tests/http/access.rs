@@ -121,7 +121,7 @@ fn signing_in_gives_a_cookie_that_other_sites_cannot_use() {
     };
     let wrong = sign_in(&[], "token=fedcba9876543210");
     assert_eq!(wrong.status, 401);
-    assert!(wrong.text().contains("not the token") && !wrong.headers.contains_key("set-cookie"));
+    assert!(wrong.text().contains("Wrong token") && !wrong.headers.contains_key("set-cookie"));
     assert_eq!(sign_in(&[], "nothing").status, 400);
     let right = format!("token={TOKEN}");
     sign_in(&[("Origin", "http://evil.example")], &right).refused(403);

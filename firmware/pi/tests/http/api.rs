@@ -110,7 +110,7 @@ fn a_damaged_history_is_an_error_and_a_broken_download() {
     let path = server.folder.path().join("history.sqlite");
     std::fs::write(path, [7; 4096]).unwrap();
     let answer = server.get("/api/history");
-    assert!(answer.refused(503).contains("cannot be read"));
+    assert!(answer.refused(503).contains("cannot read the history"));
     assert!(answer.headers.contains_key("retry-after"));
     let mut stream = server.connect();
     let head_bytes = server.head("GET", "/api/history.csv", &[], 0);

@@ -77,7 +77,7 @@ fn a_request_that_never_ends_is_ended() {
         .unwrap();
     upload.write_all(&wav(1)).unwrap();
     let answer = Answer::read(&mut BufReader::new(upload)).unwrap();
-    assert!(answer.refused(408).contains("stopped coming"));
+    assert!(answer.refused(408).contains("upload stalled"));
     // And the next file is heard.
     assert_eq!(server.ask("POST", "/classify", &[WAV], &wav(1)).status, 200);
 }
@@ -128,7 +128,7 @@ fn an_address_that_cannot_be_had_says_what_to_do() {
     };
     let taken = why(server.address);
     assert!(
-        taken.contains("another program") && taken.contains("ss -ltnp"),
+        taken.contains("is in use") && taken.contains("ss -ltnp"),
         "{taken}"
     );
     let foreign = why("192.0.2.1:8080".parse().unwrap());

@@ -93,7 +93,7 @@ async function open(url, options) {
 const hearing = (page) =>
   page.waitForFunction(() => {
     const box = document.querySelector(".verdict");
-    return !box.classList.contains("words") && /sure|quiet|known/.test(box.textContent);
+    return !box.classList.contains("words") && /sure|quiet|recognizes/.test(box.textContent);
   });
 
 /** How many kinds of colour the spectrogram shows. */
@@ -196,7 +196,7 @@ const tests = {
     await page.waitForSelector("#try-answer .strip");
     await page.setInputFiles("#try-file", { name: "x.wav", mimeType: "audio/wav", buffer: Buffer.from("no sound") });
     await page.click('#try button[type="submit"]');
-    await page.waitForFunction(() => /no WAV file/.test(document.getElementById("try-note").textContent));
+    await page.waitForFunction(() => /not a WAV file/.test(document.getElementById("try-note").textContent));
     assert.deepEqual(await violations(page), []);
     await close();
   },
@@ -253,7 +253,7 @@ const tests = {
     await page.waitForFunction(() => document.getElementById("verdict").textContent === "No microphone");
     assert.match(await page.textContent("#problem-list"), /dtoverlay=googlevoicehat-soundcard/);
     assert.match(await page.textContent("#spectrogram-empty"), /No sound yet/);
-    assert.match(await page.textContent("#rows"), /Nothing was heard/);
+    assert.match(await page.textContent("#rows"), /No matching entries/);
     await shot(page, "no-microphone");
     await close();
     await silent.stop();
@@ -300,7 +300,7 @@ const tests = {
     await page.waitForURL(/\/login$/);
     await page.fill("#token", "fedcba9876543210");
     await page.keyboard.press("Enter");
-    await page.waitForFunction(() => /not the token/.test(document.body.textContent));
+    await page.waitForFunction(() => /Wrong token/.test(document.body.textContent));
     await page.fill("#token", TOKEN);
     await page.keyboard.press("Enter");
     await page.waitForURL(closed.url);

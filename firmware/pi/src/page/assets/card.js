@@ -5,10 +5,10 @@ import { $, api, el } from "./util.js";
 export async function show() {
   try {
     const { name, path, labels, rows_per_second, bands, backend, card } = await api("/api/model");
-    const from = path ? `from ${path}` : "which is built in";
+    const from = path ? `from ${path}` : "built in";
     $("model-words").textContent =
-      `“${name}”, ${from}, knows ${labels.join(", ")}. It looks at ${Math.round(rows_per_second)} rows of ` +
-      `${bands} mel bands a second, on ${backend}.`;
+      `“${name}”, ${from}, knows ${labels.join(", ")}. It processes ${Math.round(rows_per_second)} rows of ` +
+      `${bands} mel bands per second, on ${backend}.`;
     $("card-details").hidden = !card;
     $("card").replaceChildren(...(card ? markdown(card) : []));
   } catch (error) {

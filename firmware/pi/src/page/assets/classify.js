@@ -17,7 +17,7 @@ async function hear(file) {
   $("try-answer").replaceChildren();
   if (!file) return;
   if (file.size > MOST_BYTES) {
-    note.textContent = "The file has more than 32 MB: use a part of it, or one channel.";
+    note.textContent = "The file is larger than 32 MB: use a part of it, or one channel.";
     return;
   }
   note.textContent = `Listening to ${file.name}…`;

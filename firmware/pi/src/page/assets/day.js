@@ -129,7 +129,7 @@ function draw() {
   const music = sorted.filter(([label]) => rank(label) === 0);
   const sum = music.reduce((sum, [, seconds]) => sum + seconds, 0);
   $("day-words").textContent = !sorted.length
-    ? "Nothing was heard on this day yet. What is heard is written down every half minute or so."
+    ? "Nothing was heard on this day yet. New entries are written about every half minute."
     : !music.length
       ? "No music yet."
       : `${duration(sum)} of music, most of it ${music[0][0]}.`;

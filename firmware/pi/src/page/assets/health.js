@@ -61,14 +61,14 @@ const ms = (seconds) => `${(1000 * seconds).toFixed(1)} ms`;
 function problems(status) {
   const said = [
     status.capture.problem,
-    status.recognizer.problem && `The new package is not used: ${status.recognizer.problem}`,
-    status.history_problem && `The history waits in memory: ${status.history_problem}`,
+    status.recognizer.problem && `The new package was rejected: ${status.recognizer.problem}`,
+    status.history_problem && `The history is kept in memory: ${status.history_problem}`,
     status.broker?.problem && `MQTT: ${status.broker.problem}`,
-    status.configuration_problem && `The configuration was not taken anew: ${status.configuration_problem}`,
+    status.configuration_problem && `The configuration was not reloaded: ${status.configuration_problem}`,
     ...status.hardware_problems,
     ...ofSound(status),
     status.temperature_c >= HOT_C &&
-      `The processor has ${status.temperature_c.toFixed(0)} °C and will slow down: give it air or a heat sink.`,
+      `The processor is at ${status.temperature_c.toFixed(0)} °C and will slow down: give it airflow or a heat sink.`,
   ].filter(Boolean);
   $("problems").hidden = said.length === 0;
   if (said.join("\n") === recent.join("\n")) return;
@@ -82,10 +82,10 @@ function problems(status) {
 function ofSound({ channels, capture, muted }) {
   const reading = channels?.readings[channels.chosen];
   if (!reading || muted || capture.state !== "listening") return [];
-  if (reading.constant) return ["The microphone sends nothing but one value: check its wires, and L/R. The doctor below says more."];
+  if (reading.constant) return ["The microphone only sends a constant value: check its wires, L/R included. Ask the microphone doctor below."];
   const clipped = reading.clipped / Math.max(reading.samples, 1);
   return [
-    clipped > 0.001 && `The sound is too loud, ${percent(clipped)} of it is clipped: move the microphone away from the loudspeaker.`,
+    clipped > 0.001 && `The sound is too loud, with ${percent(clipped)} of it clipped: move the microphone away from the loudspeaker.`,
     reading.hum > 0.5 && reading.rms_dbfs > -60 &&
       `${percent(reading.hum)} of the sound is mains hum: keep the microphone's wires short and away from power supplies.`,
   ];

@@ -53,7 +53,7 @@ async function load(until) {
     const { spans } = await api(`/api/history?${pairs}`);
     shown = until === undefined ? spans : [...spans, ...(shown ?? [])];
     $("older-row").hidden = spans.length < PAGE;
-    $("history-note").textContent = shown.length ? `The latest ${count(shown.length, "row")}.` : "";
+    $("history-note").textContent = shown.length ? `The ${count(shown.length, "most recent row")}.` : "";
     draw();
   } catch (error) {
     $("history-note").textContent = error.message;
@@ -68,7 +68,7 @@ function draw() {
     before = date;
     return [...group, row(span)];
   });
-  const nothing = el("tr", {}, el("td", { className: "nothing", colSpan: 5 }, "Nothing was heard that fits."));
+  const nothing = el("tr", {}, el("td", { className: "nothing", colSpan: 5 }, "No matching entries."));
   $("rows").replaceChildren(...(rows.length ? rows : [nothing]));
 }
 

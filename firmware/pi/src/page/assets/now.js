@@ -39,11 +39,11 @@ export function setLabels(labels) {
 }
 
 const WORDS = {
-  starting: ["Waking up", "The microphone is being opened."],
-  muted: ["Muted", "Sound is thrown away until you unmute."],
-  "no-microphone": ["No microphone", "It is looked for all the time. The microphone doctor below says what to do."],
-  ended: ["The end", "The file is over."],
-  listening: ["Listening", "The first answer comes after some seconds of sound."],
+  starting: ["Starting", "Opening the microphone."],
+  muted: ["Muted", "Sound is discarded until you unmute."],
+  "no-microphone": ["No microphone", "Sori keeps looking for one. The microphone doctor below says what to do."],
+  ended: ["Finished", "The file has ended."],
+  listening: ["Listening", "The first result comes after a few seconds of sound."],
 };
 
 /** Shows the state of the microphone, or what is heard if there is something. */
@@ -79,7 +79,7 @@ export function hear(heard) {
   const lasts = since === null ? null : Date.now() - since;
   const notes = {
     silence: ["It is quiet here", level(heard.level_dbfs)],
-    unknown: ["Sound, but no music that is known", level(heard.level_dbfs)],
+    unknown: ["Sound, but no genre it recognizes", level(heard.level_dbfs)],
   }[verdict] ?? [heard.confidence == null ? null : `${percent(heard.confidence)} sure`, level(heard.level_dbfs)];
   if (lasts > 3000) notes.push(`for ${duration(lasts / 1000)}`);
   headline(verdict, notes.filter(Boolean).join(" · "), verdict);

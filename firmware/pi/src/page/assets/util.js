@@ -22,7 +22,7 @@ export async function api(path, options) {
   try {
     answer = await fetch(path, options);
   } catch {
-    throw new Error("The Pi does not answer. Is it on, and in this network?");
+    throw new Error("The Pi does not respond. Is it on and connected to this network?");
   }
   if (answer.status === 401) {
     location.assign("/login");
@@ -30,7 +30,7 @@ export async function api(path, options) {
   }
   const json = await answer.json().catch(() => null);
   if (!answer.ok) {
-    throw new Error(sentence(json?.error?.message ?? `The Pi answers ${answer.status}.`));
+    throw new Error(sentence(json?.error?.message ?? `The Pi responded with status ${answer.status}.`));
   }
   return json;
 }
