@@ -6,7 +6,6 @@ use crate::Requantize;
 const LANES: usize = 16;
 
 /// One output row of a 3×3 depthwise convolution from three input rows `[width][c]`.
-#[inline(never)]
 pub(crate) fn depthwise(
     depthwise: &Convolution<'_>,
     spatial: Spatial,

@@ -17,7 +17,6 @@ pub(crate) struct Residual<'a> {
 }
 
 /// 1×1 convolution of any number of pixels, `[pixels][c_in]` to `[pixels][c_out]`.
-#[inline(never)]
 pub(crate) fn pointwise(
     pointwise: &Convolution<'_>,
     residual: Option<Residual<'_>>,

@@ -4,7 +4,6 @@ use super::dot;
 use crate::Requantize;
 
 /// One output row of the 3×3 stem from three input rows `[width][c_in]`.
-#[inline(never)]
 pub(crate) fn stem(stem: &Convolution<'_>, spatial: Spatial, rows: [&[i8]; 3], output: &mut [i8]) {
     let (width, c_in) = (
         usize::from(stem.input.width),
