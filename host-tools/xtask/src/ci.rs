@@ -154,7 +154,11 @@ fn tests(steps: &mut Steps) -> anyhow::Result<()> {
         let command = format!("cargo test --workspace --all-features{options}");
         steps.run(&Step::new(title, &command))?;
     }
-    Ok(())
+    // What all features turn off.
+    steps.run(&Step::new(
+        "sori without ONNX support",
+        "cargo test -p sori --test light",
+    ))
 }
 
 fn flash(steps: &mut Steps) -> anyhow::Result<()> {
@@ -173,6 +177,10 @@ fn lints(steps: &mut Steps) -> anyhow::Result<()> {
     steps.run(&Step::new(
         "clippy",
         "cargo clippy --workspace --all-targets --all-features -- -D warnings",
+    ))?;
+    steps.run(&Step::new(
+        "clippy of sori without ONNX support",
+        "cargo clippy -p sori --all-targets -- -D warnings",
     ))?;
     steps.run(
         &Step::new(
