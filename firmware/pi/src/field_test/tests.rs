@@ -86,7 +86,7 @@ impl Test {
     fn through(&self, before_s: f64, ppm: f64, gain: f64, noise: f64) -> Vec<i32> {
         let mut sound = vec![0.0; (before_s * 48_000.0) as usize];
         sound.extend(Room::new(3, 0.5, 0.5).hear(&self.played));
-        sound.extend([0.0; 48_000 * 5]);
+        sound.resize(sound.len() + 48_000 * 5, 0.0);
         let mut hiss = Noise::new(9);
         drift(&sound, ppm)
             .into_iter()
