@@ -1,8 +1,9 @@
 //! What may lie between the music and the listener, simulated: level, microphone, room,
 //! noise, overload. All of it is seeded, so that a second run hears the same.
 
-use rustfft::FftPlanner;
+use rustfft::algorithm::Radix4;
 use rustfft::num_complex::Complex64;
+use rustfft::{Fft as _, FftDirection};
 
 /// Full scale of 24-bit samples.
 pub(crate) const FULL_SCALE: f64 = 8_388_608.0;
@@ -174,9 +175,7 @@ fn noise(length: usize, slope: f64, chance: &mut fastrand::Rng) -> Vec<f64> {
         spectrum[k] = Complex64::from_polar(amplitude, phase);
         spectrum[size - k] = spectrum[k].conj();
     }
-    FftPlanner::new()
-        .plan_fft_inverse(size)
-        .process(&mut spectrum);
+    transform(&mut spectrum, FftDirection::Inverse);
     let mut samples: Vec<f64> = spectrum[..length].iter().map(|x| x.re).collect();
     let level = rms(&samples).max(1e-12);
     samples.iter_mut().for_each(|x| *x /= level);
@@ -245,21 +244,25 @@ fn room(distance: f64, rate_hz: f64, chance: &mut fastrand::Rng) -> Vec<f64> {
     response
 }
 
+/// Of a power of two values. Not by a planner, which compiles what any length may need: as long as
+/// all the rest of `sori`.
+fn transform(values: &mut [Complex64], direction: FftDirection) {
+    Radix4::new(values.len(), direction).process(values);
+}
+
 /// As many samples as there were.
 fn convolved(samples: &[f64], response: &[f64]) -> Vec<f64> {
     let size = (samples.len() + response.len()).next_power_of_two();
-    let mut planner = FftPlanner::new();
-    let forward = planner.plan_fft_forward(size);
     let padded = |values: &[f64]| {
         let mut spectrum = vec![Complex64::ZERO; size];
         spectrum.iter_mut().zip(values).for_each(|(z, &x)| z.re = x);
-        forward.process(&mut spectrum);
+        transform(&mut spectrum, FftDirection::Forward);
         spectrum
     };
     let mut product = padded(samples);
     let other = padded(response);
     product.iter_mut().zip(other).for_each(|(a, b)| *a *= b);
-    planner.plan_fft_inverse(size).process(&mut product);
+    transform(&mut product, FftDirection::Inverse);
     product[..samples.len()]
         .iter()
         .map(|x| x.re / size as f64)
