@@ -16,7 +16,8 @@
 //! The layers, from the bottom: [`Requantize`] is the one rounding rule; `kernels` holds
 //! one operator a file, scalar, which is the specification that any faster kernel must
 //! equal; `arch` holds the faster ones, and a [`Backend`] chooses; [`Prepared`] is a package with
-//! its weights packed for one; `plan` lays out the arena; `split` runs a block in less of it; [`Network`] moves the rows.
+//! its weights packed for one; `plan` lays out the arena; `split` runs a block in less of it; `executor`
+//! moves the rows, for [`Network`], whose type has the runtime in it.
 //!
 //! # What it will not do
 //! Allocate, start threads (a [`Runtime`] may lend some), check anything after [`Network::new`]
@@ -38,6 +39,7 @@ mod arch;
 mod arena;
 mod caches;
 mod error;
+mod executor;
 mod kernels;
 pub mod memory;
 mod network;

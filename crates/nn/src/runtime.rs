@@ -6,6 +6,9 @@ use crate::memory::LayerKind;
 ///
 /// However a layer is divided, the bits are the same.
 pub trait Runtime: Sync {
+    /// Whether there is anything to lend; where there is not, the network never asks.
+    const LENDS: bool = true;
+
     /// Parts of a large layer that are worth making.
     fn threads(&self) -> usize {
         1
@@ -28,14 +31,54 @@ pub trait Runtime: Sync {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Bare;
 
-impl Runtime for Bare {}
+impl Runtime for Bare {
+    const LENDS: bool = false;
+}
+
+/// A [`Runtime`] whose type the executor need not know.
+trait Lender: Sync {
+    fn threads(&self) -> usize;
+    fn join(&self, a: &mut (dyn FnMut() + Send), b: &mut (dyn FnMut() + Send));
+    fn enter(&self, layer: LayerKind);
+}
+
+impl<R: Runtime> Lender for R {
+    fn threads(&self) -> usize {
+        Runtime::threads(self)
+    }
+
+    fn join(&self, a: &mut (dyn FnMut() + Send), b: &mut (dyn FnMut() + Send)) {
+        Runtime::join(self, a, b);
+    }
+
+    fn enter(&self, layer: LayerKind) {
+        Runtime::enter(self, layer);
+    }
+}
+
+/// What a runtime lends, if it does.
+#[derive(Clone, Copy)]
+pub(crate) struct Lent<'r>(Option<&'r dyn Lender>);
+
+impl<'r> Lent<'r> {
+    pub(crate) fn by<R: Runtime>(runtime: &'r R) -> Self {
+        Self(if R::LENDS { Some(runtime) } else { None })
+    }
+
+    #[inline]
+    pub(crate) fn enter(self, layer: LayerKind) {
+        if let Some(lender) = self.0 {
+            lender.enter(layer);
+        }
+    }
+}
 
 /// Multiplications below which a part is not worth waking a thread for.
 const WORTHWHILE: usize = 400_000;
 
 /// Parts for a layer of so many multiplications.
-pub(crate) fn parts(runtime: &impl Runtime, macs: usize) -> usize {
-    match runtime.threads() {
+pub(crate) fn parts(lent: Lent<'_>, macs: usize) -> usize {
+    match lent.0.map_or(1, Lender::threads) {
         0 | 1 => 1,
         threads => (macs / WORTHWHILE).clamp(1, threads),
     }
@@ -43,8 +86,8 @@ pub(crate) fn parts(runtime: &impl Runtime, macs: usize) -> usize {
 
 /// Calls `run` on `parts` runs of whole items that together are `output`; it is told the number of
 /// the first.
-pub(crate) fn divide<R: Runtime>(
-    runtime: &R,
+pub(crate) fn divide(
+    lent: Lent<'_>,
     parts: usize,
     item_len: usize,
     first: usize,
@@ -52,14 +95,14 @@ pub(crate) fn divide<R: Runtime>(
     run: &(impl Fn(usize, &mut [i8]) + Sync),
 ) {
     let items = output.len() / item_len;
-    if parts <= 1 || items <= 1 {
+    let Some(lender) = lent.0.filter(|_| parts > 1 && items > 1) else {
         return run(first, output);
-    }
+    };
     let left = parts / 2;
     let split = items * left / parts;
     let (low, high) = output.split_at_mut(split * item_len);
-    runtime.join(
-        || divide(runtime, left, item_len, first, low, run),
-        || divide(runtime, parts - left, item_len, first + split, high, run),
+    lender.join(
+        &mut || divide(lent, left, item_len, first, low, run),
+        &mut || divide(lent, parts - left, item_len, first + split, high, run),
     );
 }

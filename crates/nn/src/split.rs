@@ -14,11 +14,12 @@
 
 use sori_package::{BlockPlan, Convolution, InvertedResidual, Kernel, Spatial, TensorShape};
 
+use crate::Backend;
 use crate::arch::{Region, transpose};
 use crate::kernels::pointwise::Residual;
 use crate::memory::LayerKind;
 use crate::plan::HISTORY;
-use crate::{Backend, Runtime};
+use crate::runtime::Lent;
 
 /// The shape of an inverted residual, all that its memory depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,8 +191,8 @@ impl History {
 }
 
 /// One block, and what it was fed.
-pub(crate) struct Split<'n, 'p, R> {
-    pub(crate) runtime: &'n R,
+pub(crate) struct Split<'n, 'p> {
+    pub(crate) lent: Lent<'n>,
     pub(crate) backend: Backend,
     pub(crate) index: usize,
     pub(crate) block: &'n InvertedResidual<'p>,
@@ -204,7 +205,7 @@ pub(crate) struct Split<'n, 'p, R> {
     pub(crate) regions: [Region<'p>; 3],
 }
 
-impl<R: Runtime> Split<'_, '_, R> {
+impl Split<'_, '_> {
     /// Takes the row, or the padding; with a whole window `output` becomes the block's row.
     pub(crate) fn run(mut self, scratch: &mut [i8], output: &mut [i8]) {
         match self.history.completes() {
@@ -276,7 +277,7 @@ impl<R: Runtime> Split<'_, '_, R> {
                 true => &wide[history.place(row, uses.kept) * row_len..][..row_len],
                 false => computed(row),
             });
-            self.runtime.enter(LayerKind::Depthwise(self.index));
+            self.lent.enter(LayerKind::Depthwise(self.index));
             match group.is_whole() {
                 true => {
                     self.backend
@@ -300,7 +301,7 @@ impl<R: Runtime> Split<'_, '_, R> {
             }
         }
 
-        self.runtime.enter(LayerKind::Projection(self.index));
+        self.lent.enter(LayerKind::Projection(self.index));
         let residual = block.residual.and_then(|factor| {
             Some(Residual {
                 input: narrow_row(block.spatial().pad_time[0].into())?,
@@ -331,18 +332,18 @@ impl<R: Runtime> Split<'_, '_, R> {
 }
 
 /// Makes expanded rows.
-struct Expand<'n, 'p, R> {
-    runtime: &'n R,
+struct Expand<'n, 'p> {
+    lent: Lent<'n>,
     backend: Backend,
     index: usize,
     block: &'n InvertedResidual<'p>,
     region: Region<'p>,
 }
 
-impl<'n, 'p, R: Runtime> Expand<'n, 'p, R> {
-    fn of(split: &Split<'n, 'p, R>) -> Self {
+impl<'n, 'p> Expand<'n, 'p> {
+    fn of(split: &Split<'n, 'p>) -> Self {
         Self {
-            runtime: split.runtime,
+            lent: split.lent,
             backend: split.backend,
             index: split.index,
             block: split.block,
@@ -364,7 +365,7 @@ impl<'n, 'p, R: Runtime> Expand<'n, 'p, R> {
             }
             return;
         };
-        self.runtime.enter(LayerKind::Expansion(self.index));
+        self.lent.enter(LayerKind::Expansion(self.index));
         let (region, expansion) = match group.is_whole() {
             true => (self.region, expansion),
             false => (self.region.of_group(), &group.pointwise(expansion)),

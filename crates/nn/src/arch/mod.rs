@@ -531,6 +531,7 @@ impl Backend {
     }
 
     /// One output row of the stem from three rows as they come from the caller.
+    #[inline(never)]
     pub(crate) fn stem(
         self,
         region: Region<'_>,
