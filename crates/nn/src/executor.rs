@@ -308,7 +308,7 @@ impl<'p, 'a> Executor<'p, 'a> {
                     rows: 0,
                     padding: 1,
                 };
-                let rows = self.block(lent, index, &block, place, feed, End::Low);
+                let rows = self.block(lent, &block, place, feed, End::Low);
                 self.blocks(lent, index + 1, rows, End::High, false, outputs);
             }
             place = after;
@@ -351,6 +351,7 @@ impl<'p, 'a> Executor<'p, 'a> {
         let mut layers = self.prepared.layers();
         layers.next();
         Place {
+            index: 0,
             state: history_len(&self.package().stem()),
             layers,
         }
@@ -382,7 +383,7 @@ impl<'p, 'a> Executor<'p, 'a> {
                     true => block.spatial().pad_time[1].into(),
                     false => 0,
                 };
-                rows = self.block(lent, index, &block, place, Feed { rows, padding }, end);
+                rows = self.block(lent, &block, place, Feed { rows, padding }, end);
                 end = end.other();
             }
             place = after;
@@ -394,15 +395,15 @@ impl<'p, 'a> Executor<'p, 'a> {
     fn block(
         &mut self,
         lent: Lent<'_>,
-        index: usize,
         block: &InvertedResidual<'_>,
         mut place: Place<'p>,
         feed: Feed,
         end: End,
     ) -> usize {
+        let index = place.index;
         if let Some(plan) = self.stripe.block_plan(index, block) {
             let uses = SplitUse::new(&BlockShape::from(block), plan);
-            return self.split(lent, index, block, uses, place, feed, end);
+            return self.split(lent, block, uses, place, feed, end);
         }
         let backend = self.prepared.backend();
         let expansion_region = match block.expansion {
@@ -532,7 +533,6 @@ impl<'p, 'a> Executor<'p, 'a> {
     fn split(
         &mut self,
         lent: Lent<'_>,
-        index: usize,
         block: &InvertedResidual<'_>,
         uses: SplitUse,
         mut place: Place<'p>,
@@ -544,6 +544,7 @@ impl<'p, 'a> Executor<'p, 'a> {
             Some(_) => place.layers.next(),
             None => Region::default(),
         };
+        let index = place.index;
         let history = &mut self.have[index + 1];
         let produced = usize::from(history.completes());
         let (input_len, output_len) = (
@@ -629,6 +630,8 @@ impl<'p, 'a> Executor<'p, 'a> {
 /// Where a block keeps its state, and what the backend needs of its layers.
 #[derive(Debug, Clone, Copy)]
 struct Place<'p> {
+    /// The block's number.
+    index: usize,
     state: usize,
     layers: Layers<'p>,
 }
@@ -639,6 +642,7 @@ impl Place<'_> {
         for _ in 0..2 + usize::from(block.expansion.is_some()) {
             self.layers.next();
         }
+        self.index += 1;
         self.state += state;
         self
     }

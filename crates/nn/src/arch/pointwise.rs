@@ -268,10 +268,10 @@ impl<S: Simd, const C: usize, const WHOLE: bool> Panel<'_, S, C, WHOLE> {
         if let Some(weights) = weights.first() {
             self.step::<P, 0>(acc, input, weights);
         }
-        if const { S::STEPS >= 2 } {
-            if let Some(weights) = weights.get(1) {
-                self.step::<P, 1>(acc, input, weights);
-            }
+        if const { S::STEPS >= 2 }
+            && let Some(weights) = weights.get(1)
+        {
+            self.step::<P, 1>(acc, input, weights);
         }
         if const { S::STEPS >= 4 } {
             if let Some(weights) = weights.get(2) {
