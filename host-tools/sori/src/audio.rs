@@ -1,6 +1,6 @@
-//! Audio files to mono samples in 24-bit scale, the form in which the promise of
-//! equal bits starts: integer PCM is averaged over its channels in integers, so
-//! that a WAV and a FLAC of it give the same samples.
+//! Decodes audio files to mono samples in 24-bit scale, where bit-exactness begins: the
+//! channels of integer PCM are averaged in integers, so that a WAV and its FLAC give the
+//! same samples.
 
 use std::cell::Cell;
 use std::fs::File;
@@ -20,7 +20,7 @@ use symphonia::core::meta::MetadataOptions;
 use symphonia::core::probe::Hint;
 use symphonia::core::sample::Sample;
 
-/// Files that are taken for audio.
+/// Extensions of audio files.
 pub(crate) const EXTENSIONS: [&str; 5] = ["wav", "flac", "mp3", "ogg", "oga"];
 
 /// Full scale of the samples.
@@ -31,13 +31,13 @@ const FULL_SCALE: i32 = 1 << 23;
 pub(crate) struct Source {
     /// Where it is.
     pub(crate) path: PathBuf,
-    /// Its path below the folder that was named, or its own name.
+    /// Its path below the folder given, or its file name.
     pub(crate) relative: PathBuf,
 }
 
-/// The files meant by the arguments, in the order of the arguments, each folder's
-/// in the order of their names. A missing file and a folder without audio stay in the
-/// list: they are reported when their turn comes, so that the others are done all the same.
+/// The files that the arguments name, in the order of the arguments, each folder's sorted by
+/// name. Missing files and folders without audio stay in the list: they are reported in their
+/// turn, and do not stop the others.
 pub(crate) fn find(inputs: &[PathBuf]) -> Result<Vec<Source>> {
     let mut sources = Vec::new();
     for input in inputs {
@@ -55,7 +55,7 @@ pub(crate) fn find(inputs: &[PathBuf]) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// The files below a folder that end in one of the extensions, in the order of names.
+/// The files below a folder with one of the extensions, sorted by name.
 pub(crate) fn with_extensions(folder: &Path, extensions: &[&str]) -> Result<Vec<Source>> {
     let mut walk = Walk {
         root: folder,
@@ -70,7 +70,7 @@ pub(crate) fn with_extensions(folder: &Path, extensions: &[&str]) -> Result<Vec<
 struct Walk<'a> {
     root: &'a Path,
     extensions: &'a [&'a str],
-    /// The folders on the way here: a link back to one of them would have no end.
+    /// The folders on the current path: a link back to one of them would never end.
     open: Vec<PathBuf>,
     sources: Vec<Source>,
 }
@@ -108,19 +108,19 @@ fn has_extension(path: &Path, extensions: &[&str]) -> bool {
         .is_some_and(|found| extensions.iter().any(|e| e.eq_ignore_ascii_case(found)))
 }
 
-/// What a file turned out to be.
+/// Properties of a decoded file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Decoded {
     /// Sample rate of the file, Hz.
     pub(crate) rate_hz: u32,
     /// Samples per channel that could be decoded.
     pub(crate) frames: u64,
-    /// What a person should know: damage, a missing end, values that are no numbers.
+    /// Warnings: damage, a missing end, values that are not numbers.
     pub(crate) warnings: Vec<String>,
 }
 
 /// Decodes a file block by block and resamples it to `to_hz`; `on_samples` sees
-/// mono blocks in 24-bit scale. The file is never in memory as a whole.
+/// mono blocks in 24-bit scale. The whole file is never in memory.
 pub(crate) fn stream(
     path: &Path,
     to_hz: u32,
@@ -144,7 +144,7 @@ pub(crate) fn stream(
     }
     let Some(mut resampler) = resampler else {
         bail!(
-            "{} holds no audio: record or export it again",
+            "{} contains no audio: record or export it again",
             path.display()
         );
     };
@@ -158,8 +158,8 @@ thread_local! {
     static DECODING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs the decoder, which panics on some damaged files (a header that says 0 Hz, for
-/// one); none when it did. One file must not end the others'.
+/// Runs the decoder, which panics on some damaged files (such as a header with 0 Hz); `None`
+/// if it did. One file must not stop the others.
 fn guarded<T>(decode: impl FnOnce() -> T) -> Option<T> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
@@ -171,7 +171,7 @@ fn guarded<T>(decode: impl FnOnce() -> T) -> Option<T> {
         }));
     });
     DECODING.set(true);
-    // What the decoder leaves behind is never used again.
+    // The decoder is never used again after a panic.
     let result = panic::catch_unwind(AssertUnwindSafe(decode));
     DECODING.set(false);
     result.ok()
@@ -181,7 +181,7 @@ struct AudioFile {
     format: Box<dyn FormatReader>,
     decoder: Box<dyn Decoder>,
     track: u32,
-    /// Samples per channel that the file's header promises.
+    /// Samples per channel according to the file's header.
     promised: Option<u64>,
     rate_hz: u32,
     frames: u64,
@@ -195,10 +195,10 @@ impl AudioFile {
     fn open(path: &Path) -> Result<Self> {
         let metadata = std::fs::metadata(path).context("check the path")?;
         if metadata.is_dir() {
-            bail!("the folder holds no audio file: wav, flac, mp3 and ogg are read");
+            bail!("the folder contains no audio files: wav, flac, mp3 and ogg are supported");
         }
         if !metadata.is_file() {
-            bail!("it is no regular file: pipe raw PCM or WAV into `sori listen`");
+            bail!("it is not a regular file: pipe raw PCM or WAV into `sori listen`");
         }
         if metadata.len() == 0 {
             bail!("the file is empty: record or export it again");
@@ -220,7 +220,7 @@ impl AudioFile {
                 &FormatOptions::default(),
                 &MetadataOptions::default(),
             )
-            .context("this is no wav, flac, mp3 or ogg file that can be read: convert it first")?
+            .context("it is not a readable wav, flac, mp3 or ogg file: convert it first")?
             .format;
         let track = format
             .tracks()
@@ -244,7 +244,7 @@ impl AudioFile {
         })
     }
 
-    /// The next samples with their rate; none at the end, or where nothing more can be decoded.
+    /// The next samples with their rate; `None` at the end, or if nothing more can be decoded.
     fn next_block(&mut self) -> Option<(u32, &[i32])> {
         loop {
             let packet = match guarded(|| self.format.next_packet()) {
@@ -289,7 +289,7 @@ impl AudioFile {
         if self.ended_early || self.promised.is_some_and(is_short) {
             let seconds = self.frames as f64 / f64::from(self.rate_hz.max(1));
             warnings.push(format!(
-                "the file is cut short: the first {seconds:.1} s were used"
+                "the file is truncated: only the first {seconds:.1} s were used"
             ));
         }
         if self.damaged_packets > 0 {
@@ -300,7 +300,7 @@ impl AudioFile {
         }
         if self.not_a_number > 0 {
             warnings.push(format!(
-                "{} values are NaN or infinite and were taken as 0",
+                "{} values are NaN or infinite and were replaced by 0",
                 self.not_a_number
             ));
         }
@@ -312,7 +312,7 @@ impl AudioFile {
     }
 }
 
-/// A sample of full scale ±1 in 24-bit scale, clipped; none when it is no number.
+/// A sample of full scale ±1 in 24-bit scale, clipped; `None` if it is not finite.
 pub(crate) fn from_float(x: f64) -> Option<i32> {
     let scaled = (x * f64::from(FULL_SCALE)).round();
     let clipped = scaled.clamp(f64::from(-FULL_SCALE), f64::from(FULL_SCALE - 1));
@@ -325,7 +325,7 @@ pub(crate) fn mean(sum: i64, channels: usize) -> i32 {
     (sum + divisor / 2).div_euclid(divisor) as i32
 }
 
-/// Averages the channels into `mono`; returns how many values were no numbers.
+/// Averages the channels into `mono`; returns how many values were not finite.
 fn mix_down(buffer: &AudioBufferRef<'_>, mono: &mut Vec<i32>) -> u64 {
     let mut not_a_number = 0;
     let mut or_silence = |x: f64| {
@@ -396,7 +396,7 @@ mod tests {
         (0..frames).map(move |n| ((n as f64 * step).sin() * 20_000.0).round() as i16)
     }
 
-    /// One channel is passed on untouched; of several, each has a different sign and size.
+    /// A single channel passes unchanged; several differ in sign and size.
     #[test]
     fn one_to_eight_channels_are_averaged_in_integers() {
         let folder = tempfile::tempdir().unwrap();
@@ -474,7 +474,7 @@ mod tests {
             "{}",
             samples.len()
         );
-        assert!(decoded.warnings[0].contains("cut short"), "{decoded:?}");
+        assert!(decoded.warnings[0].contains("truncated"), "{decoded:?}");
     }
 
     #[test]
@@ -489,7 +489,7 @@ mod tests {
         }
         write(&path, spec(1, 16_000), Vec::<i16>::new());
         let error = format!("{:#}", read(&path, 16_000).unwrap_err());
-        assert!(error.contains("holds no audio"), "{error}");
+        assert!(error.contains("contains no audio"), "{error}");
     }
 
     #[test]

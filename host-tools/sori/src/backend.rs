@@ -1,4 +1,4 @@
-//! Which instructions run a network, and the memory for weights packed for them.
+//! The backend that runs a network, and the memory for weights packed for it.
 
 use anyhow::{Result, anyhow};
 use clap::Args;
@@ -7,11 +7,10 @@ use sori_package::Package;
 
 use crate::exit::Failure;
 
-/// The option of all commands that run a network.
+/// The option shared by all commands that run a network.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Choice {
-    /// Instructions that run the network, by name; `all` for verify. Without it what
-    /// SORI_BACKEND says, or the fastest that this processor has
+    /// Instruction set, or `all` for verify [default: SORI_BACKEND, or the processor's fastest]
     #[arg(long, global = true, value_name = "NAME", value_parser = named)]
     backend: Option<Named>,
 }
@@ -46,7 +45,7 @@ impl Choice {
         }
     }
 
-    /// For commands that may run it on each.
+    /// For commands that may run it on each backend.
     pub(crate) fn several(self) -> Result<Vec<Backend>> {
         Ok(match self.named()? {
             Named::One(backend) => vec![backend],
@@ -55,7 +54,7 @@ impl Choice {
     }
 
     fn named(self) -> Result<Named> {
-        // Not by clap, which refuses a wrong variable even where the option overrides it.
+        // Not by clap, which rejects a wrong variable even if the option overrides it.
         let variable = std::env::var_os(VARIABLE).filter(|name| !name.is_empty());
         match (self.backend, variable) {
             (Some(named), _) => Ok(named),
@@ -70,7 +69,7 @@ impl Choice {
     }
 }
 
-/// Memory for the weights as a backend wants them, filled once a command.
+/// Memory for the weights as the backend needs them, filled once per command.
 pub(crate) struct Weights(Vec<CacheLine>);
 
 impl Weights {
@@ -79,7 +78,7 @@ impl Weights {
         Self(vec![CacheLine([0; 64]); lines])
     }
 
-    /// Packs the weights; what is returned is shared by all threads.
+    /// Packs the weights; all threads share the result.
     pub(crate) fn prepare<'p>(
         &'p mut self,
         package: &Package<'p>,

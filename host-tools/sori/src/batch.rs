@@ -1,4 +1,4 @@
-//! Many files on all cores, answered in their order.
+//! Processes many files on all cores, with results in their order.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc;
@@ -10,17 +10,17 @@ use rayon::prelude::*;
 use crate::audio::Source;
 use crate::output;
 
-/// The option of commands that work on many files.
+/// The option shared by commands that process many files.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct Threads {
-    /// Files worked on at a time; without it as many as this machine has cores
+    /// Files to process at a time [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
 }
 
 impl Threads {
-    /// Before the first [`run`]. Rayon's own `RAYON_NUM_THREADS` counts where there is no
-    /// option.
+    /// Call it before the first [`run`]. Without the option, Rayon's own `RAYON_NUM_THREADS`
+    /// applies.
     pub(crate) fn limit(self) -> Result<()> {
         if let Some(threads) = self.threads {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
@@ -30,13 +30,13 @@ impl Threads {
     }
 }
 
-/// Works on every file, with its number; `on_done` gets the results on the calling thread,
-/// in the order of the files, each as soon as those before it are there.
+/// Processes every file, with its number; `on_done` gets the results on the calling thread,
+/// in the order of the files, each as soon as all before it are done.
 ///
-/// A file that fails is reported on stderr and the others go on.
+/// A file that fails is reported on stderr and does not stop the others.
 ///
 /// # Errors
-/// Says at the end how many files failed; stops at once when `on_done` fails, which
+/// Reports at the end how many files failed; stops at once if `on_done` fails, which
 /// means that nobody reads the results any more.
 pub(crate) fn run<T: Send>(
     sources: &[Source],
@@ -49,7 +49,7 @@ pub(crate) fn run<T: Send>(
         let (sender, receiver) = mpsc::channel();
         scope.spawn(|| {
             let sender = sender;
-            // The receiver is gone when `on_done` failed: that ends the work.
+            // Once `on_done` has failed the receiver is gone, which ends the work.
             let _ = sources
                 .par_iter()
                 .enumerate()
@@ -80,7 +80,7 @@ pub(crate) fn run<T: Send>(
     Ok(())
 }
 
-/// What a person should know of a file that was used all the same.
+/// Prints the warnings about a file that was used nevertheless.
 pub(crate) fn warn(source: &Source, warnings: &[String]) {
     for warning in warnings {
         eprintln!("sori: {}: {warning}", source.path.display());

@@ -13,7 +13,7 @@ use crate::{audio, frontend, output};
 #[derive(Debug)]
 pub(crate) struct Clip {
     pub(crate) rows: Rows,
-    /// Name of the folder that it lies in.
+    /// Name of the folder that contains it.
     pub(crate) folder: String,
 }
 
@@ -27,7 +27,7 @@ pub(crate) fn load(
     let recordings = audio::with_extensions(folder, &audio::EXTENSIONS)?;
     ensure!(
         !(arrays.is_empty() && recordings.is_empty()),
-        "{} holds neither audio (wav, flac, mp3, ogg) nor .npy feature rows",
+        "{} contains neither audio (wav, flac, mp3, ogg) nor .npy feature rows",
         folder.display()
     );
     let clip = |path: &Path, rows| {
@@ -50,7 +50,7 @@ pub(crate) fn load(
     }
     let Some(mel) = mel else {
         bail!(
-            "{} holds audio, but nothing says how to make features of it: give --contract FILE.toml, or .npy feature rows",
+            "{} contains audio, but no contract defines its features: give --contract FILE.toml, or .npy feature rows",
             folder.display()
         );
     };

@@ -1,4 +1,4 @@
-//! A confusion matrix, and its picture.
+//! Confusion matrices, as numbers and as a picture.
 
 use anyhow::{Context as _, Result};
 use embedded_graphics::mono_font::MonoTextStyle;
@@ -17,7 +17,7 @@ impl Confusion {
         Self(vec![vec![0; labels]; labels])
     }
 
-    /// Of counts that are there already.
+    /// From existing counts.
     pub(crate) fn of(counts: Vec<Vec<usize>>) -> Self {
         Self(counts)
     }
@@ -34,7 +34,7 @@ impl Confusion {
         self.0.iter().flatten().sum()
     }
 
-    /// Clips that bear a label.
+    /// Clips with a label.
     pub(crate) fn with_label(&self, label: usize) -> usize {
         self.0[label].iter().sum()
     }
@@ -50,20 +50,20 @@ impl Confusion {
         share(self.0[label][label], self.with_label(label))
     }
 
-    /// Share of the clips given this answer that bear its label.
+    /// Share of the clips given this answer for which it is right.
     pub(crate) fn precision(&self, answer: usize) -> Option<f64> {
         let given = self.0.iter().map(|row| row[answer]).sum();
         share(self.0[answer][answer], given)
     }
 
-    /// Harmonic mean of precision and recall; 0 where nothing of the label was recognised.
+    /// Harmonic mean of precision and recall; 0 if none of the label's clips were recognised.
     pub(crate) fn f1(&self, label: usize) -> Option<f64> {
         let right = self.0[label][label];
         let given: usize = self.0.iter().map(|row| row[label]).sum();
         share(2 * right, self.with_label(label) + given)
     }
 
-    /// A picture of it, PNG: rows are labels, columns answers, darker is more of the row.
+    /// A PNG: rows are labels, columns answers; darker is a larger share of the row.
     pub(crate) fn png(&self, labels: &[&str]) -> Result<Vec<u8>> {
         let labels: Vec<String> = labels.iter().map(|label| fitting(label)).collect();
         let side = CELL * labels.len() as i32;
@@ -79,7 +79,7 @@ impl Confusion {
             Text::with_text_style(text, at, style, middle).draw(canvas)
         };
         let title = format!(
-            "{:.1} % of {} clips right",
+            "{:.1} % of {} clips correct",
             100.0 * self.accuracy(),
             self.total()
         );
@@ -146,7 +146,7 @@ const EDGE: i32 = 12;
 const INK: Rgb888 = Rgb888::new(0x1d, 0x23, 0x2b);
 const PAPER: Rgb888 = Rgb888::WHITE;
 
-/// What a cell or a margin has room for; the fonts know ASCII.
+/// Shortened to fit a cell or margin; the fonts only have ASCII.
 fn fitting(label: &str) -> String {
     let ascii = label.chars().map(|c| if c.is_ascii() { c } else { '?' });
     ascii.take(10).collect()
@@ -181,11 +181,13 @@ impl Canvas {
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, self.size.width, self.size.height);
         encoder.set_color(png::ColorType::Rgb);
-        let mut writer = encoder.write_header().context("the picture's header")?;
+        let mut writer = encoder
+            .write_header()
+            .context("cannot write the picture's header")?;
         writer
             .write_image_data(&self.rgb)
-            .context("the picture's pixels")?;
-        writer.finish().context("the picture's end")?;
+            .context("cannot write the picture's pixels")?;
+        writer.finish().context("cannot write the picture's end")?;
         Ok(bytes)
     }
 }

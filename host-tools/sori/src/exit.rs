@@ -1,20 +1,20 @@
-//! What the exit code says; scripts rely on it.
+//! Exit codes, which scripts rely on.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-/// Failures that have an exit code of their own. The text says what to do.
+/// Failures with their own exit code. The text says what to do.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// A combination of arguments, or a missing input, that clap cannot see.
+    /// A wrong combination of arguments, or a missing input, that clap cannot detect.
     Usage(String),
     /// A quantization that costs more than `--gate` allows.
     Gate(String),
-    /// No such microphone, no such board.
+    /// No such microphone, board or host.
     NoDevice(String),
-    /// A package that parses but cannot do what was asked of it.
+    /// A package that parses but cannot do what was asked.
     Incompatible(String),
 }
 
@@ -47,7 +47,7 @@ impl Error for Failure {}
 
 /// Prints the error on one line of stderr and picks the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    // `sori … | head` is no failure of ours.
+    // `sori … | head` is not a failure.
     if error.chain().any(is_broken_pipe) {
         return ExitCode::SUCCESS;
     }

@@ -1,4 +1,4 @@
-//! An audio file to feature rows.
+//! Turns an audio file into feature rows.
 
 use std::path::Path;
 
@@ -8,14 +8,14 @@ use sori_package::MelContract;
 
 use crate::audio;
 
-/// What the front end makes of one file.
+/// The feature rows of one file.
 #[derive(Debug)]
 pub(crate) struct FeatureRows {
-    /// Row after row, one int8 a band; at least one row.
+    /// Row by row, one int8 per band; at least one row.
     pub(crate) features: Vec<i8>,
-    /// One a row, 1/256 dBFS.
+    /// One per row, in 1/256 dBFS.
     pub(crate) levels_dbfs_q8: Vec<i32>,
-    /// What a person should know of the file.
+    /// Warnings about the file.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn rows_of(path: &Path, mel: &MelContract<'_>) -> Result<FeatureRows>
     })
 }
 
-/// The error for a file that gives no feature row.
+/// The error for a file too short for one feature row.
 pub(crate) fn too_short(path: &Path, mel: &MelContract<'_>) -> anyhow::Error {
     anyhow::anyhow!(
         "{} is shorter than one window ({} ms): use a longer recording",
@@ -69,8 +69,8 @@ mod tests {
         features
     }
 
-    /// The demo clips, or the folder that `SORI_MUSIC` names; as loud as can be, as most
-    /// music is, and as an I2S microphone hears it.
+    /// The demo clips, or the folder `SORI_MUSIC`; at full scale, at the level of most music,
+    /// and as quiet as through an I2S microphone.
     #[test]
     fn features_of_recordings_are_those_of_the_f64_reference() {
         let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/genre/demo");

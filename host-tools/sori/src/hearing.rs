@@ -1,4 +1,4 @@
-//! An audio file through the whole chain, as a device would hear it.
+//! Runs an audio file through the whole chain, as a device would hear it.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use sori_package::MelContract;
 
 use crate::{audio, frontend};
 
-/// The answer for one file.
+/// The result for one file.
 #[derive(Debug)]
 pub(crate) struct Heard {
     pub(crate) clip: Clip,
     pub(crate) seconds: f64,
-    /// What a person should know of the file.
+    /// Warnings about the file.
     pub(crate) warnings: Vec<String>,
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn hear(path: &Path, prepared: &Prepared<'_>, mel: &MelContract<'_>) 
     })
 }
 
-/// A verdict in words.
+/// A verdict's name.
 pub(crate) fn name<'l>(verdict: Verdict, labels: &[&'l str]) -> &'l str {
     match verdict {
         Verdict::Silence => "silence",

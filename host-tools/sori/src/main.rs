@@ -1,13 +1,12 @@
 //! The `sori` command.
 //!
-//! One module per command under `commands`; what they share is `audio` (any file
-//! to mono samples), `frontend` (to feature rows), `hearing` (to an answer), `batch`
-//! (many of them on all cores), `clips` (folders to feature rows),
-//! `evaluation` (what many answers show), `package` (any package to aligned bytes), `onnx` (float networks, where
-//! the build has them), `backend`
-//! (the instructions that run it), `memory_plan` (what less memory costs), `stopwatch` (how long
-//! that takes), `signing_key` (where the key is that signs packages), `uf2` (a program as a board takes it), `output` (files that appear whole or not
-//! at all, tables) and `exit` (what the exit code says).
+//! One module per command under `commands`. They share `audio` (any file to mono samples),
+//! `frontend` (to feature rows), `hearing` (to a verdict), `batch` (many files on all cores),
+//! `clips` (folders to feature rows), `evaluation` (statistics of many verdicts), `package` (any
+//! package to aligned bytes), `onnx` (float networks, if the build supports them), `backend` (the
+//! instruction set that runs a network), `memory_plan` (the cost of less memory), `stopwatch`
+//! (timing), `signing_key` (the key that signs packages), `uf2` (programs for a boot loader's
+//! drive), `output` (atomic files, tables) and `exit` (exit codes).
 #![forbid(unsafe_code)]
 
 mod audio;
@@ -38,12 +37,12 @@ use clap::Parser;
 
 use commands::Command;
 
-/// Names the genre of music; makes, inspects and checks packages.
+/// Name the genre of music; build, inspect and deploy networks that do.
 #[derive(Debug, Parser)]
 #[command(
     name = "sori",
     version,
-    after_help = "Exit codes: 0 ok, 1 runtime error, 2 usage, 3 gate failed, 4 device not found, 5 package incompatible"
+    after_help = "Exit codes: 0 success, 1 runtime error, 2 usage error, 3 gate failed, 4 device not found, 5 package incompatible"
 )]
 struct Cli {
     #[command(subcommand)]

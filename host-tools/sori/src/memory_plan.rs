@@ -1,4 +1,4 @@
-//! Sizes as people write them, and memory plans as they read them.
+//! Parses sizes, and prints memory plans.
 
 use std::io;
 
@@ -24,17 +24,17 @@ pub(crate) fn size(text: &str) -> Result<usize> {
     let number = digits.trim_end().parse::<usize>().ok();
     match number.and_then(|number| number.checked_mul(unit)) {
         Some(bytes) if bytes > 0 => Ok(bytes),
-        _ => bail!("not a size: write bytes, as in 49152, or 48K, 48KiB, 1M"),
+        _ => bail!("not a size: write bytes, such as 49152, or 48K, 48KiB, 1M"),
     }
 }
 
-/// A plan as programs read it.
+/// A plan, for printing and JSON.
 #[derive(Debug, Serialize)]
 pub(crate) struct Summary {
     arena_bytes: usize,
-    /// About, of a Cortex-M4 for a clip of nominal length, by counted work.
+    /// Approximate, on a Cortex-M4, for a clip of nominal length, from counted work.
     instructions: u64,
-    /// What memory costs, in percent of full speed.
+    /// Additional instructions, in percent of those at full speed.
     cost_percent: f64,
     parts: Vec<PlanLine>,
 }
@@ -85,15 +85,15 @@ impl Summary {
         writeln!(out, "{table}\n")?;
         writeln!(
             out,
-            "arena {} bytes, a row at a time on a microcontroller; {:+.1} % of the instructions at full speed",
+            "arena {} bytes, row by row on a microcontroller; {:+.1} % instructions compared with full speed",
             self.arena_bytes, self.cost_percent
         )
     }
 }
 
-/// The package with the fastest plan for such an arena, and the plan.
+/// The package with the fastest plan that fits an arena, and the plan.
 ///
-/// Its golden vectors, if it has any, are computed again by that plan.
+/// Golden vectors, if there are any, are verified with that plan.
 pub(crate) fn fit(bytes: &PackageBytes, arena_bytes: usize) -> Result<(PackageBytes, MemoryPlan)> {
     let package = Package::parse(bytes)?;
     let plan = sori_plan::plan(&package, arena_bytes)
@@ -102,14 +102,14 @@ pub(crate) fn fit(bytes: &PackageBytes, arena_bytes: usize) -> Result<(PackageBy
     Ok((planned, plan))
 }
 
-/// The package with a plan, or without any, proven by its golden vectors.
+/// The package with a plan, or without any, verified by its golden vectors.
 pub(crate) fn with(bytes: &PackageBytes, plan: Option<&[BlockPlan]>) -> Result<PackageBytes> {
     let planned = sori_plan::planned(bytes, plan)?;
     let package = Package::parse(&planned)?;
     if package.golden().is_some() {
         sori_host::verify(Prepared::from(&package)).map_err(|mismatch| {
             anyhow::anyhow!(
-                "the planned network gives other bits: this is an error in Sori, please report it ({mismatch})"
+                "the planned network computes different bits: this is a bug in Sori, please report it ({mismatch})"
             )
         })?;
     }

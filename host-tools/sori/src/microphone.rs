@@ -1,4 +1,4 @@
-//! A microphone of this machine (feature `microphone`).
+//! This machine's microphones (feature `microphone`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,13 +12,13 @@ use cpal::{Device, FromSample, I24, SampleFormat, SizedSample, Stream, StreamCon
 use crate::audio;
 use crate::exit::Failure;
 
-/// Blocks that may wait for the network; a few seconds at the usual block sizes.
+/// Blocks that may wait for the network: a few seconds at usual block sizes.
 const QUEUE: usize = 256;
 
-/// After so long without a sample the microphone counts as gone.
+/// Time without a sample after which the microphone counts as gone.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How often dropped sound is reported.
+/// Time between two reports of dropped audio.
 const REPORT: Duration = Duration::from_secs(10);
 
 /// An open microphone, which delivers mono samples in 24-bit scale.
@@ -28,13 +28,13 @@ pub(crate) struct Microphone {
     blocks: Receiver<Vec<i32>>,
     /// Blocks that found the queue full.
     dropped: Arc<AtomicU64>,
-    /// Sound flows for as long as this lives.
+    /// Audio flows for as long as this lives.
     _stream: Stream,
 }
 
 impl Microphone {
-    /// Opens `default`, or the first whose name contains `name`, at what it prefers; of
-    /// several channels the mean, or the one that is asked for.
+    /// Opens `default`, or the first whose name contains `name`, with its preferred settings;
+    /// takes the mean of all channels, or the one given.
     pub(crate) fn open(name: &str, channel: Option<usize>) -> Result<Self> {
         let device = find(name)?;
         let name = device
@@ -47,7 +47,7 @@ impl Microphone {
             && channel >= config.channels.into()
         {
             return Err(Failure::Usage(format!(
-                "channel {channel} was asked for and {name} has {}, counted from 0",
+                "{name} has no channel {channel}: it has {}, counted from 0",
                 config.channels
             ))
             .into());
@@ -93,19 +93,21 @@ impl Microphone {
         format!("{}, {sample_rate} Hz, channels: {channels}", self.name)
     }
 
-    /// Hands on blocks of samples until the microphone goes or `on_samples` fails.
+    /// Passes on blocks of samples until the microphone disappears or `on_samples` fails.
     pub(crate) fn run(&self, on_samples: &mut impl FnMut(&[i32]) -> Result<()>) -> Result<()> {
         let (mut reported, mut last) = (0, Instant::now());
         while let Ok(samples) = self.blocks.recv_timeout(PATIENCE) {
             on_samples(&samples)?;
             let dropped = self.dropped.load(Ordering::Relaxed);
             if dropped > reported && last.elapsed() > REPORT {
-                eprintln!("sori: inference is late: {dropped} blocks of sound were dropped so far");
+                eprintln!(
+                    "sori: inference is too slow: {dropped} blocks of audio were dropped so far"
+                );
                 (reported, last) = (dropped, Instant::now());
             }
         }
         Err(Failure::NoDevice(format!(
-            "{} delivers nothing any more: plug it in and start again",
+            "{} no longer delivers audio: plug it in and start again",
             self.name
         ))
         .into())
@@ -133,13 +135,13 @@ fn find(name: &str) -> Result<Device> {
         known.push(found);
     }
     Err(Failure::NoDevice(format!(
-        "no microphone is called {name}; there are: {}",
+        "no microphone is named {name}; available: {}",
         known.join(", ")
     ))
     .into())
 }
 
-/// From the sound system's thread to ours.
+/// Passes blocks from the sound system's thread to ours.
 struct Route {
     channels: usize,
     channel: Option<usize>,
@@ -168,7 +170,7 @@ impl Route {
                 self.dropped.fetch_add(1, Ordering::Relaxed);
             }
         };
-        let on_error = |error| eprintln!("sori: the microphone: {error}");
+        let on_error = |error| eprintln!("sori: microphone: {error}");
         device.build_input_stream(config, on_samples, on_error, None)
     }
 }

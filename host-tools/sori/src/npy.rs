@@ -1,4 +1,4 @@
-//! NumPy's .npy, version 1.0: a magic, the length of a Python dict padded so that
+//! Writes NumPy's .npy, version 1.0: a magic, the length of a Python dict padded so that
 //! the data starts at a multiple of 64, the dict, the data in C order.
 
 /// An int8 matrix `[rows][columns]`.

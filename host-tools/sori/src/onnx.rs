@@ -1,6 +1,6 @@
-//! ONNX networks. What reads, quantizes and runs them is tract, which takes longer to compile than
-//! all the rest of `sori`: it is behind the feature `quantize`. Without it the same names are here,
-//! and reading a file says how to get the feature.
+//! ONNX networks. They need tract, which takes longer to compile than all the rest of `sori`, and
+//! is therefore behind the feature `quantize`. Without it the same names exist, and reading a file
+//! fails with how to get the feature.
 
 #[cfg(feature = "quantize")]
 pub(crate) use present::*;
@@ -10,7 +10,7 @@ pub(crate) use absent::*;
 
 use std::path::Path;
 
-/// Whether a path is one of an ONNX network.
+/// Whether a path names an ONNX network.
 pub(crate) fn is_onnx(path: &Path) -> bool {
     let extension = path.extension();
     extension.is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"))
@@ -28,14 +28,14 @@ mod present {
         Onnx::read(path).with_context(|| format!("cannot use {}", path.display()))
     }
 
-    /// A package that is as fast as one that was calibrated on data; its answers mean nothing.
+    /// A package as fast as one calibrated on data; its results are meaningless.
     pub(crate) fn package_for_timing(path: &Path) -> Result<PackageBytes> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         sori_quantize::quantize_for_timing(&read(path)?, &stem)
             .with_context(|| format!("cannot quantize {}", path.display()))
     }
 
-    /// Whether a network of another family, or no network at all, is what went wrong.
+    /// Whether the file is not a network of a supported family.
     pub(crate) fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
         error.is::<sori_quantize::Refused>()
     }
@@ -52,10 +52,10 @@ mod absent {
 
     use crate::exit::Failure;
 
-    /// Of `what` a user asked for.
+    /// The error for `what`, which needs the feature.
     pub(crate) fn missing(what: &str) -> anyhow::Error {
         Failure::Usage(format!(
-            "{what} needs ONNX support, which this build leaves out: cargo install --path host-tools/sori --features quantize"
+            "{what} needs ONNX support, which this build lacks: cargo install --path host-tools/sori --features quantize"
         ))
         .into()
     }
@@ -72,7 +72,7 @@ mod absent {
         false
     }
 
-    /// There is none, so that nothing below can be called.
+    /// No value exists, so that nothing below can be called.
     #[derive(Debug)]
     pub(crate) enum Onnx {}
 

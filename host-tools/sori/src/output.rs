@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all, and progress that only people see.
+//! Atomic files, tables, and progress bars for terminals.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -9,22 +9,17 @@ use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Writes a file through a temporary one beside it, so that an interrupted or
-/// failed run leaves either the old file or the new one. Makes missing folders.
+/// failed run leaves either the old file or the new one. Creates missing folders.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     stream_atomically(path, |file| Ok(file.write_all(bytes)?))
 }
 
-/// The same for what is too large for memory.
+/// The same for content too large for memory.
 pub(crate) fn stream_atomically(
     path: &Path,
     write: impl FnOnce(&mut File) -> Result<()>,
 ) -> Result<()> {
-    let cannot = || {
-        format!(
-            "cannot write {}: choose a place you may write to",
-            path.display()
-        )
-    };
+    let cannot = || format!("cannot write {}: choose a writable path", path.display());
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -46,8 +41,8 @@ pub(crate) fn stream_atomically(
     Ok(())
 }
 
-/// A line on stdout. `println!` panics when the reader is gone; this is an error like any
-/// other.
+/// Prints a line on stdout. `println!` panics when the reader is gone; this returns an error
+/// like any other.
 pub(crate) fn line(text: &str) -> Result<()> {
     writeln!(std::io::stdout(), "{text}")?;
     Ok(())
@@ -60,7 +55,7 @@ pub(crate) fn progress(files: usize) -> ProgressBar {
     ProgressBar::new(files as u64).with_style(style)
 }
 
-/// A bar for work in stages of their own length.
+/// A bar for work in stages of different lengths.
 #[cfg(feature = "quantize")]
 pub(crate) fn stages() -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {percent:>3} % {msg}, {elapsed}")
@@ -68,14 +63,14 @@ pub(crate) fn stages() -> ProgressBar {
     ProgressBar::new(1000).with_style(style)
 }
 
-/// A bar for `len` bytes that are `done`: written, say.
+/// A bar for `len` bytes that are being `done`: "written", say.
 pub(crate) fn bytes(len: u64, done: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template("{bar:30} {bytes} of {total_bytes} {msg}, {eta} left")
         .expect("the template is a constant and valid");
     ProgressBar::new(len).with_style(style).with_message(done)
 }
 
-/// A table without borders, headings underlined.
+/// A table without borders, with underlined headings.
 pub(crate) fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table
@@ -86,7 +81,7 @@ pub(crate) fn table(headings: &[&str]) -> Table {
     table
 }
 
-/// Aligns columns to the right, as numbers are read.
+/// Aligns columns of numbers to the right.
 pub(crate) fn align_right(table: &mut Table, columns: &[usize]) {
     for &column in columns {
         if let Some(column) = table.column_mut(column) {

@@ -1,4 +1,4 @@
-//! Packages from files, and the one that is built in.
+//! Packages from files, and the built-in one.
 
 use std::path::Path;
 
@@ -23,12 +23,12 @@ pub(crate) fn read_or_built_in(path: Option<&Path>) -> Result<PackageBytes> {
     }
 }
 
-/// What to call it in messages.
+/// Its name in messages.
 pub(crate) fn name(path: Option<&Path>) -> &Path {
     path.unwrap_or(Path::new("the built-in genre.sori"))
 }
 
-/// Parses it, naming the file when it cannot be used.
+/// Parses it; the error names the file.
 pub(crate) fn parse<'a>(bytes: &'a PackageBytes, path: &Path) -> Result<Package<'a>> {
     Package::parse(bytes).with_context(|| format!("cannot use {}", path.display()))
 }
@@ -43,7 +43,7 @@ pub(crate) struct Audible<'a> {
 }
 
 impl<'a> Audible<'a> {
-    /// Of the bytes that [`read_or_built_in`] gave for the same path.
+    /// From the bytes that [`read_or_built_in`] returned for the same path.
     pub(crate) fn new(bytes: &'a PackageBytes, path: Option<&'a Path>) -> Result<Self> {
         let name = name(path);
         let package = parse(bytes, name)?;
@@ -55,7 +55,7 @@ impl<'a> Audible<'a> {
         })
     }
 
-    /// What is about to happen, for the first line of a result that people read.
+    /// The first line of human-readable output.
     pub(crate) fn headline(&self, files: usize) -> String {
         let plural = if files == 1 { "" } else { "s" };
         format!(

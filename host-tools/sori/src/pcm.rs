@@ -1,4 +1,4 @@
-//! Raw PCM from a pipe to mono samples in 24-bit scale.
+//! Reads raw PCM from a pipe as mono samples in 24-bit scale.
 
 use std::io::{self, Read};
 
@@ -8,13 +8,13 @@ use clap::ValueEnum;
 use crate::audio::{self, from_float};
 use crate::exit::Failure;
 
-/// How a sample lies in the stream, little-endian, by the names that ALSA gives.
+/// Sample formats, little-endian, by ALSA's names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Encoding {
     /// 16 bits
     #[value(name = "S16_LE", alias = "s16")]
     S16,
-    /// 24 bits in the low part of 32
+    /// 24 bits in the low bits of 32
     #[value(name = "S24_LE", alias = "s24")]
     S24,
     /// 24 bits in 3 bytes
@@ -37,7 +37,7 @@ impl Encoding {
         }
     }
 
-    /// One sample of [`bytes`](Self::bytes) bytes; what is no number is silence.
+    /// One sample of [`bytes`](Self::bytes) bytes; anything not finite is silence.
     fn sample(self, bytes: &[u8]) -> i32 {
         let mut word = [0; 4];
         word[..bytes.len()].copy_from_slice(bytes);
@@ -51,17 +51,17 @@ impl Encoding {
     }
 }
 
-/// What a stream consists of.
+/// The format of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Layout {
     pub(crate) encoding: Encoding,
     pub(crate) rate_hz: u32,
     pub(crate) channels: usize,
-    /// The channel to use, from 0; none for the mean of all.
+    /// The channel to use, from 0; `None` for the mean of all.
     pub(crate) channel: Option<usize>,
 }
 
-/// Reads mono samples from bytes as they come.
+/// Reads mono samples from bytes as they arrive.
 #[derive(Debug)]
 pub(crate) struct PcmReader<R> {
     input: R,
@@ -75,12 +75,12 @@ pub(crate) struct PcmReader<R> {
 /// Bytes read at a time: 64 ms at most, of 8 kHz in 16 bits.
 const BLOCK: usize = 1024;
 
-/// What a stream is read from: its first bytes again, then the rest, up to its end.
+/// The stream: its first bytes again, then the rest, up to its end.
 type Input<R> = io::Take<io::Chain<io::Cursor<Vec<u8>>, R>>;
 
 impl<R: Read> PcmReader<Input<R>> {
-    /// Looks at the first bytes: a WAV header, as `arecord` writes without `-t raw`, says
-    /// more than the command line does and takes its place.
+    /// Looks at the first bytes: a WAV header, as `arecord` writes without `-t raw`, overrides
+    /// the command line.
     pub(crate) fn new(mut input: R, layout: Layout) -> Result<Self> {
         let mut head = Vec::new();
         let start = input.by_ref().take(4).read_to_end(&mut head);
@@ -101,7 +101,7 @@ impl<R: Read> PcmReader<Input<R>> {
             && channel >= layout.channels
         {
             return Err(Failure::Usage(format!(
-                "channel {channel} was asked for and the stream has {}, counted from 0",
+                "the stream has no channel {channel}: it has {}, counted from 0",
                 layout.channels
             ))
             .into());
@@ -121,7 +121,7 @@ impl<R: Read> PcmReader<R> {
         self.layout
     }
 
-    /// The next samples, as soon as any are there; none at the end.
+    /// The next samples, as soon as any arrive; `None` at the end.
     pub(crate) fn next_block(&mut self) -> Result<Option<&[i32]>> {
         let Layout {
             encoding,
@@ -160,10 +160,10 @@ impl<R: Read> PcmReader<R> {
     }
 }
 
-/// Reads a WAV header up to the first sample: what follows, and how many bytes of it.
+/// Reads a WAV header up to the first sample; returns the format, and how many bytes follow.
 ///
-/// A writer that cannot seek does not know the length and writes 0 or a huge one; a
-/// library that reads files, not pipes, takes that for damage.
+/// A writer that cannot seek does not know the length and writes 0 or a huge one, which
+/// libraries for files, not pipes, take for damage.
 fn wav_header(input: &mut impl Read) -> Result<(Layout, u64)> {
     const UNKNOWN: u32 = 0x7fff_0000;
     let mut take = |bytes: u64| -> Result<Vec<u8>> {
@@ -174,7 +174,7 @@ fn wav_header(input: &mut impl Read) -> Result<(Layout, u64)> {
     };
     ensure!(
         take(12)?[8..] == *b"WAVE",
-        "it is no WAV: send WAV or raw PCM"
+        "it is not WAV: send WAV or raw PCM"
     );
     let mut layout = None;
     loop {
@@ -214,11 +214,13 @@ fn wav_layout(chunk: &[u8]) -> Result<Layout> {
         (PCM, 24) => Encoding::S24Packed,
         (PCM, 32) => Encoding::S32,
         (FLOAT, 32) => Encoding::Float,
-        _ => bail!("samples of {bits} bits, format {tag}: record with -f S16_LE or S32_LE"),
+        _ => bail!(
+            "samples of {bits} bits, format {tag}, are not supported: record with -f S16_LE or S32_LE"
+        ),
     };
     ensure!(
         (1..=32).contains(&u16_at(2)),
-        "{} channels: 1 to 32 are possible",
+        "{} channels are not supported: record 1 to 32",
         u16_at(2)
     );
     Ok(Layout {
@@ -242,7 +244,7 @@ mod tests {
         }
     }
 
-    /// Hands out a few bytes at a time, as a pipe may.
+    /// Returns a few bytes at a time, as a pipe may.
     struct Dribble<'a>(&'a [u8], usize);
 
     impl Read for Dribble<'_> {

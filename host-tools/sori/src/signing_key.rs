@@ -1,4 +1,4 @@
-//! Where the secret key is that signs packages.
+//! The secret key that signs packages, and where it is stored.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use sori_sign::SecretKey;
 
 use crate::exit::Failure;
 
-/// The user's own, by the XDG base directory specification or what stands for it on Windows.
+/// The user's own, by the XDG base directory specification or its equivalent on Windows.
 pub(crate) fn usual() -> Result<PathBuf> {
     let of = |variable: &str| env::var_os(variable).filter(|value| !value.is_empty());
     let folder = of("XDG_CONFIG_HOME")
@@ -19,17 +19,19 @@ pub(crate) fn usual() -> Result<PathBuf> {
     folder
         .map(|folder| folder.join("sori").join("signing-key.pem"))
         .ok_or_else(|| {
-            Failure::Usage("there is no home to keep a key in: name one with --key FILE".into())
-                .into()
+            Failure::Usage(
+                "there is no home directory to keep a key in: name one with --key FILE".into(),
+            )
+            .into()
         })
 }
 
-/// Reads a key that has to be there.
+/// Reads an existing key.
 pub(crate) fn read(path: &Path) -> Result<SecretKey> {
     let text = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(Failure::Usage(format!(
-                "there is no key at {}: make one with sori sign --new-key {0}",
+                "no key at {}: create one with sori sign --new-key {0}",
                 path.display()
             ))
             .into());
@@ -37,14 +39,14 @@ pub(crate) fn read(path: &Path) -> Result<SecretKey> {
         read => read.with_context(|| format!("cannot read {}", path.display()))?,
     };
     let key =
-        SecretKey::from_pem(&text).with_context(|| format!("{} cannot be used", path.display()))?;
+        SecretKey::from_pem(&text).with_context(|| format!("cannot use {}", path.display()))?;
     if let Some(others) = readable_by_others(path) {
         eprintln!("sori: {others}");
     }
     Ok(key)
 }
 
-/// Makes one; a file that is there stays, for what it signed would be nobody's.
+/// Creates a key. It never replaces a file: packages signed with a lost key cannot be updated.
 pub(crate) fn create(path: &Path) -> Result<SecretKey> {
     let cannot = || format!("cannot write {}", path.display());
     let folder = match path.parent() {
@@ -52,7 +54,7 @@ pub(crate) fn create(path: &Path) -> Result<SecretKey> {
         _ => Path::new("."),
     };
     fs::create_dir_all(folder).with_context(cannot)?;
-    let key = SecretKey::generate().context("the system gives no random numbers")?;
+    let key = SecretKey::generate().context("the system provides no random numbers")?;
     // Of mode 0600, as all temporary files.
     let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
     file.write_all(key.to_pem().as_bytes())
@@ -61,7 +63,7 @@ pub(crate) fn create(path: &Path) -> Result<SecretKey> {
     match file.persist_noclobber(path) {
         Err(refused) if refused.error.kind() == io::ErrorKind::AlreadyExists => {
             Err(Failure::Usage(format!(
-                "{} is there already and stays: name another file, or move it away",
+                "{} already exists and was not replaced: name another file, or move it away",
                 path.display()
             ))
             .into())
@@ -81,7 +83,7 @@ fn readable_by_others(path: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok()?.permissions().mode();
     (mode & 0o077 != 0).then(|| {
         format!(
-            "others can read {0}, and who reads it can sign: chmod 600 {0}",
+            "other users can read {0} and sign with it: chmod 600 {0}",
             path.display()
         )
     })

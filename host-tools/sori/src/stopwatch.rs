@@ -1,4 +1,4 @@
-//! How long things take: runs and their spread, and the layers of a network.
+//! Timing: runs and their spread, and the layers of a network.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use serde::Serialize;
 use sori_nn::Runtime;
 use sori_nn::memory::LayerKind;
 
-/// Runs at least, however long one takes.
+/// The minimum number of runs, however long one takes.
 const FEWEST: usize = 5;
 
-/// What many runs took.
+/// Durations of many runs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) median_ns: f64,
@@ -35,7 +35,7 @@ impl Spread {
         }
     }
 
-    /// Of a part or a multiple of what was run.
+    /// Scaled to a part or a multiple of what was run.
     pub(crate) fn scaled(self, factor: f64) -> Self {
         Self {
             median_ns: self.median_ns * factor,
@@ -46,8 +46,8 @@ impl Spread {
     }
 }
 
-/// Times runs until `seconds` have gone by, after a fifth of that, and a run at least, to
-/// warm up caches and clocks.
+/// Times runs for `seconds`, after warming up caches and clocks for a fifth of that, and for at
+/// least one run.
 pub(crate) fn time(seconds: f64, run: &mut dyn FnMut()) -> Spread {
     let started = Instant::now();
     loop {
@@ -70,12 +70,12 @@ fn nanoseconds(duration: Duration) -> u64 {
     duration.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
-/// What the program lends the network.
+/// The runtime lent to the network.
 ///
-/// One type for all measurements: the executor and its kernels are compiled once for each.
+/// One type for all measurements, because the executor and its kernels are compiled per type.
 #[derive(Debug)]
 pub(crate) struct Lent<'c> {
-    /// Of the pool that the network runs in.
+    /// Threads of the pool that the network runs in.
     pub(crate) threads: usize,
     pub(crate) clock: Option<&'c Clock>,
 }
@@ -96,7 +96,7 @@ impl Runtime for Lent<'_> {
     }
 }
 
-/// Runs for one layer at a time.
+/// Times one layer after another.
 #[derive(Debug)]
 pub(crate) struct Clock(Mutex<State>);
 
@@ -104,11 +104,11 @@ pub(crate) struct Clock(Mutex<State>);
 struct State {
     /// In the order of execution.
     layers: Vec<LayerKind>,
-    /// The running layer, and since when.
+    /// The running layer, and when it started.
     running: Option<(usize, Instant)>,
-    /// Of this run, a layer each.
+    /// Time in this run, by layer.
     spent: Vec<Duration>,
-    /// A layer each, a run each.
+    /// By layer and run.
     runs: Vec<Vec<u64>>,
 }
 
@@ -127,7 +127,7 @@ impl Clock {
         let mut state = self.state();
         state.charge(now);
         let layer = state.layers.iter().position(|&known| known == layer);
-        // The clock starts last, so that keeping the books is nobody's time.
+        // Started last, so that no layer is charged for the bookkeeping.
         state.running = layer.map(|layer| (layer, Instant::now()));
     }
 

@@ -1,4 +1,4 @@
-//! A linked program as a UF2 file, which a board in its boot loader takes as a copied file.
+//! Converts a linked program to a UF2 file, to be copied to a board in its boot loader.
 //!
 //! The format is Microsoft's (<https://github.com/microsoft/uf2>): blocks of 512 bytes, each with
 //! the address of its 256 bytes of payload, so that a drive that receives them in any order can
@@ -11,11 +11,11 @@ use anyhow::{Result, bail, ensure};
 /// RP2350, Arm, Secure (RP2350 datasheet, 5.5.3).
 pub(crate) const RP2350_ARM_S: u32 = 0xe48b_ff59;
 
-/// Bytes of a block, and of what it carries.
+/// Bytes of a block, and of its payload.
 const BLOCK: usize = 512;
 const PAGE: usize = 256;
 
-/// Where the flash is seen, and how much of it a Pico 2 has.
+/// Addresses of a Pico 2's flash.
 const FLASH: std::ops::Range<u32> = 0x1000_0000..0x1040_0000;
 
 type Pages = BTreeMap<u32, [u8; PAGE]>;
@@ -45,12 +45,12 @@ pub(crate) fn from_elf(elf: &[u8], family: u32) -> Result<Vec<u8>> {
     Ok(uf2)
 }
 
-/// What is loaded into flash, by pages; what a page has no bytes for is zero.
+/// The pages loaded into flash; bytes that no segment covers are zero.
 fn pages(elf: &[u8]) -> Result<Pages> {
     // ELF, 32 bits, little-endian; machine 40 is Arm.
     ensure!(
         elf.starts_with(b"\x7fELF\x01\x01") && half(elf, 18)? == 40,
-        "it is no program for a 32-bit Arm core"
+        "it is not a program for a 32-bit Arm core"
     );
     let headers = word(elf, 28)?;
     let (size, count) = (half(elf, 42)?, half(elf, 44)?);
@@ -66,34 +66,34 @@ fn pages(elf: &[u8]) -> Result<Pages> {
         let end = address.checked_add(len).filter(|&end| end <= FLASH.end);
         ensure!(
             FLASH.contains(&address) && end.is_some(),
-            "it wants {len} bytes at {address:#010x}, where a Pico 2 has no flash"
+            "it needs {len} bytes at {address:#010x}, where a Pico 2 has no flash"
         );
         let bytes = elf
             .get(offset as usize..)
             .and_then(|b| b.get(..len as usize));
         let Some(bytes) = bytes else {
-            bail!("it is cut short");
+            bail!("it is truncated");
         };
         for (byte, address) in bytes.iter().zip(address..) {
             let page = address - address % PAGE as u32;
             pages.entry(page).or_insert([0; PAGE])[(address - page) as usize] = *byte;
         }
     }
-    ensure!(!pages.is_empty(), "there is nothing in it to load");
+    ensure!(!pages.is_empty(), "it contains nothing to load");
     Ok(pages)
 }
 
 fn half(elf: &[u8], at: usize) -> Result<u16> {
     match elf.get(at..).and_then(|bytes| bytes.first_chunk()) {
         Some(bytes) => Ok(u16::from_le_bytes(*bytes)),
-        None => bail!("it is cut short"),
+        None => bail!("it is truncated"),
     }
 }
 
 fn word(elf: &[u8], at: usize) -> Result<u32> {
     match elf.get(at..).and_then(|bytes| bytes.first_chunk()) {
         Some(bytes) => Ok(u32::from_le_bytes(*bytes)),
-        None => bail!("it is cut short"),
+        None => bail!("it is truncated"),
     }
 }
 
@@ -166,7 +166,7 @@ pub(crate) mod tests {
     #[test]
     fn what_is_no_program_of_this_board_is_refused_in_words() {
         let refusal = |elf: &[u8]| from_elf(elf, RP2350_ARM_S).unwrap_err().to_string();
-        assert!(refusal(b"UF2\n").contains("no program for a 32-bit Arm core"));
+        assert!(refusal(b"UF2\n").contains("not a program for a 32-bit Arm core"));
         let elsewhere = refusal(&program(&[(0x2000_0000, &[1; 4])]));
         assert!(elsewhere.contains("at 0x20000000"), "{elsewhere}");
         let large = refusal(&program(&[(0x103f_ffff, &[1; 4])]));

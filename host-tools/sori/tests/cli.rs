@@ -129,7 +129,7 @@ fn a_truncated_file_is_classified_with_a_warning() {
     fs::write(&path, &bytes[..bytes.len() / 2 + 1]).unwrap();
     let (code, stderr) = refusal(&sori(&["classify", &path]));
     assert_eq!(code, 0);
-    assert!(stderr.contains("cut short"), "{stderr}");
+    assert!(stderr.contains("truncated"), "{stderr}");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn sign_makes_a_key_once_and_verify_asks_for_it() {
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&altered, bytes).unwrap();
     for (file, why) in [
-        (&by_other, "and only ed25519:"),
+        (&by_other, "but only ed25519:"),
         (&in_genre("genre.sori"), "sign it with `sori sign`"),
         (&altered, "changed after it was signed"),
     ] {
@@ -248,7 +248,7 @@ fn sign_makes_a_key_once_and_verify_asks_for_it() {
         assert!(why_not.contains(why), "{why_not}");
     }
     let shown = text(&sori(&["inspect", &altered]).stdout);
-    assert!(shown.contains("the signature does not hold"), "{shown}");
+    assert!(shown.contains("the signature is invalid"), "{shown}");
     // Who has no key to ask for passes over it.
     assert!(sori(&["verify", &altered]).status.success());
 }
@@ -267,7 +267,7 @@ fn a_key_is_private_and_never_overwritten() {
     let before = fs::read(&key).unwrap();
     let (code, why) = refusal(&sori(&["sign", "--new-key", &key]));
     assert_eq!(code, 2);
-    assert!(why.contains("is there already and stays"), "{why}");
+    assert!(why.contains("already exists and was not replaced"), "{why}");
     assert_eq!(fs::read(&key).unwrap(), before);
 
     let nothing = folder.at("nothing.pem");
@@ -304,7 +304,7 @@ fn eval_counts_labelled_folders_and_draws_the_matrix() {
     let png = folder.at("confusion.png");
     let output = sori(&["eval", "--json", "--png", &png, &folder.at("")]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(text(&output.stderr).contains("k-pop is none of the labels"));
+    assert!(text(&output.stderr).contains("k-pop is not one of the labels"));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["schema_version"], 2);
     assert_eq!((&report["n"], &report["failed"]), (&2.into(), &1.into()));
@@ -339,11 +339,11 @@ fn eval_refuses_splits_that_do_not_fit() {
             "columns file, genre, track and fold",
         ),
         (vec!["--split", &genre], 1, "polka"),
-        (vec!["--split", &empty], 1, "no lines"),
+        (vec!["--split", &empty], 1, "it is empty"),
         (
             vec!["--split", &genre, "--fold", "3"],
             1,
-            "no clip of that fold",
+            "no clips of that fold",
         ),
     ] {
         let whole = [
@@ -362,10 +362,10 @@ fn eval_refuses_splits_that_do_not_fit() {
 fn eval_says_what_kind_of_folder_it_needs() {
     let folder = Folder::new();
     for (path, says) in [
-        (folder.at("missing"), "is no folder"),
-        (in_genre("demo/jazz.flac"), "is no folder"),
-        (folder.at(""), "no folder named after a label"),
-        (in_genre("demo"), "no folder named after a label"),
+        (folder.at("missing"), "is not a folder"),
+        (in_genre("demo/jazz.flac"), "is not a folder"),
+        (folder.at(""), "no audio in a folder named after a label"),
+        (in_genre("demo"), "no audio in a folder named after a label"),
     ] {
         let (code, stderr) = refusal(&sori(&["eval", &path]));
         assert_eq!(code, 1);
@@ -632,7 +632,7 @@ fn plan_fits_a_package_to_an_arena_and_takes_the_plan_out_again() {
     for part in [
         "memory plan",
         "channels at a time",
-        "of static memory, exactly",
+        "bytes of static memory;",
     ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }
@@ -662,7 +662,7 @@ fn plan_shows_what_each_arena_costs() {
         assert!(pair[0]["instructions"].as_u64() > pair[1]["instructions"].as_u64());
     }
     let shown = text(&sori(&["plan"]).stdout);
-    assert!(shown.contains("of full speed"), "{shown}");
+    assert!(shown.contains("vs full speed"), "{shown}");
 }
 
 #[test]
@@ -683,7 +683,7 @@ fn an_arena_that_is_none_or_too_small_is_refused_and_says_what_would_do() {
     // Where fewer channels would do, that is offered too.
     let (code, stderr) = refusal(&sori(&["plan", &genre, "--arena", "12K", "--out", &out]));
     assert_eq!(code, 3, "{stderr}");
-    assert!(stderr.contains("of the channels"), "{stderr}");
+    assert!(stderr.contains("times the channels"), "{stderr}");
     assert_eq!(folder.entries(), 0);
     for size in ["48Q", "0", "-1", "4.5K", "99999999999999999999"] {
         let output = sori(&["plan", &genre, &format!("--arena={size}")]);
@@ -742,7 +742,7 @@ fn flash_writes_uf2_to_a_boot_loader_s_drive_and_to_nothing_else() {
     let (code, error) = refusal(&flash(&drive, &info));
     assert_eq!(code, 1);
     assert!(
-        error.contains("no program for a 32-bit Arm core"),
+        error.contains("not a program for a 32-bit Arm core"),
         "{error}"
     );
     assert!(!Path::new(&folder.at("RP2350/sori.uf2")).exists());

@@ -255,7 +255,7 @@ fn cloud_init_is_told_everything_and_all_else_stays() {
         "Raspberry Pi OS of 2025-10-01, 64-bit, set up by cloud-init",
         "googlevoicehat-soundcard added",
         "sori-pi_0.1.0-1_arm64.deb, 200.0 kB",
-        "host name: attic",
+        "hostname: attic",
         "user: ada, by SSH with the key",
         "Wi-Fi: IEEE, DE",
     ] {
@@ -338,7 +338,7 @@ fn the_first_run_script_is_told_everything_and_all_else_stays() {
         "{says}"
     );
     assert!(
-        says.contains("host name: sori") && says.contains("user: pi,"),
+        says.contains("hostname: sori") && says.contains("user: pi,"),
         "{says}"
     );
     let (before, after) = (bench.image("raspios.img"), bench.image("sori.img"));
@@ -387,7 +387,7 @@ fn settings_that_are_there_stay_unless_others_are_given() {
     let bench = Bench::new(&files);
     let says = bench.works(&format!("raspios.img --out sori.img {DEB}"));
     assert!(
-        says.contains("host name: as the image has it\nuser: as the image has it"),
+        says.contains("hostname: as in the image\nuser: as in the image"),
         "{says}"
     );
     let after = boot_files(&bench.image("sori.img"));
@@ -485,10 +485,10 @@ fn what_is_carried_stays_unless_another_is_given() {
         // There is no target/dist to take one from.
         let says = bench.works("sori.img --out card.img");
         for part in [
-            "sori-pi_0.1.0-1_arm64.deb, 200.0 kB, as it was there",
-            "genre.sori, 1.1 MB, as it was there",
-            "sori-pi.toml, 2.8 kB, as it was there",
-            "user: as the image has it",
+            "sori-pi_0.1.0-1_arm64.deb, 200.0 kB, already there",
+            "genre.sori, 1.1 MB, already there",
+            "sori-pi.toml, 2.8 kB, already there",
+            "user: as in the image",
         ] {
             assert!(says.contains(part), "{part}: {says}");
         }
@@ -541,23 +541,23 @@ fn a_package_that_the_pi_would_not_listen_with_is_refused() {
     write("deaf.sori", &Table::random(&mut noise).bytes(&mut noise));
 
     for (package, config, code, says) in [
-        (GENRE, "away.toml", 2, "\"/home/pi/my.sori\" rather than"),
+        (GENRE, "away.toml", 2, "\"/home/pi/my.sori\" instead of"),
         (
             GENRE,
             "key.toml",
             5,
-            "with the key of key.toml: it is not signed",
+            "by the key in key.toml: it is not signed",
         ),
         ("other.sori", "key.toml", 5, "it is signed by"),
         (
             GENRE,
             "nokey.toml",
             1,
-            "below [model]: this is not a public key",
+            "in [model]: this is not a public key",
         ),
         ("deaf.sori", "sori-pi.toml", 5, "no mel contract"),
         ("id.pub", "sori-pi.toml", 5, "cannot use id.pub"),
-        (GENRE, "id.pub", 1, "id.pub is no TOML"),
+        (GENRE, "id.pub", 1, "id.pub is not TOML"),
     ] {
         let (was, error) = bench.refuses(&with(package, config));
         assert!(was == code && error.contains(says), "{says}: {error}");
@@ -567,7 +567,7 @@ fn a_package_that_the_pi_would_not_listen_with_is_refused() {
     let carrying = "sori.img --out new.img --package";
     let (code, error) = bench.refuses(&format!("{carrying} {GENRE}"));
     assert!(
-        code == 5 && error.contains("the key of sori-pi.toml on the boot partition"),
+        code == 5 && error.contains("the key in sori-pi.toml on the boot partition"),
         "{error}"
     );
     // The model that is built in needs neither.
@@ -595,7 +595,7 @@ fn a_key_alone_is_for_the_user_whom_the_image_has() {
     ] {
         let says = bench.works(&format!("{from} --out {to} {DEB} --ssh-key id.pub{user}"));
         assert!(
-            says.contains("user: bob, as the image has it, and by SSH"),
+            says.contains("user: bob, as in the image, and by SSH"),
             "{says}"
         );
         let after = boot_files(&bench.image(to));
@@ -630,7 +630,7 @@ fn a_key_alone_is_for_the_user_whom_the_image_has() {
     for (from, to) in [("raspios.img", "sori.img"), ("sori.img", "again.img")] {
         let says = bench.works(&format!("{from} --out {to} {DEB} --ssh-key id.pub"));
         assert!(
-            says.contains("user: bob, as the image has it, and by SSH"),
+            says.contains("user: bob, as in the image, and by SSH"),
             "{says}"
         );
         let script = text(&boot_files(&bench.image(to)), "firstrun.sh");
@@ -671,7 +671,7 @@ fn a_key_for_nobody_knows_whom_is_refused() {
         assert!(code == 2 && error.contains("--user NAME"), "{error}");
         let says = bench.works(&format!("{command} --user eve"));
         assert!(
-            says.contains("user: eve, by SSH with the key; in place of those that the image has"),
+            says.contains("user: eve, by SSH with the key; replaces the image's users"),
             "{says}"
         );
     }
@@ -693,7 +693,7 @@ fn a_script_that_sets_up_no_user_gets_one() {
     let command = format!("raspios.img --out sori.img {DEB} --ssh-key id.pub");
     let says = bench.works(&command);
     assert!(says.contains("user: pi, by SSH with the key\n"), "{says}");
-    assert!(says.contains("host name: as the image has it"), "{says}");
+    assert!(says.contains("hostname: as in the image"), "{says}");
 }
 
 /// cloud-init does nothing a second time for the same instance.
@@ -723,9 +723,9 @@ fn the_appliance_is_recognized_and_not_prepared() {
         ("", "needs no preparation: sori flash IMAGE --to DEVICE"),
         (
             " --ssh-key id.pub --config id.pub",
-            "leave out --config, --ssh-key;",
+            "omit --config, --ssh-key;",
         ),
-        (" --wifi IEEE --country DE", "leave out --wifi;"),
+        (" --wifi IEEE --country DE", "omit --wifi;"),
     ] {
         let (code, error) = bench.refuses(&format!("raspios.img --out sori.img{arguments}"));
         assert!(code == 2 && error.contains(says), "{error}");
@@ -764,7 +764,7 @@ fn a_boot_partition_without_space_is_told_before_anything_is_written() {
     let (code, error) = bench.refuses("raspios.img --out sori.img --deb sori-pi_9_arm64.deb");
     assert_eq!(code, 1);
     assert!(
-        error.contains("MB free and 36.9 MB would go there: nothing was written"),
+        error.contains("MB free but 36.9 MB are needed: nothing was written"),
         "{error}"
     );
 }
@@ -789,7 +789,7 @@ fn what_cannot_be_prepared_is_refused_with_what_to_do() {
         (
             "raspios.img --out sori.img --deb id.pub",
             1,
-            "no sori-pi_*.deb",
+            "not a sori-pi_*.deb",
         ),
         (
             "raspios.img --out sori.img --hostname a.b",
@@ -799,7 +799,7 @@ fn what_cannot_be_prepared_is_refused_with_what_to_do() {
         (
             "raspios.img --out sori.img --user sori",
             2,
-            "taken by the system",
+            "reserved for the system",
         ),
         ("raspios.img --out sori.img --wifi IEEE", 2, "--country"),
         (
@@ -810,7 +810,7 @@ fn what_cannot_be_prepared_is_refused_with_what_to_do() {
         (
             "raspios.img --out sori.img --ssh-key password",
             1,
-            "no public key",
+            "not an SSH public key",
         ),
         (
             "raspios.img --out sori.img --board pico2",
@@ -851,16 +851,16 @@ fn what_cannot_be_prepared_is_refused_with_what_to_do() {
                 "Raspberry Pi reference 2023-05-03\n".into(),
             ))
         },
-        "Raspberry Pi OS of 2023-05-03: sori-pi needs one of 2023-10-10",
+        "Raspberry Pi OS of 2023-05-03: sori-pi needs 2023-10-10",
     );
     broken(
         &|files| drop(files.remove("kernel8.img")),
-        "no kernel on the boot partition",
+        "the boot partition has no kernel",
     );
     broken(&|files| drop(files.remove("config.txt")), "no config.txt");
     broken(
         &|files| drop(files.insert("user-data".into(), "#!/bin/sh\n".into())),
-        "user-data on the boot partition was written by hand",
+        "cannot edit user-data on the boot partition",
     );
 
     // As a download that broke off leaves it, and a card that was pulled.
@@ -868,7 +868,7 @@ fn what_cannot_be_prepared_is_refused_with_what_to_do() {
     fs::write(bench.at("raspios.img"), &image[..image.len() - 1]).unwrap();
     let (_, error) = bench.refuses(&format!("raspios.img --out sori.img {DEB}"));
     assert!(
-        error.contains("it is not all there; fetch it again"),
+        error.contains("it is incomplete; download it again"),
         "{error}"
     );
     let mut dirty = image;

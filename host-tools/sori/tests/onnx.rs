@@ -92,7 +92,7 @@ fn compare_sets_a_package_beside_its_float_network() {
     let output = sori(&["compare", &onnx, &package, "--on", &demo]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let said = text(&output.stdout);
-    assert!(said.contains("the same class on"), "{said}");
+    assert!(said.contains("same class for"), "{said}");
     let (code, stderr) = refusal(&sori(&["compare", &onnx, &onnx, "--on", &demo]));
     assert_eq!(code, 2);
     assert!(stderr.contains("must be a package"), "{stderr}");
@@ -222,8 +222,8 @@ fn eval_counts_tracks_hears_rooms_and_writes_a_page() {
     assert_eq!(rejection[0]["rejected"]["share"], 1.0);
     let page = fs::read_to_string(page).unwrap();
     for part in [
-        "What is taken for what",
-        "Through a room",
+        "Confusion matrix",
+        "Simulated conditions",
         "area under ROC",
         "<svg",
         "McNemar",

@@ -277,7 +277,7 @@ pub(crate) fn on_devices() -> anyhow::Result<()> {
     understood()
 }
 
-/// An image with the name of Sori's own is written as it is.
+/// An image with the name of Sori's own is written unchanged.
 fn appliance() -> anyhow::Result<()> {
     let folder = Path::new(WORK).join("appliance");
     tools::emptied(&folder)?;
@@ -302,7 +302,7 @@ fn appliance() -> anyhow::Result<()> {
     fail(
         write().arg("--ssh-key").arg(TRIXIE.at("id.pub")),
         2,
-        "leave out --ssh-key",
+        "omit --ssh-key",
     )?;
     ensure!(
         fs::read(&file)? == untouched,
@@ -311,7 +311,7 @@ fn appliance() -> anyhow::Result<()> {
     let said = succeed(&mut write())?;
     let said = String::from_utf8_lossy(&said.stdout);
     ensure!(
-        said.contains("written as it is") && said.contains("and read it back"),
+        said.contains("written unchanged") && said.contains("and verified it by reading back"),
         "{said}"
     );
     drop(card);
@@ -320,7 +320,7 @@ fn appliance() -> anyhow::Result<()> {
         written[..image.len()] == image && written[image.len()..] == untouched[image.len()..],
         "the card is not the image"
     );
-    println!("   the appliance: written as it is");
+    println!("   the appliance: written unchanged");
     Ok(())
 }
 
@@ -339,14 +339,14 @@ impl Mechanism {
                 sori.arg("--to").arg(&card.0);
                 sori
             };
-            fail(&mut write(), 2, "--yes says that this is meant")?;
+            fail(&mut write(), 2, "Confirm with --yes")?;
             ensure!(
                 fs::read(&file)? == untouched,
                 "written without being asked to"
             );
             let said = succeed(write().arg("--yes"))?;
             ensure!(
-                String::from_utf8_lossy(&said.stdout).contains("and read it back"),
+                String::from_utf8_lossy(&said.stdout).contains("and verified it by reading back"),
                 "nothing was read back"
             );
             println!("   written and verified");
@@ -458,7 +458,7 @@ impl Mechanism {
                 .arg("--to")
                 .arg(&card.0),
             1,
-            "nothing starts from it now",
+            "the card does not boot now",
         )?;
         let mut start = vec![0; 512];
         std::io::Read::read_exact(&mut File::open(&card.0)?, &mut start)?;

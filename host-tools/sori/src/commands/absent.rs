@@ -1,4 +1,4 @@
-//! What stands for the commands that need ONNX support in a build without it.
+//! Stand-ins for the commands that need ONNX support, in a build without it.
 
 /// `sori quantize`.
 pub(crate) mod quantize {
@@ -16,7 +16,7 @@ pub(crate) mod quantize {
         override_usage = "this build has no ONNX support: cargo install --path host-tools/sori --features quantize"
     )]
     pub(crate) struct Quantize {
-        /// Whatever is given is answered alike
+        /// Every argument gets the same answer
         #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     }

@@ -1,4 +1,4 @@
-//! `sori bench`: what a network costs on this machine.
+//! `sori bench`: time and memory of a network on this machine.
 
 use std::hint::black_box;
 use std::io;
@@ -20,26 +20,26 @@ use crate::{output, package};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Weights are packed before the clock starts; one inference is one whole input as trained."
+    after_help = "Weights are packed before timing starts. One inference is one whole input as trained."
 )]
 pub(crate) struct Bench {
-    /// A package, or an ONNX network, which is calibrated on noise for this; without it the
-    /// genre model that is built in
+    /// A package, or an ONNX network (calibrated on noise, for timing only)
+    /// [default: the built-in genre model]
     #[arg(value_name = "FILE.sori|FILE.onnx")]
     model: Option<PathBuf>,
-    /// Threads that share one inference
+    /// Threads sharing one inference
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: u16,
-    /// An ONNX network to time in tract beside it, on one thread; may be given several times
+    /// An ONNX network to time in tract for comparison, on one thread; repeatable
     #[arg(long, value_name = "FILE.onnx")]
     tract: Vec<PathBuf>,
-    /// How long to repeat each measurement
+    /// Seconds to repeat each measurement
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
-    /// Print the result as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Print the median nanoseconds of one inference, and nothing else
+    /// Print only the median time of one inference, in nanoseconds
     #[arg(long, conflicts_with_all = ["json", "tract"])]
     median_ns: bool,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Bench {
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok();
     let seconds = seconds.filter(|seconds| (0.0..=3600.0).contains(seconds));
-    seconds.ok_or_else(|| "0 to 3600 are possible".into())
+    seconds.ok_or_else(|| "it must be between 0 and 3600".into())
 }
 
 /// Version of the JSON.
@@ -58,21 +58,21 @@ struct Report<'a> {
     schema_version: u32,
     name: &'a str,
     file: String,
-    /// An ONNX network was given: the package's answers mean nothing.
+    /// An ONNX network was given: the package's results are meaningless.
     calibrated_on_noise: bool,
     backend: &'a str,
     threads: u16,
     /// Rows, width, channels of one whole input.
     input: [usize; 3],
-    /// Multiplications of one whole input.
+    /// Multiplications for one whole input.
     macs: u64,
-    /// Of one whole input at once.
+    /// One whole input at once.
     inference: Inference,
-    /// Of as many rows, one at a time.
+    /// The same rows, one at a time.
     row_by_row: Spread,
     /// Other networks in tract.
     tract: Vec<Peer>,
-    /// Only for audio.
+    /// Only of networks that hear audio.
     audio: Option<Audio>,
     layers: Vec<Cost>,
     stages: Vec<Cost>,
@@ -93,26 +93,26 @@ struct Peer {
     file: String,
     #[serde(flatten)]
     spread: Spread,
-    /// Its median over Sori's.
+    /// Its median divided by Sori's.
     ratio: f64,
 }
 
-/// Of one second of audio, live.
+/// One second of audio, live.
 #[derive(Debug, Serialize)]
 struct Audio {
     network: Spread,
     front_end: Spread,
     front_end_backend: &'static str,
-    /// Seconds of audio in a second.
+    /// Seconds of audio processed per second.
     real_time_factor: f64,
 }
 
-/// A layer's, or a stage's, of one inference.
+/// The share of one layer, or stage, in one inference.
 #[derive(Debug, Serialize)]
 struct Cost {
     name: String,
     median_ns: f64,
-    /// Of the sum over all.
+    /// Of the sum over all layers.
     share: f64,
     macs: u64,
     gmacs_per_second: f64,
@@ -124,9 +124,9 @@ struct Memory {
     arena: usize,
     /// Bytes, for a row at a time.
     arena_row: usize,
-    /// Bytes that the backend wants besides the package.
+    /// Bytes that the backend needs besides the package.
     packed_weights: usize,
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     package: usize,
 }
 
@@ -194,7 +194,7 @@ impl Bench {
         }
     }
 
-    /// Beside an inference that takes so many nanoseconds.
+    /// Compares with an inference of `ours_ns` nanoseconds.
     fn tract(&self, rows: usize, ours_ns: f64) -> Result<Vec<Peer>> {
         let peer = |path: &PathBuf| {
             let onnx = std::fs::read(path)
@@ -203,7 +203,7 @@ impl Bench {
                 .with_context(|| format!("cannot time {}", path.display()))?;
             tract.run()?;
             let spread = stopwatch::time(self.seconds, &mut || {
-                // It ran once.
+                // It already ran once without an error.
                 let _ = tract.run();
             });
             Ok(Peer {
@@ -231,7 +231,7 @@ impl Bench {
     }
 }
 
-/// What is timed.
+/// The network being timed.
 struct Subject<'p> {
     prepared: Prepared<'p>,
     threads: usize,
@@ -276,7 +276,7 @@ impl Subject<'_> {
         })
     }
 
-    /// In one stream that goes on and on.
+    /// In one endless stream.
     fn row_by_row(&self) -> Result<Spread> {
         let clip = self.clip();
         self.with_network(1, None, |network| {
@@ -330,7 +330,7 @@ impl Subject<'_> {
     }
 }
 
-/// The same always.
+/// The same numbers every time.
 fn noise(len: usize) -> impl Iterator<Item = i32> {
     let mut state = 1u64;
     (0..len).map(move |_| {
@@ -353,7 +353,7 @@ impl Layers {
         let (mut kinds, mut macs) = (Vec::new(), Vec::new());
         memory::for_each_layer(package, &mut |layer| {
             rows = layer.output_rows(rows);
-            // The mean is taken before the classifier, which runs once.
+            // The classifier runs once, on the mean of all rows.
             let times = match layer.kind {
                 LayerKind::Classifier => 1,
                 _ => rows as u64,
@@ -386,7 +386,7 @@ impl Cost {
     }
 }
 
-/// The layers of a kind together.
+/// The sums over layers of one kind.
 fn stages(layers: &Layers, costs: &[Cost]) -> Vec<Cost> {
     let sum = costs.iter().map(|cost| cost.median_ns).sum();
     let all = LayerKind::STAGES.into_iter().map(|name| {
@@ -407,7 +407,7 @@ impl Report<'_> {
         let machine = format!("{}, {} thread{plural}", self.backend, self.threads);
         writeln!(
             out,
-            "{} ({}), {machine}, {rows}×{width}×{channels} values in, {:.1} million multiplications",
+            "{} ({}), {machine}, input {rows}×{width}×{channels}, {:.1} million multiplications",
             self.name,
             self.file,
             self.macs as f64 / 1e6
@@ -415,7 +415,7 @@ impl Report<'_> {
         if self.calibrated_on_noise {
             writeln!(
                 out,
-                "calibrated on noise, for its speed only: `sori quantize` makes a package to use"
+                "calibrated on noise, for timing only: `sori quantize` makes a package to use"
             )?;
         }
 
@@ -425,7 +425,10 @@ impl Report<'_> {
             table.add_row([what, median, p10, p90, spread.runs.to_string()]);
         };
         add("one inference".into(), &self.inference.spread);
-        add(format!("its {rows} rows, one at a time"), &self.row_by_row);
+        add(
+            format!("the same {rows} rows, one at a time"),
+            &self.row_by_row,
+        );
         for peer in &self.tract {
             add(
                 format!("tract, {} (× {:.1})", peer.file, peer.ratio),
@@ -433,7 +436,7 @@ impl Report<'_> {
             );
         }
         if let Some(audio) = &self.audio {
-            add("a second of audio, row by row".into(), &audio.network);
+            add("one second of audio, row by row".into(), &audio.network);
             let backend = audio.front_end_backend;
             add(
                 format!("its front end ({backend}, 1 thread)"),
@@ -453,11 +456,11 @@ impl Report<'_> {
         } = self.memory;
         writeln!(
             out,
-            "arena {arena} bytes ({arena_row} for a row at a time), packed weights {packed_weights} bytes, package {package} bytes"
+            "arena {arena} bytes ({arena_row} row by row), packed weights {packed_weights} bytes, package {package} bytes"
         )?;
         writeln!(
             out,
-            "{:.1} GMAC/s, {:.1} inferences a second",
+            "{:.1} GMAC/s, {:.1} inferences per second",
             self.inference.gmacs_per_second, self.inference.per_second
         )?;
         match &self.audio {
@@ -468,7 +471,7 @@ impl Report<'_> {
             ),
             None => writeln!(
                 out,
-                "{:.0} images a second on this machine, {machine}",
+                "{:.0} images per second on this machine, {machine}",
                 self.inference.per_second
             ),
         }
@@ -491,7 +494,7 @@ fn costs(heading: &str, costs: &[Cost], out: &mut impl io::Write) -> io::Result<
     writeln!(out, "{table}\n")
 }
 
-/// Nanoseconds for people.
+/// A human-readable duration.
 fn duration(ns: f64) -> String {
     match ns {
         _ if ns < 1e6 => format!("{:.1} µs", ns / 1e3),

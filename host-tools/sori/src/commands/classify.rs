@@ -20,10 +20,10 @@ pub(crate) struct Classify {
     /// Audio files (wav, flac, mp3, ogg), or folders of them
     #[arg(required = true, value_name = "FILE|DIR")]
     inputs: Vec<PathBuf>,
-    /// The package; without it the genre model that is built in
+    /// The package [default: the built-in genre model]
     #[arg(long, value_name = "FILE.sori")]
     model: Option<PathBuf>,
-    /// One JSON object a file, on a line of its own
+    /// Print one line of JSON per file
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -48,7 +48,7 @@ enum Outcome<'a> {
     Heard {
         /// A label, `unknown` or `silence`.
         verdict: &'a str,
-        /// The most probable label, whatever the verdict; none for a clip too short to tell.
+        /// The most probable label, whatever the verdict; `None` if the clip is too short.
         best: Option<&'a str>,
         confidence: Option<f64>,
         probabilities: BTreeMap<&'a str, f64>,
@@ -156,7 +156,7 @@ fn row(source: &audio::Source, heard: &Heard, labels: &[&str]) -> [String; 6] {
         Some((_, p)) => (output::bar(*p, 10), format!("{:.0} %", 100.0 * p)),
         None => (String::new(), "too short".into()),
     };
-    // An unknown says what it comes closest to.
+    // For `unknown`, these are the closest genres.
     let others = ranked.iter().filter(|(label, _)| *label != verdict);
     let then: Vec<String> = others.take(2).map(percent).collect();
     [

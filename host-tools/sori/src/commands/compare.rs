@@ -1,4 +1,4 @@
-//! `sori compare`: what changes between two networks.
+//! `sori compare`: the differences between two networks.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,19 +16,19 @@ use crate::{clips, output, package};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Clips in folders named like labels (DIR/LABEL/*) also tell how accuracy changes."
+    after_help = "If the clips are in folders named after labels (DIR/LABEL/*), the change in accuracy is shown as well."
 )]
 pub(crate) struct Compare {
-    /// A package, or an ONNX network, which runs in float
+    /// A package, or an ONNX network (run in float)
     #[arg(value_name = "A.sori|A.onnx")]
     first: PathBuf,
-    /// The other
+    /// The package or network to compare it with
     #[arg(value_name = "B.sori|B.onnx")]
     second: PathBuf,
-    /// Audio files or .npy feature rows to run both on
+    /// Folder of audio or .npy feature rows to run both on
     #[arg(long, value_name = "DIR")]
     on: PathBuf,
-    /// Print the result as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -47,7 +47,7 @@ impl Network {
         })
     }
 
-    /// One that can run.
+    /// Makes it ready to run.
     fn contender(&self, path: &Path) -> Result<Contender<'_>> {
         Ok(match self {
             Self::Package(bytes) => Contender::Package(Box::new(package::parse(bytes, path)?)),
@@ -76,7 +76,7 @@ impl<'a> Contender<'a> {
         }
     }
 
-    /// What two networks must share to be compared: the shape of a row, and the number of classes.
+    /// Row shape and number of classes, which must be equal to compare two networks.
     fn shape(&self) -> (TensorShape, usize) {
         match self {
             Self::Package(package) => (package.input(), package.classifier().classes),
@@ -98,18 +98,19 @@ impl Compare {
         let paths = [&self.first, &self.second];
         let files = [Network::read(paths[0])?, Network::read(paths[1])?];
         let networks = [files[0].contender(paths[0])?, files[1].contender(paths[1])?];
-        // A package says how input is made, and how long the mean is that answers are taken from.
+        // A package defines its input, and how many rows the mean of the logits covers.
         let packages = || networks.iter().filter_map(Contender::package);
         let Some(listener) = packages().min_by_key(|package| package.classifier().pool_rows) else {
             return Err(Failure::Usage(
-                "both are ONNX networks: one of the two must be a package, which says how its input is made".into(),
+                "both are ONNX networks: one of them must be a package, which defines the input"
+                    .into(),
             )
             .into());
         };
         let [(row, classes), (other_row, other_classes)] = [0, 1].map(|n| networks[n].shape());
         ensure!(
             row == other_row && classes == other_classes,
-            "the networks differ in what they take or tell: rows of {}×{} and {}×{}, {classes} and {other_classes} classes",
+            "cannot compare networks of different shapes: rows of {}×{} and {}×{}, {classes} and {other_classes} classes",
             row.width,
             row.channels,
             other_row.width,
@@ -142,7 +143,7 @@ impl Compare {
         let report = Report {
             networks: paths.map(|path| path.display().to_string()),
             comparison: Comparison::new([&first, &second], &expected)
-                .context("there is no clip to compare on")?,
+                .context("no clips to compare on")?,
             labels,
         };
         match self.json {
@@ -188,18 +189,18 @@ impl Report<'_> {
         writeln!(out, "{table}\n")?;
         writeln!(
             out,
-            "the same class on {:.1} % of {clips} clips",
+            "same class for {:.1} % of {clips} clips",
             100.0 * agreement
         )?;
         writeln!(
             out,
-            "logits: {sqnr_db:.1} dB, largest difference {largest_difference:.3}; probabilities change by {:.1} points in the mean",
+            "logits: {sqnr_db:.1} dB, largest difference {largest_difference:.3}; probabilities change by {:.1} points on average",
             100.0 * mean_probability_change
         )?;
         if let Some([a, b]) = accuracy {
             writeln!(
                 out,
-                "accuracy: A {:.1} %, B {:.1} %, a change of {:+.1} points",
+                "accuracy: A {:.1} %, B {:.1} % ({:+.1} points)",
                 100.0 * a,
                 100.0 * b,
                 100.0 * (b - a)

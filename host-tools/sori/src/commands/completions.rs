@@ -8,7 +8,7 @@ use clap_complete::Shell;
 
 #[derive(Debug, Args)]
 pub(crate) struct Completions {
-    /// The shell to write for
+    /// The shell
     shell: Shell,
 }
 

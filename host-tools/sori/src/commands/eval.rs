@@ -1,5 +1,5 @@
-//! `sori eval`: how well a package hears labelled audio, in quiet and in a room, and what
-//! it makes of what is no music.
+//! `sori eval`: accuracy on labelled audio, clean and in simulated rooms, and rejection of
+//! non-music.
 
 use std::path::{Path, PathBuf};
 
@@ -24,38 +24,38 @@ use crate::{audio, batch, frontend, hearing, output};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "With --split, a clip belongs to a track and a track to a fold, and accuracy counts tracks.\n`{fold}` in --model and --float stands for a fold's number: each clip is then heard by the network\nthat was trained without it, which is cross-validation."
+    after_help = "With --split, clips belong to tracks and tracks to folds, and accuracy is counted by track.\n`{fold}` in --model and --float is replaced by each fold's number, so that every clip is classified\nby the network trained without it (cross-validation)."
 )]
 pub(crate) struct Eval {
-    /// A folder with one folder a genre: DIR/GENRE/*.wav|flac|mp3|ogg
+    /// A folder with one subfolder per genre: DIR/GENRE/*.wav|flac|mp3|ogg
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// The package; without it the genre model that is built in
+    /// The package [default: the built-in genre model]
     #[arg(long, value_name = "FILE.sori")]
     model: Option<PathBuf>,
-    /// Which clip is of which track and fold: columns file, genre, track, fold
+    /// CSV that assigns clips to tracks and folds; columns: file, genre, track, fold
     #[arg(long, value_name = "FILE.csv")]
     split: Option<PathBuf>,
-    /// Only this fold's clips
+    /// Evaluate only this fold's clips
     #[arg(long, value_name = "N", requires = "split")]
     fold: Option<usize>,
-    /// The float network that the package was made from, to compare with
+    /// The float network that the package was made from, for comparison
     #[arg(long, value_name = "FILE.onnx")]
     float: Option<PathBuf>,
-    /// Also hear everything quietly, through a microphone, in rooms and in noise, and
-    /// silence and noise alone
+    /// Also evaluate at low level, through a microphone, in rooms and in noise (all simulated),
+    /// and on silence and noise alone
     #[arg(long)]
     conditions: bool,
-    /// Recordings of no music (speech, …), which should be called unknown
+    /// Folder of non-music (speech, …), which should be called unknown; repeatable
     #[arg(long, value_name = "DIR")]
     not_music: Vec<PathBuf>,
-    /// Write all of it as a page
+    /// Write an HTML report
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
     /// Draw the confusion matrix
     #[arg(long, value_name = "FILE.png")]
     png: Option<PathBuf>,
-    /// Print the result as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -88,7 +88,7 @@ struct Files {
     float: Option<Onnx>,
 }
 
-/// A network, ready to hear.
+/// A network, ready to run.
 struct Network<'n> {
     fold: Option<usize>,
     prepared: Prepared<'n>,
@@ -108,7 +108,7 @@ impl Eval {
         let labels = models[0].labels.clone();
         ensure!(
             models.iter().all(|model| model.labels == labels),
-            "the packages of the folds have different labels: train them alike"
+            "the folds' packages have different labels: train all folds with the same labels"
         );
         let mut weights: Vec<_> = models
             .iter()
@@ -144,7 +144,7 @@ impl Eval {
                 batch::warn(source, &warnings);
                 if answers[0].best.is_none() {
                     eprintln!(
-                        "sori: {} is too short to tell: it is not counted",
+                        "sori: {} is too short to classify: it is not counted",
                         source.path.display()
                     );
                 }
@@ -166,7 +166,7 @@ impl Eval {
         let Some(evaluation) = evaluation else {
             outcome?;
             bail!(
-                "no clip of {} is long enough to tell",
+                "no clip in {} is long enough to classify",
                 self.folder.display()
             );
         };
@@ -184,7 +184,7 @@ impl Eval {
         outcome.and(other_outcome)
     }
 
-    /// One network, or one a fold where the paths say `{fold}`.
+    /// One network, or one per fold if the paths contain `{fold}`.
     fn files(&self, split: Option<&[SplitLine]>) -> Result<Vec<Files>> {
         let by_fold = |path: &Option<PathBuf>| {
             path.as_ref()
@@ -194,7 +194,7 @@ impl Eval {
         if by_fold(&self.model) || by_fold(&self.float) {
             let Some(split) = split else {
                 return Err(Failure::Usage(
-                    "{fold} stands for a fold: --split FILE.csv says which there are".into(),
+                    "{fold} needs --split FILE.csv, which lists the folds".into(),
                 )
                 .into());
             };
@@ -225,11 +225,11 @@ impl Eval {
             .collect()
     }
 
-    /// What is to be heard: the split's lines, or all files in folders that bear a label.
+    /// The clips to evaluate: the split's lines, or all files in folders named after labels.
     fn clips(&self, split: Option<Vec<SplitLine>>, labels: &[&str]) -> Result<Vec<Labelled>> {
         ensure!(
             self.folder.is_dir(),
-            "{} is no folder: give one that holds a folder a genre",
+            "{} is not a folder: name one with a subfolder per genre",
             self.folder.display()
         );
         let Some(split) = split else {
@@ -243,7 +243,7 @@ impl Eval {
             let label = labels.iter().position(|label| same(label, &line.genre));
             let label = label.with_context(|| {
                 format!(
-                    "{} of the split file is none of the labels ({}): take it out",
+                    "{} in the split file is not one of the labels ({}): remove it",
                     line.genre,
                     labels.join(", ")
                 )
@@ -258,12 +258,15 @@ impl Eval {
                 fold: Some(line.fold),
             });
         }
-        ensure!(!clips.is_empty(), "the split file has no clip of that fold");
+        ensure!(
+            !clips.is_empty(),
+            "the split file has no clips of that fold"
+        );
         Ok(clips)
     }
 
-    /// Answers to what is no music, every network in turn; and whether all of it could be
-    /// heard.
+    /// Answers to non-music, by every network in turn; and whether every file could be
+    /// processed.
     fn not_music(&self, networks: &[Network<'_>]) -> Result<(Vec<NotMusic>, Result<()>)> {
         let mut sets = Vec::new();
         let mut outcome = Ok(());
@@ -308,7 +311,7 @@ fn network_for<'a, 'n>(
     networks
         .iter()
         .find(fits)
-        .context("there is no network for this fold")
+        .context("no network for this fold")
 }
 
 /// Answers under each condition, the float network's probabilities, and warnings.
@@ -326,7 +329,7 @@ impl Network<'_> {
         if samples.len() < self.mel.window_samples {
             return Err(frontend::too_short(path, &self.mel));
         }
-        // The file's name is its seed: no order of work changes what is heard.
+        // Seeded by the file's name, so that results do not depend on the order of work.
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let seed = name.bytes().fold(1u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -374,7 +377,7 @@ impl Network<'_> {
         })
     }
 
-    /// What the float network makes of the same feature rows, as a clip's summary has it.
+    /// The float network's mean probabilities for the same feature rows.
     fn float(
         &self,
         float: &Reference<'_>,
@@ -418,11 +421,11 @@ fn read_split(path: &Path) -> Result<Vec<SplitLine>> {
             cannot()
         )
     })?;
-    ensure!(!lines.is_empty(), "{}: it has no lines", cannot());
+    ensure!(!lines.is_empty(), "{}: it is empty", cannot());
     Ok(lines)
 }
 
-/// The audio below the folders that bear a label; a file is a track of its own.
+/// The audio in folders named after labels; each file is its own track.
 fn labelled(folder: &Path, labels: &[&str]) -> Result<Vec<Labelled>> {
     let mut unlabelled = Vec::<String>::new();
     let clips: Vec<_> = audio::find(&[folder.to_path_buf()])?
@@ -448,12 +451,12 @@ fn labelled(folder: &Path, labels: &[&str]) -> Result<Vec<Labelled>> {
     let known = labels.join(", ");
     if clips.is_empty() {
         bail!(
-            "{} has no folder named after a label with audio in it: {known}",
+            "{} has no audio in a folder named after a label: {known}",
             folder.display()
         );
     }
     for genre in unlabelled {
-        eprintln!("sori: {genre} is none of the labels ({known}): its files are not counted");
+        eprintln!("sori: {genre} is not one of the labels ({known}): its files are not counted");
     }
     Ok(clips)
 }

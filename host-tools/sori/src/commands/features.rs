@@ -1,4 +1,4 @@
-//! `sori features`: what the device computes, as NumPy arrays, so that training
+//! `sori features`: the device's feature rows as NumPy arrays, so that training
 //! and device cannot differ.
 
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ pub(crate) struct Features {
     /// Audio files, or folders of them
     #[arg(required = true, value_name = "FILE|DIR")]
     inputs: Vec<PathBuf>,
-    /// Folder for the .npy files, which mirrors the folders of the input
+    /// Output folder for the .npy files; mirrors the input's folders
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Mel settings from a contract file instead of the defaults
@@ -54,7 +54,7 @@ impl Features {
         for source in &sources {
             if let Some(other) = targets.insert(self.target(source), &source.path) {
                 return Err(Failure::Usage(format!(
-                    "{} and {} would both become {}: rename one, or give them folders of their own",
+                    "{} and {} would both be written to {}: rename one, or use different output folders",
                     other.display(),
                     source.path.display(),
                     self.target(source).display()

@@ -1,4 +1,4 @@
-//! `sori inspect`: what is in a package, and what it needs.
+//! `sori inspect`: a package's contents and memory.
 
 use std::fmt;
 use std::io;
@@ -18,19 +18,19 @@ use crate::{hearing, output, package};
 
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// The package; without it the genre model that is built in
+    /// The package, or with --manifold an ONNX network [default: the built-in genre model]
     #[arg(value_name = "FILE.sori|FILE.onnx")]
     model: Option<PathBuf>,
-    /// Measure what the ReLUs of an ONNX network keep of their inputs, on the clips of --calib
+    /// Measure the information that an ONNX network's ReLUs preserve, on the clips of --calib
     #[arg(long, requires = "calib", requires = "model")]
     manifold: bool,
-    /// Audio files or .npy feature rows like those in training
+    /// Folder of audio or .npy feature rows like the training data
     #[arg(long, value_name = "DIR", requires = "manifold")]
     calib: Option<PathBuf>,
-    /// Write what was measured as a page
+    /// Write the measurements as an HTML report
     #[arg(long, value_name = "FILE.html", requires = "manifold")]
     report: Option<PathBuf>,
-    /// Print everything as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -38,7 +38,7 @@ pub(crate) struct Inspect {
 /// Version of the JSON.
 const SCHEMA_VERSION: u32 = 1;
 
-/// Rows at a time that the arena is stated for, besides a whole clip.
+/// Rows per call for which the arena is listed, besides a whole clip.
 const STRIPES: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 
 impl Inspect {
@@ -58,7 +58,7 @@ impl Inspect {
     }
 }
 
-/// What is shown, as a person and as a program see it.
+/// The output, as text or JSON.
 #[derive(Debug, Serialize)]
 struct Inspected<'a> {
     schema_version: u32,
@@ -70,9 +70,9 @@ struct Inspected<'a> {
     parameters: usize,
     /// Rows of one whole input as trained.
     nominal_rows: usize,
-    /// Of one whole input.
+    /// For one whole input.
     macs: u64,
-    /// Only for audio.
+    /// Only of networks that hear audio.
     macs_per_second: Option<f64>,
     layers: Vec<LayerLine>,
     memory: Memory,
@@ -91,7 +91,7 @@ struct Provenance<'a> {
     metrics: &'a str,
 }
 
-/// Whose signature stands behind the package; whom to trust is for `sori verify --key`.
+/// The package's signer; whether to trust it is for `sori verify --key` to check.
 #[derive(Debug, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 enum Signed {
@@ -115,9 +115,9 @@ impl Signed {
 impl fmt::Display for Signed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unsigned => f.write_str("by nobody"),
-            Self::Holds { public_key } => write!(f, "by {public_key}, and unchanged since"),
-            Self::Altered => f.write_str("but the signature does not hold: it was changed since"),
+            Self::Unsigned => f.write_str("no"),
+            Self::Holds { public_key } => write!(f, "by {public_key}, unchanged since"),
+            Self::Altered => f.write_str("but changed since: the signature is invalid"),
         }
     }
 }
@@ -144,10 +144,10 @@ struct Memory {
     arena: Vec<Arena>,
     /// The same for a whole clip at once.
     arena_whole_clip_bytes: usize,
-    /// What a run layer by layer over whole tensors would need.
+    /// What running layer by layer over whole tensors would need.
     layer_by_layer_bytes: usize,
     frontend_bytes: usize,
-    /// Of a microcontroller that takes a row at a time: arena and front end.
+    /// On a microcontroller that processes one row at a time: arena and front end.
     static_bytes: usize,
     /// The package itself.
     flash_bytes: usize,
@@ -334,13 +334,13 @@ impl<'a> Inspected<'a> {
         )?;
         match self.macs_per_second {
             Some(per_second) => {
-                writeln!(out, "; {:.2} million a second of audio", per_second / 1e6)?
+                writeln!(out, "; {:.2} million per second of audio", per_second / 1e6)?
             }
             None => writeln!(out)?,
         }
 
         let memory = &self.memory;
-        writeln!(out, "\narena, exact bytes, for so many rows at a time:")?;
+        writeln!(out, "\narena in bytes (exact), by rows per call:")?;
         let whole = Arena {
             stripe_rows: self.nominal_rows,
             bytes: memory.arena_whole_clip_bytes,
@@ -350,19 +350,19 @@ impl<'a> Inspected<'a> {
         }
         writeln!(
             out,
-            "  layer by layer over whole tensors it would be {}",
+            "  layer by layer over whole tensors, it would be {}",
             memory.layer_by_layer_bytes
         )?;
         if memory.frontend_bytes > 0 {
             writeln!(
                 out,
-                "  the front end needs {} besides",
+                "  the front end needs another {}",
                 memory.frontend_bytes
             )?;
         }
         writeln!(
             out,
-            "a microcontroller, a row at a time: {} bytes of flash for the package and {} of static memory, exactly; `cargo xtask firmware` measures program and stack",
+            "on a microcontroller, row by row: exactly {} bytes of flash for the package and {} bytes of static memory; `cargo xtask firmware` measures program and stack",
             memory.flash_bytes, memory.static_bytes
         )?;
         if let Some(plan) = &memory.plan {
@@ -373,7 +373,7 @@ impl<'a> Inspected<'a> {
         if let Some(mel) = &self.mel {
             writeln!(
                 out,
-                "\nmel contract: {} Hz, FFT {}, window {}, hop {} ({:.1} ms a row), {} bands {}–{} Hz ({}),",
+                "\nmel contract: {} Hz, FFT {}, window {}, hop {} ({:.1} ms per row), {} bands {}–{} Hz ({}),",
                 mel.sample_rate_hz,
                 mel.fft,
                 mel.window_samples,
@@ -386,7 +386,7 @@ impl<'a> Inspected<'a> {
             )?;
             writeln!(
                 out,
-                "  {} dB below a reference that falls {} dB/s and not below {} dB; DC blocker 2^-{}",
+                "  range {} dB below a reference that falls {} dB/s, to no less than {} dB; DC blocker 2^-{}",
                 mel.range_db, mel.release_db_per_s, mel.reference_floor_db, mel.dc_shift
             )?;
         } else {
@@ -400,7 +400,7 @@ impl<'a> Inspected<'a> {
         if let Some(decision) = &self.decision {
             writeln!(
                 out,
-                "decision: a label from {} until {}, silence below {} dBFS",
+                "decision: a label enters at {} and leaves below {}; silence below {} dBFS",
                 decision.enter, decision.leave, decision.silence_dbfs
             )?;
         }
@@ -439,7 +439,7 @@ fn shape([rows, width, channels]: [usize; 3]) -> String {
     format!("{rows}×{width}×{channels}")
 }
 
-/// The value that a person wrote, before it became an integer.
+/// The value as written in the contract, before it became an integer.
 fn rounded(x: f64) -> f64 {
     (x * 1000.0).round() / 1000.0
 }

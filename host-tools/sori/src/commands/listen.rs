@@ -1,4 +1,4 @@
-//! `sori listen`: the genre of sound as it comes in.
+//! `sori listen`: the genre of live audio.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -19,26 +19,26 @@ use crate::pcm::{Encoding, Layout, PcmReader};
 #[derive(Debug, Args)]
 #[command(after_help = "Example: arecord -q -f S16_LE -r 16000 -c 1 | sori listen")]
 pub(crate) struct Listen {
-    /// The package; without it the genre model that is built in
+    /// The package [default: the built-in genre model]
     #[arg(long, value_name = "FILE.sori")]
     model: Option<PathBuf>,
-    /// Samples a second on standard input, 8000 to 192000; a WAV header overrides it
+    /// Sample rate of standard input, 8000 to 192000; a WAV header overrides it
     #[arg(long, value_name = "HZ", default_value_t = 16_000, value_parser = clap::value_parser!(u32).range(8_000..=192_000))]
     rate: u32,
-    /// How the samples on standard input are stored
+    /// Sample format of standard input
     #[arg(long, value_enum, default_value = "S16_LE", ignore_case = true)]
     format: Encoding,
-    /// Channels on standard input
+    /// Number of channels on standard input
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
     channels: u8,
-    /// Listen to this channel, from 0, instead of the mean of all
+    /// Use this channel, counted from 0, instead of the mean of all
     #[arg(long, value_name = "N")]
     channel: Option<usize>,
-    /// Listen to a microphone of this machine instead of standard input
+    /// Listen to a microphone of this machine, not to standard input
     #[cfg(feature = "microphone")]
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "default", conflicts_with_all = ["rate", "format", "channels"])]
     microphone: Option<String>,
-    /// One JSON object a decision, on a line of its own
+    /// Print one line of JSON per decision
     #[arg(long)]
     json: bool,
 }
@@ -63,8 +63,7 @@ impl Listen {
 
         if io::stdin().is_terminal() {
             return Err(Failure::Usage(
-                "nothing is piped in; for instance: arecord -q -f S16_LE -r 16000 -c 1 | sori listen"
-                    .into(),
+                "nothing is piped in: try arecord -q -f S16_LE -r 16000 -c 1 | sori listen".into(),
             )
             .into());
         }
@@ -103,17 +102,17 @@ struct Line<'a> {
     schema_version: u32,
     time_s: f64,
     verdict: &'a str,
-    /// Of the most probable label, smoothed.
+    /// The most probable label, after smoothing.
     best: Option<&'a str>,
     confidence: Option<f64>,
     level_dbfs: f64,
 }
 
-/// Where decisions appear: one line that is rewritten on a terminal, a line a change
-/// elsewhere, or JSON.
+/// How decisions are shown: on a terminal as one line that is rewritten, elsewhere as one line
+/// per change, or as JSON.
 struct Display<'l> {
     labels: Vec<&'l str>,
-    /// The class that is never named.
+    /// The class that means unknown.
     unknown: Option<u8>,
     form: Form,
     latest: Decision,
@@ -128,7 +127,7 @@ enum Form {
     Json,
 }
 
-/// The live line is rewritten every so many rows: about ten times a second.
+/// Rows between two updates of the live line: about ten per second.
 const ROWS_PER_REFRESH: u32 = 6;
 
 impl<'l> Display<'l> {
@@ -148,10 +147,10 @@ impl<'l> Display<'l> {
         }
     }
 
-    /// Resolved settings, for people.
+    /// Shows the resolved settings.
     fn settings(&self, text: &str) {
         if self.form != Form::Json {
-            eprintln!("listening to {text}; end with Ctrl-C");
+            eprintln!("listening to {text}; press Ctrl-C to stop");
         }
     }
 
@@ -203,7 +202,7 @@ impl<'l> Display<'l> {
             output::line("")?;
         }
         if self.rows == 0 {
-            anyhow::bail!("the sound ended before the first window was full: send more");
+            anyhow::bail!("the input ended before the first window was full: send more");
         }
         Ok(())
     }
@@ -245,7 +244,7 @@ impl<'l> Display<'l> {
     }
 
     fn rewrite(&self) -> Result<()> {
-        // Back to the start of the line, and what the last text left over is cleared.
+        // Back to the start of the line, clearing what the last text left.
         let mut stdout = io::stdout();
         write!(stdout, "\r{}\x1b[K", self.text())?;
         stdout.flush()?;

@@ -1,4 +1,4 @@
-//! `sori inspect --manifold`: what a network's ReLUs keep of their inputs.
+//! `sori inspect --manifold`: the information a network's ReLUs preserve.
 
 use std::io;
 use std::path::Path;
@@ -63,7 +63,7 @@ fn print(measured: &Manifold, out: &mut impl io::Write) -> io::Result<()> {
     writeln!(out, "{table}\n")?;
     writeln!(
         out,
-        "with a ReLU6 after every projection {:.1} % of {} clips keep their class ({:.1} dB)",
+        "with a ReLU6 after every projection, {:.1} % of {} clips keep their class ({:.1} dB)",
         100.0 * measured.non_linear.agreement,
         measured.clips,
         measured.non_linear.sqnr_db
@@ -77,7 +77,7 @@ fn print(measured: &Manifold, out: &mut impl io::Write) -> io::Result<()> {
         .map(|embedding| format!("{} → {:.1} %", embedding.dimensions, 100.0 * embedding.lost));
     writeln!(
         out,
-        "the paper's Figure 1, dimensions → power of the spiral that is lost: {}",
+        "the paper's Figure 1, dimensions → power of the spiral lost: {}",
         figure.collect::<Vec<_>>().join(", ")
     )
 }

@@ -27,36 +27,36 @@ use crate::backend::Choice;
 #[cfg(not(feature = "quantize"))]
 use absent::{manifold, quantize};
 
-/// What `sori` can do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Name the genre of audio files
     Classify(classify::Classify),
-    /// Name the genre of sound as it comes in
+    /// Name the genre of live audio
     Listen(listen::Listen),
     /// Measure accuracy on a folder of labelled audio
     Eval(eval::Eval),
-    /// Turn a trained MobileNetV2 (ONNX) into an int8 package
+    /// Quantize a trained MobileNetV2 (ONNX) to an int8 package
     Quantize(quantize::Quantize),
-    /// Run two networks on the same clips and show what changes
+    /// Compare two networks on the same clips
     Compare(compare::Compare),
-    /// Show what is in a package: layers, sizes, mel contract, provenance; or what a network's ReLUs keep
+    /// Show a package's layers, memory, mel contract and provenance
     Inspect(inspect::Inspect),
-    /// Fit a package to a microcontroller's memory: what that costs, and the package
+    /// Fit a package into a microcontroller's memory
     Plan(plan::Plan),
-    /// Check that this machine computes the bits that a package promises
+    /// Check that this machine computes the bits a package promises
     Verify(verify::Verify),
-    /// Sign a package, and make the key for that
+    /// Sign a package
     Sign(sign::Sign),
-    /// Time a package, or an ONNX network, on this machine
+    /// Time a package or an ONNX network on this machine
     Bench(bench::Bench),
-    /// Write the front end's int8 rows of audio files as .npy, for training
+    /// Write audio files' feature rows as .npy, for training
     Features(features::Features),
-    /// Bring sori-pi, or only a package, to a Raspberry Pi over ssh
+    /// Install or update sori-pi, or only its package, over SSH
     Deploy(deploy::Deploy),
-    /// Put Sori onto a card for a Raspberry Pi, or the firmware onto a microcontroller
+    /// Prepare a Raspberry Pi card, or flash a microcontroller
     Flash(flash::Flash),
-    /// Print a completion script for a shell
+    /// Print a shell completion script
     Completions(completions::Completions),
 }
 

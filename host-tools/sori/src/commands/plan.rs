@@ -1,4 +1,4 @@
-//! `sori plan`: what a package would cost in less memory, and the package with such a plan.
+//! `sori plan`: the cost of running a package in less memory, and the package with such a plan.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,23 +12,23 @@ use crate::{output, package};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  sori plan model.sori                                  what each size of arena costs
+  sori plan model.sori                                  what each arena size costs
   sori plan model.sori --arena 48K --out small.sori     the fastest package that fits
-  sori plan small.sori --full-speed --out model.sori    and without a plan again")]
+  sori plan small.sori --full-speed --out model.sori    remove the plan again")]
 pub(crate) struct Plan {
-    /// The package; without it the genre model that is built in
+    /// The package [default: the built-in genre model]
     #[arg(value_name = "FILE.sori")]
     model: Option<PathBuf>,
-    /// Bytes that a microcontroller has for the arena: 49152, 48K, 48KiB
+    /// Bytes available for the arena: 49152, 48K, 48KiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     arena: Option<usize>,
-    /// Take the plan out, for the most memory and the fewest instructions
+    /// Remove the plan: the most memory, the fewest instructions
     #[arg(long, conflicts_with = "arena", requires = "out")]
     full_speed: bool,
-    /// The package to write; no bit of its answers changes
+    /// The package to write; it computes the same bits
     #[arg(long, value_name = "FILE.sori")]
     out: Option<PathBuf>,
-    /// Print as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Plan {
 /// Version of the JSON.
 const SCHEMA_VERSION: u32 = 1;
 
-/// Sizes that the trade-off is shown for.
+/// Number of sizes in the trade-off.
 const STEPS: usize = 12;
 
 #[derive(Debug, Serialize)]
@@ -100,7 +100,7 @@ impl Plan {
         write(&planned)
     }
 
-    /// What each size of arena costs.
+    /// Shows what each arena size costs.
     fn offer(&self, package: &sori_package::Package<'_>) -> Result<()> {
         let offers = sori_plan::trade_off(package, STEPS).into_iter();
         let plans: Vec<Offer> = offers
@@ -116,7 +116,7 @@ impl Plan {
                 plans,
             })?);
         }
-        let mut table = output::table(&["arena, bytes", "instructions", "of full speed"]);
+        let mut table = output::table(&["arena, bytes", "instructions", "vs full speed"]);
         for plan in &plans {
             table.add_row([
                 plan.arena_bytes.to_string(),
@@ -126,7 +126,7 @@ impl Plan {
         }
         output::align_right(&mut table, &[0, 1, 2]);
         output::line(&format!(
-            "{table}\n\na row at a time on a microcontroller, {} rows; instructions of a Cortex-M4, about, by counted work",
+            "{table}\n\nrow by row on a microcontroller, {} rows; approximate Cortex-M4 instructions, from counted work",
             package.nominal_rows()
         ))
     }

@@ -1,4 +1,4 @@
-//! `sori quantize`: a trained MobileNetV2 to the package every target loads.
+//! `sori quantize`: from a trained MobileNetV2 to the package that every target loads.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,13 +18,14 @@ use crate::{clips, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct Quantize {
-    /// The trained network, as torch.onnx, tf2onnx, timm, onnxsim or onnxruntime's quantizer write it
+    /// The trained network, as written by torch.onnx, tf2onnx, timm, onnxsim or onnxruntime's
+    /// quantizer
     #[arg(value_name = "MODEL.onnx")]
     model: PathBuf,
-    /// Audio files or .npy feature rows that set the activations' ranges
+    /// Folder of audio or .npy feature rows that set the activations' ranges
     #[arg(long, value_name = "DIR", required_unless_present = "data_free")]
     calib: Option<PathBuf>,
-    /// Guess the ranges from noise instead; the network's own data is always better
+    /// Estimate the ranges from noise instead; real data is always better
     #[arg(long, conflicts_with = "calib")]
     data_free: bool,
     /// The package to write
@@ -33,35 +34,35 @@ pub(crate) struct Quantize {
     /// Labels, mel settings and decision thresholds; overrides the file's `sori.contract`
     #[arg(long, value_name = "FILE.toml")]
     contract: Option<PathBuf>,
-    /// Other audio or .npy rows, on which int8 and float are compared
+    /// Other audio or .npy feature rows, to compare int8 and float on
     #[arg(long, value_name = "DIR")]
     eval: Option<PathBuf>,
     /// Write nothing and exit with 3 unless all hold: agreement=0.98, sqnr=20, layer-sqnr=15
     #[arg(long, value_name = "KEY=VALUE,…", value_parser = gates)]
     gate: Option<Gates>,
-    /// How ranges are chosen: auto, minmax, percentile, mse or entropy
+    /// How to choose ranges: auto, minmax, percentile, mse or entropy
     #[arg(long, value_name = "METHOD", default_value = "auto", value_parser = Method::from_str)]
     ranges: Method,
-    /// Leave the channels' ranges as they are
+    /// Disable cross-layer equalization
     #[arg(long)]
     no_equalize: bool,
-    /// Round each weight to its nearest step
+    /// Disable layer-wise rounding: round each weight to the nearest step
     #[arg(long)]
     no_rounding: bool,
-    /// Leave the mean errors in
+    /// Disable bias correction
     #[arg(long)]
     no_bias_correction: bool,
-    /// Take out channels that provably do nothing; no bit of the answers changes
+    /// Remove channels that provably do nothing; the results keep every bit
     #[arg(long)]
     prune: bool,
-    /// Fit a microcontroller's arena of so many bytes (49152, 48K, 48KiB) by the fastest memory plan;
-    /// write nothing and exit with 3 where none fits
+    /// Use the fastest memory plan that fits an arena of SIZE bytes (49152, 48K, 48KiB); write
+    /// nothing and exit with 3 if none fits
     #[arg(long, value_name = "SIZE", value_parser = memory_plan::size)]
     arena: Option<usize>,
-    /// Write the report as a page
+    /// Write an HTML report
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
-    /// Print the report as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -89,7 +90,7 @@ impl Quantize {
         let evaluation = load(&self.eval)?;
         if self.data_free {
             eprintln!(
-                "sori: WARNING: no calibration data: ranges are guessed from noise, and accuracy may be far lower; give --calib DIR"
+                "sori: WARNING: no calibration data: ranges are estimated from noise, and accuracy may be much lower; give --calib DIR"
             );
         }
         let stem = self.model.file_stem().unwrap_or_default();
@@ -168,7 +169,7 @@ impl Quantize {
     }
 }
 
-/// The report, and the plan if one was asked for.
+/// The report, with the memory plan if there is one.
 #[derive(Debug, Serialize)]
 struct WithPlan<'r> {
     #[serde(flatten)]
@@ -177,7 +178,7 @@ struct WithPlan<'r> {
     memory_plan: Option<Summary>,
 }
 
-/// Puts the plan into the package, and its sizes into the report.
+/// Stores the plan in the package, and its sizes in the report.
 fn fit(quantized: &mut Quantized, arena: usize) -> Result<Summary> {
     let (bytes, plan) = memory_plan::fit(&quantized.bytes, arena)?;
     let summary = Summary::new(&Package::parse(&bytes)?, &plan);
@@ -189,13 +190,13 @@ fn fit(quantized: &mut Quantized, arena: usize) -> Result<Summary> {
     Ok(summary)
 }
 
-/// The folder's own name, never the path that leads to it, and how much is in it.
+/// The folder's own name, never its path, and its number of clips.
 fn describe(folder: &Path, clips: usize) -> String {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     format!("{name}: {clips} clips")
 }
 
-/// What a folder holds, by the front end of the contract.
+/// A folder's clips as feature rows, by the contract's front end.
 pub(crate) fn rows(
     folder: &Path,
     contract: Option<&Contract>,
@@ -219,7 +220,7 @@ fn print(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
         settings.calibration
     )?;
     if settings.was_quantized {
-        writeln!(out, "quantized before: its scales are kept")?;
+        writeln!(out, "already quantized: its scales are kept")?;
     }
     let mut table = output::table(&[
         "layer",
@@ -249,7 +250,7 @@ fn print(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
     output::align_right(&mut table, &[2, 3, 5, 6, 7]);
     writeln!(out, "{table}\n")?;
     for effect in &report.techniques {
-        let kept = if effect.kept { "" } else { ", left out" };
+        let kept = if effect.kept { "" } else { ", not kept" };
         let after = match effect.after_db {
             Some(db) => format!("{db:.1} dB"),
             None => "does not fit the arithmetic".into(),
@@ -266,7 +267,7 @@ fn print(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
     let compared = if settings.held_out {
         "held-out windows"
     } else {
-        "windows of the calibration itself (give --eval for others)"
+        "calibration windows (give --eval for held-out ones)"
     };
     writeln!(
         out,
@@ -285,7 +286,7 @@ fn print(report: &Report, out: &mut impl io::Write) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "arena, a row at a time: {} bytes; layer by layer it would be {} bytes",
+        "arena, row by row: {} bytes; layer by layer it would be {} bytes",
         report.arena_bytes_row(),
         report.layer_by_layer_bytes
     )?;

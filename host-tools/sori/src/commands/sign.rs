@@ -1,4 +1,4 @@
-//! `sori sign`: a package that a device can know to be from its owner.
+//! `sori sign`: signs a package, so that a device can check who made it.
 
 use std::path::{Path, PathBuf};
 
@@ -13,27 +13,27 @@ use crate::{output, package, signing_key};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  sori sign model.sori                    with your key, which is made at the first time
-  sori sign                               only the line for [model] of sori-pi.toml
-  sori sign --new-key team.pem            another key
-  sori sign model.sori --key team.pem     and a package with it
+  sori sign model.sori                    with your key, created on first use
+  sori sign                               only print the line for [model] in sori-pi.toml
+  sori sign --new-key team.pem            create another key
+  sori sign model.sori --key team.pem     sign with that key
 
-The signature stands behind the package in the same file, and every target takes that file. With
-the printed line in its sori-pi.toml a Raspberry Pi takes no other packages.")]
+The signature follows the package in the same file, which every target accepts. With the printed
+line in its sori-pi.toml, a Raspberry Pi accepts no other packages.")]
 pub(crate) struct Sign {
     /// The package
     #[arg(value_name = "FILE.sori")]
     package: Option<PathBuf>,
-    /// The secret key, PKCS#8 in PEM [default: yours, ~/.config/sori/signing-key.pem]
+    /// The secret key, PKCS#8 in PEM [default: ~/.config/sori/signing-key.pem]
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
-    /// Make a key, and write it there
+    /// Create a key in this file
     #[arg(long, value_name = "FILE", conflicts_with = "key")]
     new_key: Option<PathBuf>,
-    /// Where the signed package goes [default: in place of the package]
+    /// Where to write the signed package [default: replace the package]
     #[arg(long, value_name = "FILE.sori", requires = "package")]
     out: Option<PathBuf>,
-    /// Print as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -45,7 +45,7 @@ const SCHEMA_VERSION: u32 = 1;
 struct Signed<'a> {
     schema_version: u32,
     public_key: String,
-    /// Where the secret half is.
+    /// The secret key's file.
     key_file: &'a Path,
     new_key: bool,
     /// The signed file.
@@ -54,7 +54,7 @@ struct Signed<'a> {
 
 impl Sign {
     pub(crate) fn run(self) -> Result<()> {
-        // A package that cannot be signed is no reason to make a key.
+        // First, so that a package that cannot be signed leaves no new key.
         let signed = self.package.as_deref().map(read).transpose()?;
         let (path, key, new_key) = self.key()?;
         let to = self.out.as_deref().or(self.package.as_deref());
@@ -72,7 +72,7 @@ impl Sign {
         }
         if new_key {
             output::line(&format!(
-                "made a key: {}; keep a copy, for without it nothing can be signed again for devices that ask for it",
+                "created the key {}; keep a copy: without it you cannot sign packages for devices that require it",
                 path.display()
             ))?;
         }
@@ -80,12 +80,12 @@ impl Sign {
             output::line(&format!("signed {}", to.display()))?;
         }
         output::line(&format!(
-            "in sori-pi.toml, for packages of this key only:\n[model]\nkey = \"{}\"",
+            "in sori-pi.toml, to accept only packages signed with this key:\n[model]\nkey = \"{}\"",
             key.public()
         ))
     }
 
-    /// The key, where it is, and whether it was made just now.
+    /// The key, its path, and whether it was just created.
     fn key(&self) -> Result<(PathBuf, SecretKey, bool)> {
         if let Some(path) = &self.new_key {
             return Ok((path.clone(), signing_key::create(path)?, true));
@@ -101,16 +101,16 @@ impl Sign {
     }
 }
 
-/// A package that runs: nobody should put their name to another.
+/// Only a package that runs is worth signing.
 fn read(path: &Path) -> Result<sori_package::write::PackageBytes> {
     let bytes = package::read(path)?;
     package::parse(&bytes, path)?;
     Ok(bytes)
 }
 
-/// That `key` signed the package at `path`.
+/// Checks that `key` signed the package at `path`.
 pub(crate) fn check(bytes: &[u8], key: &PublicKey, path: &Path) -> Result<()> {
     sori_sign::check(bytes, key)
         .map_err(|refusal| Failure::Incompatible(refusal.to_string()))
-        .with_context(|| format!("{} is not accepted", path.display()))
+        .with_context(|| format!("cannot accept {}", path.display()))
 }

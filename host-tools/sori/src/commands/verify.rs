@@ -1,4 +1,4 @@
-//! `sori verify`: this machine computes the bits that the package promises, and who signed it.
+//! `sori verify`: checks that this machine computes the bits a package promises, and who signed it.
 
 use std::path::PathBuf;
 
@@ -15,12 +15,12 @@ use crate::{output, package};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sori verify --backend all model.sori
-  sori verify --key ed25519:… model.sori     and only if that key signed it")]
+  sori verify --key ed25519:… model.sori     also check the signer")]
 pub(crate) struct Verify {
     /// The package
     #[arg(value_name = "FILE.sori")]
     model: PathBuf,
-    /// Who must have signed it: the line that `sori sign` prints
+    /// The public key that must have signed it, as `sori sign` prints it
     #[arg(long, value_name = "ed25519:…")]
     key: Option<PublicKey>,
 }
@@ -38,7 +38,9 @@ impl Verify {
             let prepared = weights.prepare(&parsed, backend)?;
             let verified = sori_host::verify(&prepared)
                 .map_err(|mismatch| Failure::Incompatible(mismatch.to_string()))
-                .with_context(|| format!("{} does not hold on {backend}", self.model.display()))?;
+                .with_context(|| {
+                    format!("{} failed verification on {backend}", self.model.display())
+                })?;
             output::line(&format!(
                 "{}: {} feature rows and {} output rows on {backend}, in stripes of {} rows: every bit is equal",
                 self.model.display(),

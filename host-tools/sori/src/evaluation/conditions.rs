@@ -1,5 +1,5 @@
-//! What may lie between the music and the listener, simulated: level, microphone, room,
-//! noise, overload. All of it is seeded, so that a second run hears the same.
+//! Simulates what lies between music and listener: level, microphone, room, noise, overload.
+//! Everything is seeded, so that every run hears the same.
 
 use rustfft::algorithm::Radix4;
 use rustfft::num_complex::Complex64;
@@ -9,17 +9,17 @@ use rustfft::{Fft as _, FftDirection};
 pub(crate) const FULL_SCALE: f64 = 8_388_608.0;
 const SOUND_M_PER_S: f64 = 343.0;
 
-/// A way to hear a recording.
+/// A listening condition.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Condition {
     pub(crate) name: &'static str,
-    /// Peak, dBFS; none leaves the recording's.
+    /// Peak, dBFS; `None` keeps the recording's.
     gain_db: Option<f64>,
     /// Distance to the loudspeaker in a room, metres.
     room_m: Option<f64>,
     /// Signal-to-noise ratio, dB.
     snr_db: Option<f64>,
-    /// A MEMS microphone's corners.
+    /// A MEMS microphone's corner frequencies.
     microphone: bool,
     /// Overload before the converter, dB.
     clipped_db: f64,
@@ -37,7 +37,7 @@ const PLAIN: Condition = Condition {
 /// The recording as it is.
 pub(crate) const CLEAN: Condition = PLAIN;
 
-/// What a report compares with [`CLEAN`].
+/// The conditions that a report compares with [`CLEAN`].
 pub(crate) const CONDITIONS: [Condition; 8] = [
     Condition {
         name: "gain -20 dB",
@@ -89,7 +89,7 @@ pub(crate) const CONDITIONS: [Condition; 8] = [
 ];
 
 impl Condition {
-    /// The recording so heard; as many samples as there were. `seed` chooses the room and
+    /// The recording under this condition, of the same length. `seed` chooses the room and
     /// the noise.
     pub(crate) fn apply(&self, samples: &[i32], rate_hz: u32, seed: u64) -> Vec<i32> {
         if *self == CLEAN {
@@ -120,7 +120,7 @@ impl Condition {
                 .iter_mut()
                 .for_each(|x| *x = (*x * gain).clamp(-1.0, 1.0));
         } else if let Some(gain_db) = self.gain_db {
-            // Of the loudest to full scale, so that recordings of all levels arrive alike.
+            // Relative to the peak, so that recordings of all levels are overloaded alike.
             let gain = decibels(gain_db) / peak;
             heard.iter_mut().for_each(|x| *x *= gain);
         }
@@ -128,7 +128,7 @@ impl Condition {
     }
 }
 
-/// What is no music, made here: each with a name and clips of `seconds`.
+/// Synthetic non-music: named sets of clips of `seconds`.
 pub(crate) fn not_music(rate_hz: u32, seconds: usize) -> Vec<(&'static str, Vec<Vec<i32>>)> {
     let length = rate_hz as usize * seconds;
     let mut chance = fastrand::Rng::with_seed(1);
@@ -169,7 +169,7 @@ fn noise(length: usize, slope: f64, chance: &mut fastrand::Rng) -> Vec<f64> {
     let size = length.next_power_of_two().max(2);
     let mut spectrum = vec![Complex64::ZERO; size];
     for k in 1..size / 2 {
-        // Below a thousandth of the rate there is no more of it.
+        // The slope ends below a thousandth of the rate.
         let amplitude = (k as f64).max(size as f64 / 1000.0).powf(-slope);
         let phase = chance.f64() * std::f64::consts::TAU;
         spectrum[k] = Complex64::from_polar(amplitude, phase);
@@ -206,7 +206,7 @@ fn room(distance: f64, rate_hz: f64, chance: &mut fastrand::Rng) -> Vec<f64> {
     ];
     let surface = 2.0 * (size[0] * size[1] + size[1] * size[2] + size[0] * size[2]);
     let volume: f64 = size.iter().product();
-    // Sabine's formula, the other way round.
+    // Sabine's formula, solved for the absorption.
     let absorption = (0.161 * volume / (surface * reverberation_s)).min(0.9);
     let reflection = (1.0 - absorption).sqrt();
     let reach = reverberation_s * SOUND_M_PER_S;
@@ -250,7 +250,7 @@ fn transform(values: &mut [Complex64], direction: FftDirection) {
     Radix4::new(values.len(), direction).process(values);
 }
 
-/// As many samples as there were.
+/// Keeps the number of samples.
 fn convolved(samples: &[f64], response: &[f64]) -> Vec<f64> {
     let size = (samples.len() + response.len()).next_power_of_two();
     let padded = |values: &[f64]| {
@@ -330,7 +330,7 @@ mod tests {
         assert!((peak - 83_886).abs() < 200, "{peak}");
     }
 
-    /// Of noise that is 20 dB below a tone, a hundredth of the power.
+    /// Noise 20 dB below a tone has a hundredth of its power.
     #[test]
     fn noise_has_its_ratio_and_its_colour() {
         let mut chance = fastrand::Rng::with_seed(3);
@@ -343,7 +343,7 @@ mod tests {
         }
     }
 
-    /// Energy after the first tenth of a second and before is as the reverberation time has it.
+    /// The energy before and after the first tenth of a second matches the reverberation time.
     #[test]
     fn a_room_begins_with_the_direct_sound_and_decays() {
         for seed in 0..8 {

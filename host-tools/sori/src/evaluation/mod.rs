@@ -1,4 +1,4 @@
-//! How well a network hears: answers gathered under every condition, and what they show.
+//! Evaluates a network: its answers under every condition, and their statistics.
 
 pub(crate) mod conditions;
 mod page;
@@ -15,11 +15,11 @@ use statistics::{Calibration, McNemar, Roc, Share};
 /// Version of the JSON.
 const SCHEMA_VERSION: u32 = 2;
 
-/// What a listener made of one excerpt.
+/// A listener's answer to one excerpt.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) verdict: Verdict,
-    /// One a class; empty when there was no output row.
+    /// One per class; empty if there was no output row.
     pub(crate) probabilities: Vec<f64>,
     /// The most probable class that can be named.
     pub(crate) best: Option<usize>,
@@ -33,35 +33,35 @@ pub(crate) struct Excerpt {
     pub(crate) label: usize,
     pub(crate) track: String,
     pub(crate) fold: Option<usize>,
-    /// As it is, then under each of [`conditions::CONDITIONS`] if they were asked for.
+    /// Clean, then under each of [`conditions::CONDITIONS`] if requested.
     pub(crate) answers: Vec<Answer>,
-    /// Of the float network, as it is.
+    /// The float network's probabilities, clean.
     pub(crate) float: Option<Vec<f64>>,
 }
 
-/// Recordings of no music.
+/// Recordings of non-music.
 #[derive(Debug, Clone)]
 pub(crate) struct NotMusic {
     pub(crate) name: String,
     pub(crate) answers: Vec<Answer>,
 }
 
-/// What an evaluation found.
+/// The results of an evaluation.
 #[derive(Debug, Serialize)]
 pub(crate) struct Evaluation<'a> {
     schema_version: u32,
     model: String,
     /// Share of the clips whose most probable label is their own.
     pub(crate) accuracy: f64,
-    /// Clips that were heard.
+    /// Clips that were classified.
     n: usize,
-    /// Clips that could not be read, or were too short to tell.
+    /// Clips that could not be read, or were too short.
     failed: usize,
     /// Clips that a listener would have called `unknown` or `silence`.
     rejected: usize,
-    /// Those that can be named.
+    /// Those that can be a verdict.
     labels: Vec<&'a str>,
-    /// Of clips, `[own label][most probable label]`.
+    /// Clips, `[own label][most probable label]`.
     confusion: Vec<Vec<usize>>,
     per_label: Vec<PerLabel<'a>>,
     clips: Share,
@@ -72,7 +72,7 @@ pub(crate) struct Evaluation<'a> {
     segments: Option<Share>,
     after: Vec<After>,
     calibration: Calibration,
-    /// Music that is given a name.
+    /// Share of the music that gets a label.
     kept: Option<Share>,
     #[serde(skip_serializing_if = "Option::is_none")]
     float: Option<Float>,
@@ -103,14 +103,14 @@ struct After {
     clips: Share,
 }
 
-/// The float network beside the package.
+/// The float network compared with the package.
 #[derive(Debug, Serialize)]
 struct Float {
     tracks: Share,
     clips: Share,
     /// Share of the clips to which both give the same label.
     agreement: Share,
-    /// On tracks; first is float.
+    /// By track; the first is float.
     mcnemar: McNemar,
 }
 
@@ -118,13 +118,13 @@ struct Float {
 struct UnderCondition<'a> {
     condition: &'a str,
     tracks: Share,
-    /// Points of accuracy by track below the clean one.
+    /// Percentage points of accuracy by track below clean.
     lost_points: f64,
     /// The label given most often, and its share of the tracks.
     most_named: (&'a str, f64),
-    /// That label's share of the tracks in truth.
+    /// That label's true share of the tracks.
     most_named_in_truth: f64,
-    /// Clips that are given a name.
+    /// Share of the clips that get a label.
     kept: Option<Share>,
 }
 
@@ -133,13 +133,13 @@ struct Rejection {
     what: String,
     /// Called `unknown` or `silence`.
     rejected: Share,
-    /// Of music against this, by the probability that it is some genre.
+    /// Music against this set, by the probability of any genre.
     #[serde(skip_serializing_if = "Option::is_none")]
     roc: Option<Roc>,
 }
 
 impl<'a> Evaluation<'a> {
-    /// None when no excerpt was long enough to tell. `unknown` is the class that is never named.
+    /// `None` if no excerpt was long enough. `unknown` is the class that is never a verdict.
     pub(crate) fn new(
         model: String,
         labels: &[&'a str],
@@ -364,7 +364,7 @@ impl Tracks {
     }
 }
 
-/// The most probable class but for that which cannot be named.
+/// The most probable class other than `unknown`.
 pub(crate) fn largest(probabilities: &[f64], unknown: Option<usize>) -> Option<usize> {
     let classes = probabilities.iter().enumerate().rev();
     classes
@@ -373,8 +373,7 @@ pub(crate) fn largest(probabilities: &[f64], unknown: Option<usize>) -> Option<u
         .map(|(k, _)| k)
 }
 
-/// How probable it is that this is some genre: one less that it is none, where there is a
-/// class for that.
+/// The probability of any genre: one minus that of the class `unknown`, if there is one.
 fn some_genre(answer: &Answer, unknown: Option<usize>) -> f64 {
     let at = |class: Option<usize>| class.and_then(|k| answer.probabilities.get(k));
     match at(unknown) {

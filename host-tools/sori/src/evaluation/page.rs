@@ -1,4 +1,4 @@
-//! An evaluation as text, and as a page with pictures.
+//! Prints an evaluation as text, and as an HTML report.
 
 use std::io;
 
@@ -69,13 +69,13 @@ impl Evaluation<'_> {
         }
         writeln!(
             out,
-            "expected calibration error {:.3}; {:.3} would be chance in so few clips",
+            "expected calibration error {:.3}; {:.3} would be expected by chance from this many clips",
             self.calibration.ece, self.calibration.by_chance
         )?;
         if let Some(float) = &self.float {
             writeln!(
                 out,
-                "float {} of tracks; same label for {} of clips; {} tracks right in float only, {} in int8 only (McNemar p = {:.2})",
+                "float {} of tracks; same label for {} of clips; {} tracks correct in float only, {} in int8 only (McNemar p = {:.2})",
                 percent(float.tracks),
                 percent(float.agreement),
                 float.mcnemar.only_first,
@@ -84,7 +84,13 @@ impl Evaluation<'_> {
             )?;
         }
         if !self.conditions.is_empty() {
-            let mut table = output::table(&["heard", "tracks", "lost", "kept", "most named"]);
+            let mut table = output::table(&[
+                "condition",
+                "tracks",
+                "points lost",
+                "named",
+                "most frequent",
+            ]);
             for condition in &self.conditions {
                 let (label, share) = condition.most_named;
                 table.add_row(vec![
@@ -93,7 +99,7 @@ impl Evaluation<'_> {
                     format!("{:.1}", condition.lost_points),
                     whole(condition.kept.map(|kept| kept.share)),
                     format!(
-                        "{label} {:.0} % (in truth {:.0} %)",
+                        "{label} {:.0} % (actual {:.0} %)",
                         100.0 * share,
                         100.0 * condition.most_named_in_truth
                     ),
@@ -104,7 +110,7 @@ impl Evaluation<'_> {
         }
         if !self.rejection.is_empty() {
             if let Some(kept) = self.kept {
-                writeln!(out, "music given a name: {} of {}", percent(kept), kept.n)?;
+                writeln!(out, "music named: {} of {}", percent(kept), kept.n)?;
             }
             for set in &self.rejection {
                 writeln!(
@@ -124,7 +130,7 @@ impl Evaluation<'_> {
     }
 
     pub(crate) fn html(&self) -> String {
-        let mut page = Page::new(&format!("{}: how well it hears", self.model));
+        let mut page = Page::new(&format!("{}: accuracy report", self.model));
         let range = |share: Share| {
             format!(
                 "{} to {} with 95 % confidence",
@@ -133,21 +139,13 @@ impl Evaluation<'_> {
             )
         };
         let mut cards = vec![
-            (
-                "tracks named rightly",
-                percent(self.tracks),
-                range(self.tracks),
-            ),
-            (
-                "clips named rightly",
-                percent(self.clips),
-                range(self.clips),
-            ),
+            ("tracks correct", percent(self.tracks), range(self.tracks)),
+            ("clips correct", percent(self.clips), range(self.clips)),
             (
                 "calibration error",
                 format!("{:.3}", self.calibration.ece),
                 format!(
-                    "expected, over ten bins; {:.3} would be chance in so few clips",
+                    "expected, over ten bins; {:.3} would be expected by chance from this many clips",
                     self.calibration.by_chance
                 ),
             ),
@@ -161,14 +159,14 @@ impl Evaluation<'_> {
         }
         page.cards(&cards);
         page.note(&format!(
-            "{} clips of {} tracks were heard, {} could not be; {} would be called unknown or silence.",
+            "{} clips of {} tracks were classified, {} could not be; {} would be called unknown or silence.",
             self.n, self.tracks.n, self.failed, self.rejected
         ));
 
-        page.heading("What is taken for what");
+        page.heading("Confusion matrix");
         page.figure(
             &self.confusion_chart(),
-            "Clips. Rows are what they are, columns what they are called; darker is more of the row.",
+            "Clips by true genre (rows) and predicted genre (columns); darker is a larger share of the row.",
         );
         let per_label = self.per_label.iter().map(|line| {
             vec![
@@ -181,7 +179,7 @@ impl Evaluation<'_> {
         });
         page.table(&["genre", "clips", "recall", "precision", "F1"], per_label);
 
-        page.heading("How long it takes, and on which tracks");
+        page.heading("Accuracy by time, clip and track");
         let counted = |name: String, share: Share| {
             vec![
                 name,
@@ -205,18 +203,18 @@ impl Evaluation<'_> {
         rows.extend(
             folds.map(|fold| counted(format!("tracks of fold {}", fold.fold), fold.tracks)),
         );
-        page.table(&["of", "right", "95 % interval", "n"], rows.into_iter());
+        page.table(&["unit", "correct", "95 % interval", "n"], rows.into_iter());
 
-        page.heading("Whether its probabilities mean what they say");
+        page.heading("Calibration of the probabilities");
         page.figure(
             &reliability(&self.calibration.bins),
-            "What it said (across) against how often it was right (up); on the line is honest. The width of a dot is how many clips said so.",
+            "Predicted probability (x) against observed accuracy (y); perfect calibration lies on the line. Larger dots are more clips.",
         );
 
         if let Some(float) = &self.float {
-            page.heading("What int8 costs");
+            page.heading("Float and int8");
             page.paragraph(&format!(
-                "In float {} of tracks and {} of clips are right. {} tracks are right in float only and {} in int8 only: McNemar's exact test gives p = {:.2}.",
+                "In float, {} of tracks and {} of clips are correct. {} tracks are correct in float only and {} in int8 only; McNemar's exact test gives p = {:.2}.",
                 percent(float.tracks),
                 percent(float.clips),
                 float.mcnemar.only_first,
@@ -225,17 +223,17 @@ impl Evaluation<'_> {
             ));
         }
         if !self.conditions.is_empty() {
-            page.heading("Through a room");
-            page.paragraph("Each track heard again as a simulation has it: rooms by the image-source method, another one for each clip, pink noise, a microphone's corners.");
+            page.heading("Simulated conditions");
+            page.paragraph("Each track again under simulated conditions: rooms by the image-source method, a different one for each clip; pink noise; a microphone's corner frequencies.");
             page.table(
                 &[
-                    "heard",
-                    "tracks right",
+                    "condition",
+                    "tracks correct",
                     "points lost",
-                    "given a name",
-                    "most named",
+                    "named",
+                    "most frequent",
                     "its share",
-                    "in truth",
+                    "actual share",
                 ],
                 self.conditions.iter().map(|condition| {
                     vec![
@@ -251,10 +249,10 @@ impl Evaluation<'_> {
             );
         }
         if !self.rejection.is_empty() {
-            page.heading("What it does not call music");
+            page.heading("Rejection of non-music");
             page.table(
                 &[
-                    "what",
+                    "set",
                     "clips",
                     "rejected",
                     "95 % interval",
@@ -272,20 +270,20 @@ impl Evaluation<'_> {
                         ),
                         set.roc
                             .as_ref()
-                            .map_or("never loud enough".into(), |roc| format!("{:.3}", roc.auc)),
+                            .map_or("all silent".into(), |roc| format!("{:.3}", roc.auc)),
                     ]
                 }),
             );
             if let Some(kept) = self.kept {
                 page.paragraph(&format!(
-                    "{} of the {} clips of music are given a name.",
+                    "{} of the {} music clips are named.",
                     percent(kept),
                     kept.n
                 ));
             }
             page.figure(
                 &rocs(&self.rejection),
-                "Music kept (up) against what is no music taken for it (across), by threshold.",
+                "Music accepted (y) against non-music accepted (x), by threshold.",
             );
         }
         page.finish()
@@ -361,7 +359,7 @@ fn whole(share: Option<f64>) -> String {
 const SIDE: f64 = 320.0;
 const EDGE: f64 = 44.0;
 
-/// A square from 0 to 1 both ways, and what follows in its coordinates.
+/// Axes from 0 to 1; curves in these coordinates follow.
 fn unit_square() -> String {
     let mut svg = svg_open(SIDE + EDGE + 28.0, SIDE + EDGE + 12.0);
     for n in 0..=4 {
@@ -405,7 +403,7 @@ fn reliability(bins: &[Bin]) -> String {
         write(
             &mut svg,
             format_args!(
-                "<circle class='bar' cx='{x:.1}' cy='{y:.1}' r='{:.1}'><title>{} clips: said {}, right {}</title></circle>",
+                "<circle class='bar' cx='{x:.1}' cy='{y:.1}' r='{:.1}'><title>{} clips: predicted {}, correct {}</title></circle>",
                 3.0 + 9.0 * (bin.n as f64 / most).sqrt(),
                 bin.n,
                 percent_of(bin.confidence),

@@ -1,10 +1,10 @@
-//! What can be said of a few hundred answers, and how surely.
+//! Statistics of a few hundred answers, with their uncertainty.
 
 use std::f64::consts::FRAC_2_PI;
 
 use serde::Serialize;
 
-/// A share, with the interval that holds the true one 95 times of 100.
+/// A share, with its 95 % confidence interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Share {
     pub(crate) share: f64,
@@ -15,7 +15,7 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// None of nothing.
+    /// `None` if `n` is 0.
     pub(crate) fn of(part: usize, n: usize) -> Option<Self> {
         const Z: f64 = 1.959_964;
         if n == 0 {
@@ -34,8 +34,8 @@ impl Share {
     }
 }
 
-/// Whether two networks on the same tracks differ by more than chance: McNemar's test
-/// (1947), exact, on the tracks that only one of them names rightly.
+/// Whether two networks differ by more than chance on the same tracks: McNemar's exact test
+/// (1947), on the tracks that only one of them gets right.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct McNemar {
     pub(crate) only_first: usize,
@@ -48,7 +48,7 @@ impl McNemar {
     pub(crate) fn new(only_first: usize, only_second: usize) -> Self {
         let n = only_first + only_second;
         let fewer = only_first.min(only_second);
-        // Σ C(n, k) / 2^n for k up to `fewer`, each term from the one before.
+        // Σ C(n, k) / 2^n for k up to `fewer`, each term from its predecessor.
         let mut term = 0.5f64.powi(n as i32);
         let mut sum = term;
         for k in 0..fewer {
@@ -67,18 +67,18 @@ impl McNemar {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct Bin {
     pub(crate) n: usize,
-    /// Mean of what the network said.
+    /// Mean predicted probability.
     pub(crate) confidence: f64,
-    /// Share of them that was right.
+    /// Share of correct answers.
     pub(crate) accuracy: f64,
 }
 
-/// How far probabilities are from what happens (Guo et al., arXiv:1706.04599).
+/// Calibration of the probabilities (Guo et al., arXiv:1706.04599).
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Calibration {
     /// Expected calibration error over the bins.
     pub(crate) ece: f64,
-    /// What probabilities that are exactly right would have in so few answers.
+    /// The error that perfect calibration would show by chance with this many answers.
     pub(crate) by_chance: f64,
     /// Of equal width.
     pub(crate) bins: Vec<Bin>,
@@ -87,7 +87,7 @@ pub(crate) struct Calibration {
 impl Calibration {
     const BINS: usize = 10;
 
-    /// Of pairs of a probability and whether the answer was right.
+    /// From pairs of a probability and whether the answer was right.
     pub(crate) fn of(answers: impl IntoIterator<Item = (f64, bool)>) -> Self {
         let mut bins = vec![Bin::default(); Self::BINS];
         let mut variances = [0.0; Self::BINS];
@@ -118,7 +118,7 @@ impl Calibration {
     }
 }
 
-/// A receiver operating characteristic: what share of each side is above every threshold.
+/// A receiver operating characteristic: the share of each side above every threshold.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Roc {
     /// Area under it: the chance that a positive scores above a negative.
@@ -128,7 +128,7 @@ pub(crate) struct Roc {
 }
 
 impl Roc {
-    /// None where a side is empty.
+    /// `None` if a side is empty.
     pub(crate) fn of(positives: &[f64], negatives: &[f64]) -> Option<Self> {
         if positives.is_empty() || negatives.is_empty() {
             return None;

@@ -67,7 +67,7 @@ fn the_first_installs_the_second_changes_nothing_and_the_third_upgrades() {
         "arm64",
         "glibc",
         "sori-pi 1.0-1",
-        "golden vectors hold there",
+        "golden vectors match there",
     ] {
         assert!(said.contains(part), "{part} in {said}");
     }
@@ -93,7 +93,7 @@ fn what_does_not_become_healthy_is_rolled_back() {
         let (code, why) = refusal(&pi.deploy(&["--deb", &bad]));
         assert_eq!(code, 1, "{fault}: {why}");
         assert!(
-            why.contains("what was there before is back"),
+            why.contains("the previous version was restored"),
             "{fault}: {why}"
         );
         assert_eq!(pi.installed().as_deref(), Some("1.0-1"), "{fault}");
@@ -107,7 +107,7 @@ fn what_does_not_become_healthy_is_rolled_back() {
     fs::write(&config, "# mine\n").unwrap();
     let bad = pi.build(&Build::new("2.0-1").that_is("sick"));
     let (_, why) = refusal(&pi.deploy(&["--deb", &bad]));
-    assert!(why.contains("what was there before is back"), "{why}");
+    assert!(why.contains("the previous version was restored"), "{why}");
     assert_eq!(pi.installed().as_deref(), Some("1.0-1"));
     assert_eq!(fs::read_to_string(&config).unwrap(), "# mine\n");
     // Nor does the next version take it for one that came with the package.
@@ -130,19 +130,19 @@ fn what_cannot_work_there_is_refused_before_anything_changes() {
     let library = pi.build(&Build::new("1.3-1").depends("libnone"));
     let wrong = pi.build(&Build::new("1.4-1").that_is("unprovable"));
     for (deb, code, why) in [
-        (&named_arm, 5, "is for armhf and the target is arm64"),
+        (&named_arm, 5, "is for armhf but the target is arm64"),
         (
             &unnamed_arm,
             5,
-            "the package is for armhf and this system is arm64",
+            "the package is for armhf but this system is arm64",
         ),
         (
             &text_file,
             2,
-            "is no Debian package: cargo xtask dist makes one",
+            "is not a Debian package: cargo xtask dist builds one",
         ),
-        (&glibc, 5, "it needs glibc 9.99 and this system has 2.36"),
-        (&library, 5, "packages that it needs cannot be installed"),
+        (&glibc, 5, "it needs glibc 9.99 but this system has 2.36"),
+        (&library, 5, "its dependencies cannot be installed"),
         (
             &wrong,
             5,
@@ -158,7 +158,7 @@ fn what_cannot_work_there_is_refused_before_anything_changes() {
 
     let next = pi.build(&Build::new("1.5-1"));
     for (fault, code, why) in [
-        ("full", 1, "there is no room on /: 0.1 MB are free"),
+        ("full", 1, "not enough space on /: 0.1 MB are free"),
         ("sudo-asks", 2, "sudo asks"),
         ("no-dpkg", 5, "has no dpkg"),
         ("read-only", 5, "--model-only works there"),
@@ -183,7 +183,7 @@ fn who_cannot_be_reached_and_who_does_not_let_one_in_are_told_apart() {
     let deb = pi.build(&Build::new("1.0-1"));
     for (change, code, why) in [
         (&["IdentityFile", "none"][..], 4, "ssh-copy-id pi"),
-        (&["HostName", "nowhere.invalid"], 4, "there is no such name"),
+        (&["HostName", "nowhere.invalid"], 4, "the name is unknown"),
         (&["Port", "1"], 4, "systemctl enable --now ssh"),
         (&["HostKeyAlias", "other"], 4, "ssh-keygen -R pi"),
         (&["Nonsense", "yes"], 2, "correct ssh's configuration"),
@@ -201,7 +201,7 @@ fn who_cannot_be_reached_and_who_does_not_let_one_in_are_told_apart() {
         .output()
         .unwrap();
     let (code, why) = refusal(&output);
-    assert!(code == 2 && why.contains("no ssh on this machine"), "{why}");
+    assert!(code == 2 && why.contains("ssh is not installed"), "{why}");
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_package_alone_is_taken_by_the_running_service_or_what_was_there_is_back() {
     let place = pi.root("var/lib/sori-pi/genre.sori");
     assert_eq!(fs::read(&place).unwrap(), fs::read(genre).unwrap());
     let said = text(&pi.deploy(&["--model-only", genre]).stdout);
-    assert!(said.contains("listens with it already"), "{said}");
+    assert!(said.contains("already listens with it"), "{said}");
 
     // Another package, to a service that refuses it when it sees it, and to one that says no before.
     let other = concat!(
@@ -226,7 +226,7 @@ fn a_package_alone_is_taken_by_the_running_service_or_what_was_there_is_back() {
         "/../../tests/golden/mel-512.sori"
     );
     for (fault, code, why) in [
-        ("refuses", 1, "what was there before is back"),
+        ("refuses", 1, "the previous version was restored"),
         (
             "disproves",
             5,
@@ -343,7 +343,7 @@ fn a_connection_cut_anywhere_leaves_the_old_or_the_new_and_the_next_deploy_succe
             false => {
                 unfinished += 1;
                 let (_, why) = refusal(&output);
-                assert!(why.contains("repeat the command"), "{why}");
+                assert!(why.contains("rerun the command"), "{why}");
             }
         }
         let again = pi.deploy(&["--deb", deb]);
@@ -385,7 +385,7 @@ fn an_interrupted_work_is_completed_by_the_next_deploy() {
     assert!(pi.deploy(&["--deb", &deb]).status.success());
     let next = pi.build(&Build::new("1.1-1").that_is("deadly"));
     let (_, why) = refusal(&pi.deploy(&["--deb", &next]));
-    assert!(why.contains("ended while installing"), "{why}");
+    assert!(why.contains("stopped while installing"), "{why}");
     let next = pi.build(&Build::new("1.1-1"));
     let output = pi.deploy(&["--deb", &next]);
     assert!(output.status.success(), "{}", text(&output.stderr));
@@ -400,7 +400,10 @@ fn a_package_that_dpkg_cannot_complete_is_replaced_if_it_is_ours() {
     let deb = pi.build(&Build::new("1.0-1"));
     fs::write(pi.root("unfinished"), "ii  dash\niF  cups\niF  sori-pi\n").unwrap();
     let (code, why) = refusal(&pi.deploy(&["--deb", &deb]));
-    assert!(code == 5 && why.contains("unfinished work"), "{why}");
+    assert!(
+        code == 5 && why.contains("cannot complete an earlier installation"),
+        "{why}"
+    );
     fs::write(pi.root("unfinished"), "ii  dash\niF  sori-pi\n").unwrap();
     assert!(pi.deploy(&["--deb", &deb]).status.success());
 }
@@ -414,15 +417,15 @@ fn after_several_interruptions_the_way_back_is_what_was_there_before_them() {
     for version in ["2.0-1", "2.0-1", "2.1-1"] {
         let deadly = pi.build(&Build::new(version).that_is("deadly"));
         let (_, why) = refusal(&pi.deploy(&["--deb", &deadly]));
-        assert!(why.contains("ended while installing"), "{why}");
+        assert!(why.contains("stopped while installing"), "{why}");
     }
     pi.fault("power", true);
     let (_, why) = refusal(&pi.deploy(&["--deb", &pi.build(&Build::new("2.2-1"))]));
-    assert!(why.contains("ended while starting"), "{why}");
+    assert!(why.contains("stopped while starting"), "{why}");
     assert_eq!(pi.installed().as_deref(), Some("2.2-1"));
     let sick = pi.build(&Build::new("2.3-1").that_is("sick"));
     let (_, why) = refusal(&pi.deploy(&["--deb", &sick]));
-    assert!(why.contains("what was there before is back"), "{why}");
+    assert!(why.contains("the previous version was restored"), "{why}");
     assert_eq!(pi.installed().as_deref(), Some("1.0-1"));
     pi.assert_whole("after all of them");
 }
@@ -440,9 +443,9 @@ fn after_an_interruption_the_way_back_is_what_was_there_before_it() {
 
     pi.fault("power", true);
     let (_, why) = refusal(&pi.deploy(&["--deb", &sick]));
-    assert!(why.contains("ended while starting"), "{why}");
+    assert!(why.contains("stopped while starting"), "{why}");
     let (_, why) = refusal(&pi.deploy(&["--deb", &sick]));
-    assert!(why.contains("what was there before is back"), "{why}");
+    assert!(why.contains("the previous version was restored"), "{why}");
     assert_eq!(fs::read(pi.root("usr/bin/sori-pi")).unwrap(), program);
     assert!(pi.is_active());
     let again = json(&pi.deploy(&["--json", "--deb", &kept]));

@@ -171,7 +171,7 @@ impl Trial {
                 broken,
                 "nothing was changed: the new program does not work here",
             ),
-            (sick, "it is sick; what was there before is back"),
+            (sick, "it is sick; the previous version was restored"),
         ] {
             let output = self.deploy("direct", &package).output()?;
             let said = String::from_utf8_lossy(&output.stderr);
@@ -217,7 +217,7 @@ impl Trial {
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
             ensure!(
-                said.contains("repeat the command") && !said.contains("panicked"),
+                said.contains("rerun the command") && !said.contains("panicked"),
                 "a pulled cable is told so: {said}"
             );
         }

@@ -1,16 +1,16 @@
-//! `sori deploy`: a Raspberry Pi gets sori-pi, or only a package, over the system's ssh.
+//! `sori deploy`: installs sori-pi, or only a package, on a Raspberry Pi over the system's ssh.
 //!
 //! ```text
 //! here                          the target
 //! probe ───────────────────────► what it is (probe.sh changes nothing)
-//! files by their SHA-256 ──────► ~/.cache/sori-deploy, if they are not there
-//! start ───────────────────────► root's own copy; worker.sh goes on without the connection:
-//!                                 check, keep the way back, install, restart, healthy? else back
-//! read the state ◄────────────── /var/lib/sori-deploy/state, as often as the connection breaks
+//! files by their SHA-256 ──────► ~/.cache/sori-deploy, unless already there
+//! start ───────────────────────► root's own copy; worker.sh continues without the connection:
+//!                                 check, back up, install, restart, healthy? else roll back
+//! read the state ◄────────────── /var/lib/sori-deploy/state, over as many connections as needed
 //! ```
 //!
-//! A connection that is cut before the start has changed nothing; one that is cut later changes
-//! nothing of what happens. The next `sori deploy` reads how it ended.
+//! A connection lost before the start has changed nothing; one lost later does not affect the
+//! outcome, which the next `sori deploy` reads.
 
 mod ssh;
 mod target;
@@ -33,33 +33,32 @@ use crate::{output, package};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  sori deploy pi@raspberrypi.local                     sori-pi, from what cargo xtask dist made
-  sori deploy pi@raspberrypi.local --dry-run           only say what would be done
-  sori deploy kitchen --model-only model.sori          a package, while the service listens
+  sori deploy pi@raspberrypi.local                     sori-pi, as built by cargo xtask dist
+  sori deploy pi@raspberrypi.local --dry-run           only print what would be done
+  sori deploy kitchen --model-only model.sori          a package, without stopping the service
 
-The target checks everything before it changes anything, and goes back to what it had if the new
-does not become healthy. A connection that breaks leaves the old or the new, whole: repeat the
-command, which says how it ended.")]
+The target checks everything before it changes anything, and rolls back if the new version does not
+become healthy. A broken connection leaves one complete version: rerun the command to see which.")]
 pub(crate) struct Deploy {
-    /// The target, as ssh knows it
+    /// The target, as ssh accepts it
     #[arg(value_name = "USER@HOST")]
     host: String,
     /// The Debian package [default: the newest for the target in target/dist or beside sori]
     #[arg(long, value_name = "FILE.deb")]
     deb: Option<PathBuf>,
-    /// Only a package for the sori-pi that runs there
+    /// Only this package, for the sori-pi installed there
     #[arg(long, value_name = "FILE.sori", conflicts_with = "deb")]
     model_only: Option<PathBuf>,
-    /// Only say what would be done
+    /// Only print what would be done
     #[arg(long)]
     dry_run: bool,
-    /// ssh's configuration in place of ~/.ssh/config: port, key and so on
+    /// ssh configuration to use instead of ~/.ssh/config: port, key and so on
     #[arg(long, value_name = "FILE")]
     ssh_config: Option<PathBuf>,
-    /// How long to wait for a target that tells nothing, seconds
+    /// Seconds to wait for a target that reports no progress
     #[arg(long, value_name = "SECONDS", default_value_t = 240, value_parser = clap::value_parser!(u64).range(1..=3600))]
     patience: u64,
-    /// Print the result as JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -67,21 +66,21 @@ pub(crate) struct Deploy {
 /// Version of the JSON.
 const SCHEMA_VERSION: u32 = 1;
 
-/// Between two looks at the target's state.
+/// Time between two polls of the target's state.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// So long a target may take from being started to starting.
+/// How long a target may take to begin after the start command.
 const GRACE: Duration = Duration::from_secs(10);
 
 const WORKER: &str = include_str!("worker.sh");
 
-/// Which of the files, by SHA-256, are there.
+/// Lists which of the files, by SHA-256, are there.
 const THERE: &str = r#"cd "${XDG_CACHE_HOME:-$HOME/.cache}/sori-deploy" 2>/dev/null || exit 0
 for sum; do
     if [ "$(sha256sum <"$sum" 2>/dev/null | cut -c1-64)" = "$sum" ]; then echo "sori:$sum=there"; fi
 done"#;
 
-/// Takes a file from stdin, which appears under its SHA-256 when it is whole.
+/// Receives a file on stdin, which appears under its SHA-256 once complete.
 const RECEIVE: &str = r#"umask 077
 folder=${XDG_CACHE_HOME:-$HOME/.cache}/sori-deploy
 mkdir -p "$folder" && cd "$folder" || exit 1
@@ -97,7 +96,7 @@ fi"#;
 const START: &str = r#"folder=${XDG_CACHE_HOME:-$HOME/.cache}/sori-deploy
 exec $1 /bin/sh "$folder/$2" start "$folder/$3" "$3" "$4" "$5""#;
 
-/// The lock first: who finds it free then reads what its holder wrote last.
+/// Checks the lock first: if it is free, the state is its last holder's final one.
 const STATE: &str = r#"state=${SORI_DEPLOY_ROOT:-}/var/lib/sori-deploy
 flock -n "$state/lock" true || echo "sori:running=yes"
 sed 's/^/sori:last_/' "$state/state"
@@ -105,7 +104,7 @@ exit 0"#;
 
 const CLEAN: &str = r#"rm -rf "${XDG_CACHE_HOME:-$HOME/.cache}/sori-deploy""#;
 
-/// What goes there.
+/// The file to deploy.
 struct Payload {
     path: PathBuf,
     kind: Kind,
@@ -121,7 +120,7 @@ enum Kind {
 }
 
 impl Kind {
-    /// As worker.sh calls it.
+    /// Its name in worker.sh.
     fn name(self) -> &'static str {
         match self {
             Self::Deb => "deb",
@@ -140,7 +139,7 @@ struct Deployed<'a> {
     sha256: &'a str,
     bytes: usize,
     dry_run: bool,
-    /// The file was not on the target yet.
+    /// Whether the file had to be copied to the target.
     copied: bool,
     /// `ok`, `unchanged`, or with --dry-run `possible`.
     outcome: &'a str,
@@ -149,7 +148,7 @@ struct Deployed<'a> {
 
 impl Deploy {
     pub(crate) fn run(self) -> Result<()> {
-        // What is wrong here needs no connection to be told.
+        // Errors on this side need no connection.
         let early = self.early()?;
         let mut connection = Connection::open(&self.target())?;
         let mut probed = Probed::ask(&connection)?;
@@ -162,7 +161,7 @@ impl Deploy {
         if let Some(last) = self.earlier(&mut connection, &probed, &payload)? {
             probed = Probed::ask(&connection)?;
             self.say(&format!(
-                "the deploy that still went on ended: {}",
+                "the deploy that was running there ended: {}",
                 ended(&last)
             ))?;
         }
@@ -184,12 +183,12 @@ impl Deploy {
         let last = self.follow(&mut connection, &id)?;
         match last.outcome.as_str() {
             "ok" => {
-                // It only costs room.
+                // A failure only wastes space.
                 let _ = connection.run(&quoted(CLEAN), &[], |_| {});
                 self.done(&probed, &payload, copied, "ok", Some(last.why))
             }
             "refused" => Err(Failure::Incompatible(format!(
-                "{} does not take {}, and nothing was changed: {}",
+                "{} rejected {}, and nothing was changed: {}",
                 self.host,
                 payload.path.display(),
                 last.why
@@ -206,10 +205,10 @@ impl Deploy {
         }
     }
 
-    /// The file that was named, if one was.
+    /// The file given on the command line, if any.
     fn early(&self) -> Result<Option<Payload>> {
         if self.host.starts_with('-') {
-            return Err(Failure::Usage(format!("{} is no host", self.host)).into());
+            return Err(Failure::Usage(format!("{} is not a host", self.host)).into());
         }
         if let Some(path) = &self.model_only {
             let bytes = package::read(path)?;
@@ -255,21 +254,22 @@ impl Deploy {
         let shown = file.display();
         let size = format!("{:.1} MB", payload.bytes.len() as f64 / 1e6);
         match (outcome, payload.kind) {
-            ("unchanged", _) => output::line(&format!("{shown} is installed there already")),
+            ("unchanged", _) => output::line(&format!("{shown} is already installed there")),
             ("possible", kind) => output::line(&format!(
-                "would {} {shown} ({size}), check it there with its golden vectors, {}, and go back if it does not become healthy",
+                "would {} {shown} ({size}), verify its golden vectors there, {}, and roll back if it does not become healthy",
                 if copied {
                     "copy"
                 } else {
-                    "use what is there of"
+                    "use the earlier copy of"
                 },
                 match kind {
-                    Kind::Deb => "keep the installed version, install the new, restart the service",
-                    Kind::Model => "put it where the service looks for a package",
+                    Kind::Deb =>
+                        "back up the installed version, install the new one, restart the service",
+                    Kind::Model => "put it where the service looks for packages",
                 }
             )),
             (_, Kind::Deb) => output::line(&format!(
-                "{shown} ({size}) is installed: its golden vectors hold there{}",
+                "{shown} ({size}) is installed: its golden vectors match there{}",
                 match note {
                     Some(note) => format!("; {note}"),
                     None => ", and the service is healthy".into(),
@@ -279,13 +279,13 @@ impl Deploy {
                 "{}: {}",
                 shown,
                 note.unwrap_or_else(|| {
-                    "its golden vectors hold there, and the service listens with it".into()
+                    "its golden vectors match there, and the service listens with it".into()
                 })
             )),
         }
     }
 
-    /// Waits for a deploy that goes on, and says what became of one that does not.
+    /// Waits for a running deploy, and reports how an earlier one ended.
     fn earlier(
         &self,
         connection: &mut Connection,
@@ -297,7 +297,7 @@ impl Deploy {
         };
         if last.running {
             self.say(&format!(
-                "a deploy goes on there ({}): waiting for it",
+                "a deploy is running there ({}): waiting for it",
                 last.phase
             ))?;
             return match self.dry_run {
@@ -307,7 +307,7 @@ impl Deploy {
         }
         if !last.is_done() {
             self.say(&format!(
-                "an earlier deploy was interrupted there ({}): this one completes it",
+                "an earlier deploy was interrupted there ({}): this one will complete it",
                 last.phase
             ))?;
         } else if last.outcome != "ok"
@@ -324,7 +324,7 @@ impl Deploy {
         Ok(sums.iter().map(|sum| answer.get(sum).is_some()).collect())
     }
 
-    /// Brings the files that are not there. Whether the payload was one of them.
+    /// Copies the files that are missing there; returns whether the payload was one of them.
     fn copy(&self, connection: &Connection, payload: &Payload) -> Result<bool> {
         let worker = hex(WORKER.as_bytes());
         let files = [
@@ -343,7 +343,7 @@ impl Deploy {
             let answer = answer.context(nothing_yet)?;
             if answer.get("received").is_none() {
                 bail!(
-                    "{} did not take {} ({}), and {nothing_yet}: repeat the command",
+                    "{} did not receive {} ({}), and {nothing_yet}: rerun the command",
                     self.host,
                     payload.path.display(),
                     match answer.said() {
@@ -373,22 +373,22 @@ impl Deploy {
         );
         let answer = match connection.run(&command, &[], |_| {}) {
             Ok(answer) => answer,
-            // It may have begun: the state says so.
+            // It may have begun: the state will tell.
             Err(error) if error.is::<Cut>() => return Ok(()),
             Err(error) => return Err(error),
         };
         if answer.get("busy").is_some() {
             bail!(
-                "another deploy began on {} just now: repeat the command, which waits for it",
+                "another deploy has just started on {}: rerun the command, which waits for it",
                 self.host
             );
         }
         if answer.get("started").is_none() {
             bail!(
-                "{} could not begin, and nothing was changed: {}",
+                "{} could not start, and nothing was changed: {}",
                 self.host,
                 match answer.said() {
-                    said if said.is_empty() => "the file changed on its way to root".into(),
+                    said if said.is_empty() => "the file changed while root copied it".into(),
                     said => said,
                 }
             );
@@ -396,7 +396,7 @@ impl Deploy {
         Ok(())
     }
 
-    /// Reads the state until it is done, through as many connections as that takes.
+    /// Polls the state until it is done, over as many connections as that takes.
     fn follow(&self, connection: &mut Connection, id: &str) -> Result<Last> {
         let patience = Duration::from_secs(self.patience);
         let spinner = spinner();
@@ -417,34 +417,34 @@ impl Deploy {
                         }
                         if !last.running && news.elapsed() > GRACE {
                             bail!(
-                                "the work on {} ended while {phase}, as by a cut of power: repeat the command, which completes it",
+                                "the deploy on {} stopped while {phase}, as in a power failure: rerun the command to complete it",
                                 self.host
                             );
                         }
                     }
-                    // Where the connection broke at the start, it may still begin.
+                    // If the connection broke at the start, it may still begin.
                     None if news.elapsed() < GRACE => {}
                     None => bail!(
-                        "{}: the work was not begun, or another deploy came between: repeat the command",
+                        "{}: the deploy did not start, or another one replaced it: rerun the command",
                         self.host
                     ),
                 },
                 Err(error) if error.is::<Cut>() && news.elapsed() < patience => {
-                    // Or the network is gone for a while.
+                    // On failure the network may be down for a while.
                     if let Ok(again) = Connection::open(&self.target()) {
                         *connection = again;
                     }
                 }
                 Err(error) => {
                     return Err(error.context(format!(
-                        "{} goes on by itself and ends with the old or the new, whole",
+                        "{} continues on its own and ends with one complete version",
                         self.host
                     )));
                 }
             }
             if news.elapsed() > patience {
                 bail!(
-                    "{} has told nothing new for {} seconds ({phase}): it goes on by itself; repeat the command to hear how it ended, /var/lib/sori-deploy/log there says more",
+                    "{} has reported no progress for {} seconds ({phase}): it continues on its own; rerun the command to see how it ended, or read /var/lib/sori-deploy/log there",
                     self.host,
                     self.patience
                 );
@@ -454,15 +454,17 @@ impl Deploy {
     }
 }
 
-/// How it ended, in words.
+/// Describes how it ended.
 fn ended(last: &Last) -> String {
     let Last { outcome, why, .. } = last;
-    let log = "/var/lib/sori-deploy/log there says more";
+    let log = "details in /var/lib/sori-deploy/log there";
     match outcome.as_str() {
         "ok" => "it succeeded".into(),
-        "refused" => format!("it was refused and nothing was changed: {why}"),
-        "rolled-back" => format!("{why}; what was there before is back ({log})"),
-        _ => format!("{why}; sori-pi does not run there now: deploy a version that works ({log})"),
+        "refused" => format!("it was rejected and nothing was changed: {why}"),
+        "rolled-back" => format!("{why}; the previous version was restored ({log})"),
+        _ => {
+            format!("{why}; sori-pi is not running there now: deploy a version that works ({log})")
+        }
     }
 }
 
@@ -470,10 +472,10 @@ impl Payload {
     fn read(path: PathBuf, kind: Kind) -> Result<Self> {
         let bytes = fs::read(&path)
             .with_context(|| format!("cannot read {}: check the path", path.display()))?;
-        // A Debian package is an archive of ar's.
+        // A Debian package is an ar archive.
         if kind == Kind::Deb && !bytes.starts_with(b"!<arch>\ndebian-binary") {
             return Err(Failure::Usage(format!(
-                "{} is no Debian package: cargo xtask dist makes one",
+                "{} is not a Debian package: cargo xtask dist builds one",
                 path.display()
             ))
             .into());
@@ -486,8 +488,8 @@ impl Payload {
         })
     }
 
-    /// Before a file is copied that its name says is for others. Debian's tools there have the
-    /// last word.
+    /// Rejects a file whose name shows another architecture before it is copied. Debian's tools
+    /// there decide.
     fn check_name(&self, architecture: &str) -> Result<()> {
         let theirs = match self.kind {
             Kind::Deb => architecture_in(&self.path),
@@ -496,7 +498,7 @@ impl Payload {
         match theirs {
             Some(theirs) if theirs != architecture && theirs != "all" => {
                 Err(Failure::Incompatible(format!(
-                    "{} is for {theirs} and the target is {architecture}: give --deb the one for {architecture}, which cargo xtask dist makes",
+                    "{} is for {theirs} but the target is {architecture}: give --deb the package for {architecture}, which cargo xtask dist builds",
                     self.path.display()
                 ))
                 .into())
@@ -506,7 +508,7 @@ impl Payload {
     }
 }
 
-/// What NAME_VERSION_ARCHITECTURE.deb says.
+/// The architecture in NAME_VERSION_ARCHITECTURE.deb.
 fn architecture_in(path: &Path) -> Option<&str> {
     let name = path.file_name()?.to_str()?.strip_suffix(".deb")?;
     let mut parts = name.split('_');
@@ -537,7 +539,7 @@ fn find(architecture: &str) -> Result<PathBuf> {
     });
     newest.map(|file| file.path()).ok_or_else(|| {
         Failure::Usage(format!(
-            "there is no sori-pi_…_{architecture}.deb in target/dist or beside this program: cargo xtask dist makes it, or name one with --deb"
+            "no sori-pi_…_{architecture}.deb in target/dist or beside this program: build it with cargo xtask dist, or name one with --deb"
         ))
         .into()
     })
@@ -548,7 +550,7 @@ fn hex(bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A sign of life, which draws nothing unless stderr is a terminal.
+/// A spinner, which draws nothing unless stderr is a terminal.
 fn spinner() -> ProgressBar {
     let style = ProgressStyle::with_template("{spinner} {msg}, {elapsed}")
         .expect("the template is a constant and valid");

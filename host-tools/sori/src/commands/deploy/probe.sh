@@ -3,7 +3,7 @@
 set -u
 export LC_ALL=C
 
-# A login may print other things.
+# Marked, because a login may print other things.
 say() { printf 'sori:%s=%s\n' "$1" "$2"; }
 
 root=${SORI_DEPLOY_ROOT:-}
@@ -35,7 +35,7 @@ else
 fi
 say user "$(id -un)"
 
-# KiB, and where the file system is mounted. The folder itself may not be there yet.
+# KiB, and the file system's mount point. The folder itself may not exist yet.
 free() {
     folder=$1
     while [ ! -d "$folder" ]; do folder=$(dirname "$folder"); done
@@ -49,8 +49,8 @@ if [ -n "${sudo+set}" ] && ! $sudo test -w "$root/usr/bin"; then
     say read_only yes
 fi
 
-# What an earlier `sori deploy` left: what it brought, and how it ended, if it has.
-# Somebody may have installed another since: worker.sh tells them apart by the same fingerprint.
+# State of an earlier `sori deploy`: what it installed, and how it ended, if it has. Another version
+# may have been installed since: worker.sh uses the same fingerprint to tell.
 fingerprint=$({ printf %s "${installed:-}" && cat "$root/var/lib/dpkg/info/sori-pi.md5sums"; } 2>/dev/null |
     sha256sum | cut -c1-64)
 if read -r sum deployed 2>/dev/null <"$state/deployed" && [ "$deployed" = "$fingerprint" ]; then

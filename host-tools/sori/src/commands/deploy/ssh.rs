@@ -1,5 +1,5 @@
-//! The system's own ssh: one connection that asks for a passphrase at most once, and what it says
-//! when it fails, in words that say what to do.
+//! The system's own ssh: one connection that asks for a passphrase at most once, and errors that
+//! say what to do.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
@@ -12,22 +12,22 @@ use anyhow::{Context as _, Result};
 
 use crate::exit::Failure;
 
-/// What ssh exits with where it failed itself, and not what it ran.
+/// ssh's exit code when it failed itself, rather than the command it ran.
 const OF_SSH: i32 = 255;
 
-/// Seconds to connect; and half as many to notice that a connection is gone.
+/// Seconds to connect; half as many to notice that a connection is lost.
 const CONNECT_SECONDS: u32 = 15;
 
-/// Who, and by what of ssh's configuration.
+/// A host, and the ssh configuration to reach it.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
-    /// As ssh takes it: a name of its configuration, or user@host.
+    /// As ssh accepts it: a name in its configuration, or user@host.
     pub(super) host: String,
-    /// A configuration in place of the user's.
+    /// A configuration instead of the user's.
     pub(super) config: Option<PathBuf>,
 }
 
-/// The connection did not come about, or broke.
+/// The connection failed or broke.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cut(pub(super) String);
 
@@ -39,7 +39,7 @@ impl fmt::Display for Cut {
 
 impl std::error::Error for Cut {}
 
-/// A connection. Commands share it where this system's ssh can (Windows' cannot).
+/// A connection. Commands share it if this system's ssh can (Windows' cannot).
 #[derive(Debug)]
 pub(super) struct Connection {
     target: Target,
@@ -67,7 +67,7 @@ impl Drop for Shared {
 
 impl Connection {
     /// # Errors
-    /// No ssh here, no such host, nobody there, no right to come in.
+    /// No ssh here, an unknown or unreachable host, or no permission to log in.
     pub(super) fn open(target: &Target) -> Result<Self> {
         let mut connection = Self {
             target: target.clone(),
@@ -80,7 +80,8 @@ impl Connection {
     }
 
     fn share(&self) -> Result<Shared> {
-        let folder = tempfile::tempdir().context("no temporary folder for ssh's socket")?;
+        let folder =
+            tempfile::tempdir().context("cannot create a temporary folder for ssh's socket")?;
         let mut command = self.ssh();
         command
             .args(["-M", "-N", "-o", "ControlPersist=no", "-S"])
@@ -91,12 +92,12 @@ impl Connection {
             .arg(&self.target.host);
         let master = command.spawn().map_err(not_there)?;
         let mut shared = Shared { master, folder };
-        // It may take as long as a person needs to type a passphrase.
+        // This may take as long as typing a passphrase.
         while !shared.socket().exists() {
             if let Some(status) = shared.master.try_wait()? {
                 let mut said = String::new();
                 if let Some(mut stderr) = shared.master.stderr.take() {
-                    // What ssh's configuration starts may hold it open: not to the end.
+                    // Programs started by ssh's configuration may hold it open, so limit it.
                     let _ = stderr.by_ref().take(1 << 16).read_to_string(&mut said);
                 }
                 let said = said.trim();
@@ -117,7 +118,7 @@ impl Connection {
             command.arg("-F").arg(config);
         }
         command.args(["-T", "-x", "-o", "LogLevel=ERROR"]);
-        // Of the user's configuration what does not serve here.
+        // Settings of the user's configuration that would interfere.
         command.args(["-o", "ClearAllForwardings=yes", "-o", "RemoteCommand=none"]);
         command.args(["-o", &format!("ConnectTimeout={CONNECT_SECONDS}")]);
         command.args(["-o", "ServerAliveInterval=3", "-o", "ServerAliveCountMax=2"]);
@@ -128,11 +129,11 @@ impl Connection {
         command
     }
 
-    /// Runs a command of the target's shell with these bytes as its input. What it printed, where
-    /// it ended well; else what it said.
+    /// Runs a command in the target's shell with these bytes as its input; returns its output if
+    /// it succeeded, and otherwise an error with what it printed.
     ///
     /// # Errors
-    /// [`Cut`] where the connection broke.
+    /// [`Cut`] if the connection broke.
     pub(super) fn run(
         &self,
         command: &str,
@@ -141,7 +142,7 @@ impl Connection {
     ) -> Result<Answer> {
         let mut ssh = self.ssh();
         if let Some(shared) = &self.shared {
-            // Without its master a connection is over: a new one is for `open` to make.
+            // Never connect without the master: only `open` makes connections.
             ssh.args(["-o", "ControlMaster=no", "-o", "ProxyCommand=false", "-S"]);
             ssh.arg(shared.socket());
         }
@@ -156,7 +157,8 @@ impl Connection {
             .map_err(not_there)?;
         let mut stdin = child.stdin.take().expect("piped");
         let output = thread::scope(|scope| {
-            // Who answers early and who never reads must not wait for each other.
+            // Written on a thread, so that a command that answers early or never reads
+            // cannot deadlock.
             let waiting = scope.spawn(move || child.wait_with_output());
             for part in input.chunks(1 << 15) {
                 if stdin.write_all(part).is_err() {
@@ -167,7 +169,7 @@ impl Connection {
             drop(stdin);
             waiting.join().expect("it only waits")
         })
-        .context("ssh cannot be waited for")?;
+        .context("cannot wait for ssh")?;
         if output.status.code().is_none_or(|code| code == OF_SSH) {
             return Err(self.failure(text(&output.stderr)));
         }
@@ -179,7 +181,7 @@ impl Connection {
     }
 }
 
-/// What a command of the target printed.
+/// The output of a command on the target.
 #[derive(Debug)]
 pub(super) struct Answer(Output);
 
@@ -188,7 +190,7 @@ impl Answer {
         text(&self.0.stderr)
     }
 
-    /// The value of a line `sori:NAME=VALUE`, of whatever else a login prints.
+    /// The value of a line `sori:NAME=VALUE`, amid whatever else a login prints.
     pub(super) fn get(&self, name: &str) -> Option<String> {
         let stdout = String::from_utf8_lossy(&self.0.stdout);
         let value = stdout
@@ -208,48 +210,49 @@ fn text(bytes: &[u8]) -> String {
 fn not_there(error: io::Error) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::NotFound => Failure::Usage(
-            "there is no ssh on this machine: install OpenSSH's client (Debian: sudo apt install openssh-client)".into(),
+            "ssh is not installed: install OpenSSH's client (Debian: sudo apt install openssh-client)".into(),
         )
         .into(),
-        _ => anyhow::Error::new(error).context("ssh did not start"),
+        _ => anyhow::Error::new(error).context("cannot start ssh"),
     }
 }
 
-/// ssh's words, and what to do about them.
+/// ssh's message, and what to do about it.
 fn explain(host: &str, said: &str) -> anyhow::Error {
     let last = said.lines().rev().find(|line| !line.trim().is_empty());
-    let last = last.unwrap_or("ssh said nothing").trim();
+    let last = last.unwrap_or("ssh printed nothing").trim();
     let no_device = |todo: String| Failure::NoDevice(format!("{host}: {last}; {todo}")).into();
     let has = |part: &str| said.contains(part);
     if has("REMOTE HOST IDENTIFICATION HAS CHANGED") || has("Host key verification failed") {
         return no_device(format!(
-            "this machine does not know it, or as another: connect once with `ssh {host}` and answer; where it was set up anew, `ssh-keygen -R {}` first",
+            "its host key is unknown or has changed: connect once with `ssh {host}` and accept it; if the target was reinstalled, run `ssh-keygen -R {}` first",
             host.rsplit('@').next().unwrap_or(host)
         ));
     }
     if has("Permission denied") || has("Too many authentication failures") {
         return no_device(format!(
-            "it does not let you in: `ssh-copy-id {host}` brings your key there, `ssh {host}` shows whether it works"
+            "it does not let you log in: copy your key with `ssh-copy-id {host}`, and test it with `ssh {host}`"
         ));
     }
     if has("Could not resolve hostname") {
         return no_device(
-            "there is no such name: check it, that the Pi is on and in this network, or take its address".into(),
+            "the name is unknown: check its spelling and that the Pi is on and in this network, or use its IP address".into(),
         );
     }
     if has("Connection refused") {
         return no_device(
-            "its ssh does not run: on the Pi, `sudo systemctl enable --now ssh`".into(),
+            "its SSH server is not running: on the Pi, run `sudo systemctl enable --now ssh`"
+                .into(),
         );
     }
     if has("Connection timed out") || has("No route to host") || has("Network is unreachable") {
-        return no_device("it cannot be reached: check that it is on and in this network".into());
+        return no_device("it is unreachable: check that it is on and in this network".into());
     }
     if has("Bad configuration option") || has("Can't open user config file") {
         return Failure::Usage(format!("{last}: correct ssh's configuration")).into();
     }
     Cut(format!(
-        "the connection to {host} broke ({last}): repeat the command"
+        "the connection to {host} broke ({last}): rerun the command"
     ))
     .into()
 }
@@ -269,7 +272,7 @@ mod tests {
             (
                 "ssh: Could not resolve hostname kitchen: Name or service not known",
                 4,
-                "there is no such name",
+                "the name is unknown",
             ),
             (
                 "ssh: connect to host kitchen port 22: Connection refused",
@@ -279,7 +282,7 @@ mod tests {
             (
                 "ssh: connect to host kitchen port 22: No route to host",
                 4,
-                "cannot be reached",
+                "it is unreachable",
             ),
             (
                 "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",

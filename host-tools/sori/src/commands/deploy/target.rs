@@ -1,4 +1,4 @@
-//! What a target says of itself, and whether that will do.
+//! What a target reports about itself, and whether it is suitable.
 
 use std::fmt;
 
@@ -11,19 +11,19 @@ use crate::exit::Failure;
 
 const PROBE: &str = include_str!("probe.sh");
 
-/// How many times the size of a .deb is needed where, by probe.sh's names. Unpacked it is three
-/// times its size.
+/// The space needed at each place, by probe.sh's names, in multiples of the .deb's size. Unpacked,
+/// it has three times its size.
 const DEB_NEEDS: [(&str, u64); 3] = [
     ("upload", 1),
-    // Beside what is installed, until it is whole.
+    // Beside the installed version, until installation is complete.
     ("system", 3),
-    // Root's copy, the same unpacked to try it, and the version before, packed again.
+    // Root's copy, the same unpacked for the trial run, and the previous version, repacked.
     ("state", 1 + 3 + (3 + 1)),
 ];
-/// The same of a package alone: root's copy, that of the one before, and where it is put.
+/// The same for a package alone: root's copy, the backup, and its final place.
 const MODEL_NEEDS: [(&str, u64); 2] = [("upload", 1), ("state", 3)];
 
-/// How the commands of `sori deploy` become root's.
+/// How `sori deploy` gets root privileges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Root {
     Itself,
@@ -38,7 +38,7 @@ pub(super) struct Probed {
     /// The model of its device tree.
     pub(super) board: Option<String>,
     pub(super) os: Option<String>,
-    /// As Debian calls it.
+    /// Debian's name for it.
     pub(super) architecture: String,
     pub(super) glibc: Option<String>,
     /// The version of sori-pi.
@@ -58,12 +58,12 @@ pub(super) struct Probed {
     pub(super) last: Option<Last>,
 }
 
-/// What is free at one of the places.
+/// The free space at one of the places.
 #[derive(Debug, Clone)]
 struct Free {
     place: &'static str,
     kib: u64,
-    /// Places that share a file system share what is free.
+    /// Places on the same file system share its free space.
     mounted_on: String,
 }
 
@@ -79,8 +79,7 @@ impl Free {
     }
 }
 
-/// The first file system with too little for a file of that many bytes, and the KiB that are
-/// needed on it.
+/// The first file system with too little space for a file of `bytes`, and the KiB needed on it.
 fn lacking<'a>(free: &'a [Free], needs: &[(&str, u64)], bytes: usize) -> Option<(&'a Free, u64)> {
     free.iter()
         .map(|here| {
@@ -98,7 +97,7 @@ fn lacking<'a>(free: &'a [Free], needs: &[(&str, u64)], bytes: usize) -> Option<
         .find(|(here, needed_kib)| here.kib < *needed_kib)
 }
 
-/// How far an earlier deploy came.
+/// How far an earlier deploy got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Last {
     pub(super) id: String,
@@ -107,7 +106,7 @@ pub(super) struct Last {
     pub(super) phase: String,
     pub(super) outcome: String,
     pub(super) why: String,
-    /// It goes on at this moment.
+    /// Whether it is still running.
     pub(super) running: bool,
 }
 
@@ -135,7 +134,7 @@ impl Probed {
         let answer = connection.run(&quoted(PROBE), &[], |_| {})?;
         if answer.get("complete").is_none() {
             return Err(Failure::Incompatible(format!(
-                "this is no system that sori deploy knows ({}): it needs a Raspberry Pi OS or another Debian",
+                "sori deploy does not support this system ({}): it needs Raspberry Pi OS or another Debian",
                 answer.said()
             ))
             .into());
@@ -146,7 +145,7 @@ impl Probed {
             os: answer.get("os"),
             architecture: answer.get("architecture").ok_or_else(|| {
                 Failure::Incompatible(format!(
-                    "{} on {} has no dpkg: sori deploy installs a Debian package, so it needs a Raspberry Pi OS or another Debian",
+                    "{} on {} has no dpkg: sori deploy installs a Debian package, so it needs Raspberry Pi OS or another Debian",
                     answer.get("os").as_deref().unwrap_or("an unknown system"),
                     answer.get("machine").as_deref().unwrap_or("an unknown processor"),
                 ))
@@ -171,13 +170,13 @@ impl Probed {
         })
     }
 
-    /// Whether root's part can be done at all.
+    /// Whether root privileges are available.
     pub(super) fn check_root(&self) -> Result<()> {
         let user = &self.user;
         match self.root {
             Root::Itself | Root::Sudo => Ok(()),
             Root::SudoAsks => Err(Failure::Usage(format!(
-                "sudo asks {user} for a password there, and nobody could type it: on the Pi, `echo '{user} ALL=(ALL) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/010_{user}-nopasswd`, or deploy to root@…"
+                "sudo asks {user} for a password there, which nobody can type: on the Pi, run `echo '{user} ALL=(ALL) NOPASSWD: ALL' | sudo tee /etc/sudoers.d/010_{user}-nopasswd`, or deploy to root@…"
             ))
             .into()),
             Root::NoSudo => Err(Failure::Usage(format!(
@@ -187,7 +186,7 @@ impl Probed {
         }
     }
 
-    /// Whether a file of that many bytes can be installed.
+    /// Whether there is space to install a file of `bytes`.
     pub(super) fn check_space(&self, kind: Kind, bytes: usize) -> Result<()> {
         let needs: &[(&str, u64)] = match kind {
             Kind::Deb => &DEB_NEEDS,
@@ -197,25 +196,25 @@ impl Probed {
             return Ok(());
         };
         anyhow::bail!(
-            "there is no room on {}: {:.1} MB are free and {:.1} are needed; on the Pi, `sudo apt clean` and `sudo journalctl --vacuum-size=10M` give some",
+            "not enough space on {}: {:.1} MB are free and {:.1} MB are needed; on the Pi, `sudo apt clean` and `sudo journalctl --vacuum-size=10M` free some",
             free.mounted_on,
             free.kib as f64 * 1024.0 / 1e6,
             needed_kib as f64 * 1024.0 / 1e6,
         )
     }
 
-    /// Whether its system can be written to.
+    /// Whether its system is writable.
     pub(super) fn check_writable(&self) -> Result<()> {
         match self.read_only {
             false => Ok(()),
             true => Err(Failure::Incompatible(
-                "its system is read-only, as an appliance's is, and is replaced as a whole: write a new image; --model-only works there".into(),
+                "its system is read-only, like the appliance's, and can only be replaced as a whole: write a new image; --model-only works there".into(),
             )
             .into()),
         }
     }
 
-    /// Whether exactly this .deb is installed already.
+    /// Whether exactly this .deb is already installed.
     pub(super) fn has(&self, sha256: &str) -> bool {
         self.installed.is_some() && self.deployed.as_deref() == Some(sha256)
     }
@@ -230,7 +229,7 @@ impl Probed {
 
 impl fmt::Display for Probed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let board = self.board.as_deref().unwrap_or("no Raspberry Pi");
+        let board = self.board.as_deref().unwrap_or("not a Raspberry Pi");
         write!(f, "{board}, {}", self.architecture)?;
         if let Some(os) = &self.os {
             write!(f, ", {os}")?;
@@ -240,12 +239,12 @@ impl fmt::Display for Probed {
         }
         match &self.installed {
             Some(version) => write!(f, "; sori-pi {version}"),
-            None => write!(f, "; no sori-pi yet"),
+            None => write!(f, "; sori-pi is not installed"),
         }
     }
 }
 
-/// A script as one word for whatever shell a login has, for `sh` to run.
+/// A script for `sh`, as one word for any login shell.
 pub(super) fn quoted(script: &str) -> String {
     format!("sh -c '{}'", script.replace('\'', r"'\''"))
 }
@@ -264,7 +263,7 @@ mod tests {
         }
     }
 
-    /// The place that lacks, and the MiB that it would need.
+    /// The place that lacks space, and the MiB that it would need.
     fn lacks(free: &[Free], needs: &[(&str, u64)]) -> Option<(&'static str, u64)> {
         lacking(free, needs, MIB).map(|(free, kib)| (free.place, kib / 1024))
     }

@@ -1,29 +1,29 @@
 #!/bin/sh
-# The part of `sori deploy` that runs on the target, as root and without a connection: once it
-# has started, whoever started it may go away. It ends with the old or the new, whole.
+# The part of `sori deploy` that runs on the target, as root. Once started it needs no connection.
+# It ends with one complete version, the old or the new.
 #
-#   worker.sh start FILE SHA256 deb|model ID    takes the file, and leaves `work` behind
+#   worker.sh start FILE SHA256 deb|model ID    copies the file, and starts `work` in the background
 #   worker.sh work deb|model ID
 #
-# What it does it tells in $state/state, a line each of id, kind, sha256, phase, outcome, why:
+# It reports progress in $state/state, with one line each for id, kind, sha256, phase, outcome, why:
 #   phase    queued, checking, saving, installing, starting, rolling-back, done
 #   outcome  when done: ok; refused (nothing was changed); rolled-back; broken
-# and in detail in $state/log.
+# and details in $state/log.
 set -u
 umask 022
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive
 PATH=${PATH:-/usr/sbin:/usr/bin}:/usr/local/sbin:/usr/sbin:/sbin
 
-# Tests have a root of their own.
+# Tests set their own root.
 root=${SORI_DEPLOY_ROOT:-}
 state=$root/var/lib/sori-deploy
-# Where the service looks for a package, for sori-pi when it is asked by hand.
+# Where the service looks for a package; set for sori-pi run from here.
 export STATE_DIRECTORY="$root/var/lib/sori-pi"
 config=$root/etc/sori-pi/sori-pi.toml
 # Seconds to become healthy. The service itself has 30 to start.
 patience=45
 
-# One line, whatever it was.
+# Joins text into one line.
 flat() { printf %s "$1" | tr '\n' ' ' | sed 's/  */ /g; s/^ //; s/ $//'; }
 
 tell() { # PHASE [OUTCOME [WHY]]
@@ -56,7 +56,7 @@ start() { # FILE SHA256
         echo "sori:busy=yes"
         exit 0
     fi
-    # A copy that only root can change: what is checked is what is used.
+    # A copy that only root can change, so that what was checked is what gets used.
     if ! cp "$1" "$state/incoming.partial" || [ "$(sum "$state/incoming.partial")" != "$2" ]; then
         rm -f "$state/incoming.partial"
         echo "sori:damaged=yes"
@@ -70,7 +70,7 @@ start() { # FILE SHA256
     : >"$state/log"
     tell queued
     flock -u 9
-    # A session's processes may be ended with it; a unit of its own is not of the session.
+    # A session's processes may be killed with it; a separate unit does not belong to the session.
     if [ -d "$root/run/systemd/system" ]; then
         systemd-run --quiet --collect --unit="sori-deploy-$id" \
             /bin/sh "$state/worker.sh" work "$kind" "$id" || exit 1
@@ -80,8 +80,8 @@ start() { # FILE SHA256
     echo "sori:started=yes"
 }
 
-# What the unit sets for the service (SORI_PI_…) holds for who asks it or tries another, too. Each
-# ends with a zero.
+# The variables that the unit sets for the service (SORI_PI_…), each ending with a zero byte: they
+# also apply to queries and trial runs.
 service_environment() {
     pid=$(systemctl show --property MainPID --value sori-pi 2>/dev/null)
     if [ "${pid:-0}" != 0 ] && [ -r "/proc/$pid/environ" ]; then
@@ -93,7 +93,7 @@ service_environment() {
     fi | grep -z '^SORI_PI_'
 }
 
-# A program as the service runs, for its answer or to try it. The last setting of a name counts.
+# Runs a program in the service's environment. The last setting of a name counts.
 as_service() { # PROGRAM COMMAND CONFIG [NAME=VALUE]
     # shellcheck disable=SC2016
     {
@@ -109,15 +109,15 @@ status() { # PROGRAM FIELD
     as_service "$1" status "$config" 2>>"$state/log" | sed -n "s/^$2  *//p" | head -n 1
 }
 
-# The program with this system's libraries, configuration and package: the configuration can be
-# used, and the package computes the bits that it promises, and is signed as the configuration asks.
+# Checks the program with this system's libraries, configuration and package: the configuration is
+# valid, and the package computes the bits it promises and has the signature that is required.
 prove() { # PROGRAM [NAME=VALUE]
     program=$1
     shift
     settings=$config
     [ -f "$settings" ] || settings=$state/new/etc/sori-pi/sori-pi.toml
     said=$(as_service "$program" "run --check-config" "$settings" "$@" 2>&1) || {
-        said=${said:-it ends without a word}
+        said=${said:-it exits without output}
         return 1
     }
 }
@@ -126,7 +126,7 @@ healthy() {
     tries=$patience
     row=0
     while [ "$tries" -gt 0 ]; do
-        # One answer may be the last of a service that is about to end.
+        # A single answer may come from a service that is about to exit.
         if systemctl is-active --quiet sori-pi && [ -n "$(status "$root/usr/bin/sori-pi" version)" ]; then
             row=$((row + 1))
             [ "$row" -ge 3 ] && return 0
@@ -142,7 +142,7 @@ healthy() {
     return 1
 }
 
-# It is opened after the start.
+# The microphone is opened after the start.
 microphone() {
     tries=10
     while capture=$(status "$root/usr/bin/sori-pi" microphone) && [ "$capture" = starting ] && [ "$tries" -gt 0 ]; do
@@ -159,7 +159,7 @@ restart() {
     systemctl restart sori-pi >>"$state/log" 2>&1 9>&-
 }
 
-# The service's own, or else what systemd says of it.
+# The service's own last message, or else systemd's about it.
 last_words() {
     own=$(journalctl _SYSTEMD_UNIT=sori-pi.service --since "@$restarted" -q -n 1 -o cat 2>/dev/null)
     printf %s "${own:-$(journalctl -u sori-pi -q -n 1 -o cat 2>/dev/null)}"
@@ -167,11 +167,11 @@ last_words() {
 
 version_of() { dpkg-query -W -f '${db:Status-Status} ${Version}' sori-pi 2>/dev/null; }
 
-# Others may install just now.
+# Another installation may be running.
 dpkg_do() {
     waited=0
     while :; do
-        # Without the lock: what a package starts would hold it for as long as it lives.
+        # Without the lock, which a program started by a package would hold as long as it runs.
         dpkg --force-confdef --force-confold "$@" </dev/null >"$state/dpkg.log" 2>&1 9>&-
         code=$?
         cat "$state/dpkg.log" >>"$state/log"
@@ -189,15 +189,15 @@ others_are_unfinished() {
 
 why_of_dpkg() { grep -m 1 -i 'error\|cannot\|depend' "$state/dpkg.log" || tail -n 1 "$state/dpkg.log"; }
 
-# Whether a file is a configuration that its user has changed.
+# Whether a file is a configuration file that the user has changed.
 is_users() { # PATH
     shipped=$(dpkg-query -W -f '${Conffiles}\n' sori-pi | awk -v path="$1" '$1 == path { print $2 }')
     [ -n "$shipped" ] && [ "$shipped" != "$(md5sum <"$root$1" | cut -c1-32)" ]
 }
 
-# What is installed as a package again, as dpkg-repack does it. A configuration that its user has
-# changed stays where it is: packed, dpkg would take it for the package's, and the next version
-# would replace it.
+# Packs the installed version into a package again, as dpkg-repack does. Configuration files that the
+# user has changed are left out: dpkg would take them for the package's own, and the next version
+# would replace them.
 repack() { # FILE
     folder=$state/repack
     rm -rf "$folder" "$1"
@@ -229,14 +229,13 @@ repack() { # FILE
     mv "$1.partial" "$1"
 }
 
-# What is installed, whoever did it: two builds of one version differ.
+# Identifies the installed build, whoever installed it: two builds of one version differ.
 fingerprint() {
     { printf %s "$(version_of)" && cat "$root/var/lib/dpkg/info/sori-pi.md5sums"; } 2>/dev/null | sha256sum | cut -c1-64
 }
 
-# Whether what is installed, whole or half, is of a deploy that was interrupted: $state/trying has
-# the versions that were tried since there was one that had proved itself, which $state/deployed
-# would say.
+# Whether the installed version, complete or not, comes from an interrupted deploy: $state/trying
+# lists the versions tried since the last one that became healthy, which $state/deployed records.
 is_unproven() {
     [ -f "$state/trying" ] && [ ! -f "$state/deployed" ] || return 1
     tried=$(version_of)
@@ -245,8 +244,8 @@ is_unproven() {
     esac
 }
 
-# The way back: $state/previous.deb, or none where nothing was installed. After an interruption it
-# is still the one from before it.
+# Backs up the installed version as $state/previous.deb, or none if nothing is installed. After an
+# interruption the backup is still the one from before.
 save() {
     if is_unproven; then
         try
@@ -256,7 +255,7 @@ save() {
     now=$(version_of)
     case $now in
     "" | "not-installed "* | "config-files "*)
-        # Files that stand where the package's will be were put there by hand.
+        # Files in the package's places were installed by hand.
         dpkg-deb --fsys-tarfile "$state/incoming.deb" | tar -t | sed 's|^\./||; /\/$/d' | while IFS= read -r path; do
             if [ -f "$root/$path" ]; then printf '%s\n' "$path"; fi
         done >"$state/by-hand"
@@ -274,14 +273,14 @@ save() {
             repack "$state/previous.deb" || return 1
         fi
         ;;
-    # Somebody else's installation, half done, is no way back.
+    # Another's incomplete installation cannot be a backup.
     *) [ ! -f "$state/current.deb" ] || cp "$state/current.deb" "$state/previous.deb" || return 1 ;;
     esac
     sync
     try
 }
 
-# From now on, until the new version has proved itself or the old one is back.
+# Marks the new version as tried, until it has become healthy or the old one is restored.
 try() {
     {
         cat "$state/trying" 2>/dev/null
@@ -298,10 +297,10 @@ roll_back() { # WHY
             if [ -f "$state/previous.deployed" ]; then mv "$state/previous.deployed" "$state/deployed"; fi
         else
             outcome=broken
-            why="$1; and the version from before does not start either: $(why_of_dpkg)"
+            why="$1; and the previous version does not start either: $(why_of_dpkg)"
         fi
     else
-        # Its configuration and history stay.
+        # Configuration and history are kept.
         if ! dpkg_do --remove sori-pi; then
             outcome=broken
             why="$1; and it cannot be removed: $(why_of_dpkg)"
@@ -310,7 +309,7 @@ roll_back() { # WHY
                 restart
             else
                 outcome=broken
-                why="$1; and what was put there by hand is in $state/by-hand.tar"
+                why="$1; and the files installed by hand are in $state/by-hand.tar"
             fi
         fi
     fi
@@ -321,7 +320,7 @@ roll_back() { # WHY
 
 is_enabled() { systemctl is-enabled --quiet sori-pi 2>/dev/null; }
 
-# Libraries that it needs, before anything of its own is there. Without apt dpkg says what is missing.
+# Installs its dependencies before the package itself. Without apt, dpkg reports what is missing.
 satisfy() {
     depends=$(dpkg-deb -f "$state/incoming.deb" Depends)
     if [ -z "$depends" ] || ! command -v apt-get >/dev/null 2>&1; then return 0; fi
@@ -342,21 +341,21 @@ deploy_deb() {
     new=$state/new
     tell checking
     rm -rf "$new"
-    name=$(dpkg-deb -f "$deb" Package 2>>"$state/log") || refuse "the file is no Debian package"
-    [ "$name" = sori-pi ] || refuse "the package is $name and not sori-pi"
+    name=$(dpkg-deb -f "$deb" Package 2>>"$state/log") || refuse "the file is not a Debian package"
+    [ "$name" = sori-pi ] || refuse "the package is $name, not sori-pi"
     ours=$(dpkg --print-architecture)
     theirs=$(dpkg-deb -f "$deb" Architecture)
     [ "$theirs" = "$ours" ] || [ "$theirs" = all ] ||
-        refuse "the package is for $theirs and this system is $ours: give --deb the one for $ours, which cargo xtask dist makes"
+        refuse "the package is for $theirs but this system is $ours: give --deb the package for $ours, which cargo xtask dist builds"
     needs=$(dpkg-deb -f "$deb" Depends | tr ',|' '\n\n' | sed -n 's/^ *libc6 (>= \([^)]*\)).*/\1/p' | head -n 1)
     has=$(dpkg-query -W -f '${Version}' libc6 2>/dev/null | head -n 1)
     if [ -n "$needs" ] && [ -n "$has" ] && ! dpkg --compare-versions "$has" ge "$needs"; then
-        refuse "it needs glibc $needs and this system has $has: update the system to Debian 12 (Bookworm) or newer"
+        refuse "it needs glibc $needs but this system has $has: update the system to Debian 12 (Bookworm) or newer"
     fi
-    # What a cut of power may have left of others' installations. Ours is replaced.
-    dpkg_do --configure -a || ! others_are_unfinished || refuse "dpkg has unfinished work that fails: $(why_of_dpkg); run dpkg --configure -a there"
-    satisfy || refuse "packages that it needs cannot be installed: $(grep '^E:' "$state/apt.log" | head -n 1)"
-    dpkg-deb -x "$deb" "$new" 2>>"$state/log" || refuse "there is no room to unpack it: $(df -Ph "$state" | awk 'NR == 2 { print $4 " are free" }')"
+    # Completes others' installations that a power failure interrupted. Ours is replaced.
+    dpkg_do --configure -a || ! others_are_unfinished || refuse "dpkg cannot complete an earlier installation: $(why_of_dpkg); run dpkg --configure -a there"
+    satisfy || refuse "its dependencies cannot be installed: $(grep '^E:' "$state/apt.log" | head -n 1)"
+    dpkg-deb -x "$deb" "$new" 2>>"$state/log" || refuse "not enough space to unpack it: $(df -Ph "$state" | awk 'NR == 2 { print $4 " are free" }')"
     if ! prove "$new/usr/bin/sori-pi"; then
         case $said in
         *GLIBC_*) refuse "it needs a newer glibc than this system's $has: update the system to Debian 12 (Bookworm) or newer" ;;
@@ -364,9 +363,9 @@ deploy_deb() {
         esac
     fi
     tell saving
-    save || refuse "the installed version cannot be kept as the way back: $(tail -n 1 "$state/log")"
+    save || refuse "cannot back up the installed version: $(tail -n 1 "$state/log")"
     tell installing
-    # Until it has proved itself, no build counts as the one that was deployed.
+    # Until the new version is healthy, no build counts as deployed.
     rm -f "$state/deployed"
     dpkg_do -i "$deb" || roll_back "installing it failed: $(why_of_dpkg)"
     prove "$root/usr/bin/sori-pi" || roll_back "the installed program does not work: $said"
@@ -377,10 +376,10 @@ deploy_deb() {
         healthy || roll_back "the service did not become healthy: $(last_words)"
         case $(microphone) in
         "" | listening | muted) ;;
-        *) note="the service is healthy, but it does not hear its microphone: sudo sori-pi mic doctor, there, says why" ;;
+        *) note="the service is healthy, but receives no audio from its microphone: run sudo sori-pi mic doctor there" ;;
         esac
     else
-        note="the service is disabled and stays so: sudo systemctl enable --now sori-pi"
+        note="the service remains disabled: enable it with sudo systemctl enable --now sori-pi"
     fi
     mv "$deb" "$state/current.deb"
     echo "$sha256 $(fingerprint)" >"$state/deployed"
@@ -393,33 +392,33 @@ deploy_model() {
     new=$state/incoming.model
     program=$root/usr/bin/sori-pi
     tell checking
-    [ -x "$program" ] || refuse "sori-pi is not installed there: sori deploy without --model-only brings it"
+    [ -x "$program" ] || refuse "sori-pi is not installed there: sori deploy without --model-only installs it"
     prove "$program" "SORI_PI_MODEL_PACKAGE=$new" ||
         refuse "$(printf %s "$said" | sed "s|^error: ||; s|$new|the package|")"
     place=$(status "$program" watched)
     taken=$(status "$program" taken)
     refused=$(status "$program" refused)
     case $place in
-    "") refuse "the service does not answer, so it could not say whether it takes the package: systemctl status sori-pi" ;;
+    "") refuse "the service does not respond, so it cannot confirm the package: check systemctl status sori-pi" ;;
     none) refuse "the service watches no file: name one as package in [model] of $config" ;;
     "$STATE_DIRECTORY/genre.sori") ;;
-    # It says so itself, and root writes there: its owner must have said so, too.
+    # Root writes to the path the service reports, so the configuration must name it, too.
     *)
         service_environment | grep -qzxF "SORI_PI_MODEL_PACKAGE=$place" || grep -qF "$place" "$config" ||
             refuse "the service watches $place, which $config does not name"
         ;;
     esac
     if [ -f "$place" ] && [ "$(sum "$place")" = "$sha256" ] && [ "$(status "$program" from)" = "$place" ]; then
-        tell done ok "the service listens with it already"
+        tell done ok "the service already listens with it"
         exit 0
     fi
     tell saving
     rm -f "$state/previous.model"
     if [ -f "$place" ]; then
-        as_owner cat "$place" >"$state/previous.model" || refuse "the package from before cannot be kept as the way back"
+        as_owner cat "$place" >"$state/previous.model" || refuse "cannot back up the current package"
     fi
     tell installing
-    put "$new" || refuse "the package cannot be written to $place: $(tail -n 1 "$state/log")"
+    put "$new" || refuse "cannot write the package to $place: $(tail -n 1 "$state/log")"
     tell starting
     tries=$patience
     while [ "$tries" -gt 0 ]; do
@@ -436,10 +435,10 @@ deploy_model() {
         sleep 1
         tries=$((tries - 1))
     done
-    undo "the service did not take it within $patience seconds"
+    undo "the service did not accept it within $patience seconds"
 }
 
-# The folder may be the service's user's, who could lead root elsewhere with a link.
+# The folder may belong to the service's user, who could redirect root with a link.
 as_owner() {
     owner=$(stat -c %U "$(dirname "$place")")
     if [ "$owner" = "$(id -un)" ]; then
@@ -449,7 +448,7 @@ as_owner() {
     fi
 }
 
-# Beside its place first: the service sees the old file or the new one.
+# Written beside its place first, so that the service sees the old file or the new one.
 put() { # FILE
     # shellcheck disable=SC2016
     as_owner sh -c 'cat >"$1.deploy" && chmod 644 "$1.deploy" && sync "$1.deploy" && mv "$1.deploy" "$1"' \
@@ -470,7 +469,7 @@ undo() { # WHY
 work() {
     exec 9>"$state/lock"
     flock -w 10 9 || exit 1
-    # A later one may have been queued meanwhile.
+    # A later deploy may have been queued meanwhile.
     [ "$(sed -n 's/^id=//p' "$state/state")" = "$id" ] || exit 1
     sha256=$(sed -n 's/^sha256=//p' "$state/state")
     "deploy_$kind"

@@ -1,4 +1,4 @@
-//! Files on the boot partition.
+//! Reads and writes files on the boot partition.
 
 use std::io::{self, Read, Seek, Write};
 
@@ -12,7 +12,7 @@ use super::size;
 /// short name; names here are far shorter.
 const ENTRY_BYTES: u64 = 128;
 
-/// A mounted boot partition. Entries get no date: the same inputs give the same image.
+/// A mounted boot partition. Entries have no date, so that the same inputs give the same image.
 pub(super) struct Boot<'a, D: Read + Seek> {
     fs: FileSystem<&'a mut Cow<D>>,
 }
@@ -20,10 +20,10 @@ pub(super) struct Boot<'a, D: Read + Seek> {
 impl<'a, D: Read + Seek> Boot<'a, D> {
     pub(super) fn mount(partition: &'a mut Cow<D>) -> Result<Self> {
         let fs = FileSystem::new(partition, FsOptions::new())
-            .context("its boot partition holds no FAT file system: write the image again")?;
+            .context("its boot partition has no FAT file system: write the image again")?;
         if fs.read_status_flags()?.dirty() {
             bail!(
-                "its boot partition was in use when the power went: run fsck.vfat -a on it, or write the image again"
+                "its boot partition was not unmounted cleanly: run fsck.vfat -a on it, or write the image again"
             );
         }
         Ok(Self { fs })
@@ -45,21 +45,21 @@ impl<'a, D: Read + Seek> Boot<'a, D> {
         self.fs.root_dir().open_file(path).is_ok()
     }
 
-    /// The names of what is in the root.
+    /// The names in the root directory.
     pub(super) fn names(&self) -> Result<Vec<String>> {
         let entries = self.fs.root_dir();
         entries.iter().map(|entry| Ok(entry?.file_name())).collect()
     }
 
-    /// The partition's name, where the system looks for it.
+    /// The partition's label.
     pub(super) fn label(&self) -> Result<Option<String>> {
         Ok(self.fs.read_volume_label_from_root_dir()?)
     }
 
-    /// Removes the files that `is_old` names, and puts all of `files` there, in place of those
-    /// that have their names. What is there already is not touched.
+    /// Removes the files that `is_old` selects, and writes all of `files`, replacing those of the
+    /// same name. Files that are already identical are not touched.
     ///
-    /// In the root: a folder that fatfs makes is one that fsck.vfat mends, and not well.
+    /// Only in the root directory: fsck.vfat "repairs" folders made by fatfs, and damages them.
     pub(super) fn write(
         self,
         files: &[(String, Vec<u8>)],
@@ -86,18 +86,20 @@ impl<'a, D: Read + Seek> Boot<'a, D> {
         for (path, bytes) in new {
             let mut file = root
                 .create_file(path)
-                .with_context(|| format!("cannot make {path} on the boot partition"))?;
+                .with_context(|| format!("cannot create {path} on the boot partition"))?;
             file.truncate()
                 .and_then(|()| file.write_all(bytes))
                 .and_then(|()| file.flush())
                 .with_context(|| format!("cannot write {path} on the boot partition"))?;
         }
         drop(root);
-        self.fs.unmount().context("the boot partition")?;
+        self.fs
+            .unmount()
+            .context("cannot unmount the boot partition")?;
         Ok(())
     }
 
-    /// As if nothing were freed: what a replaced file gives back is not worth the difference.
+    /// Ignores what replaced files free, which is not worth the complexity.
     fn must_fit(&self, files: &[(&String, &Vec<u8>)]) -> Result<()> {
         let stats = self.fs.stats()?;
         let cluster = u64::from(stats.cluster_size());
@@ -105,12 +107,12 @@ impl<'a, D: Read + Seek> Boot<'a, D> {
         let content = files
             .iter()
             .map(|(_, bytes)| (bytes.len() as u64).next_multiple_of(cluster));
-        // The root may grow by a cluster more than they fill.
+        // The root directory may grow by one cluster more than they fill.
         let entries = (files.len() as u64 * ENTRY_BYTES).next_multiple_of(cluster) + cluster;
         let needed = content.sum::<u64>() + entries;
         if needed > free {
             bail!(
-                "its boot partition has {} free and {} would go there: nothing was written; give a smaller --package, or remove files from the partition",
+                "its boot partition has {} free but {} are needed: nothing was written; give a smaller --package, or remove files from the partition",
                 size(free),
                 size(needed)
             );

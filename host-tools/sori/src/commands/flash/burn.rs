@@ -1,7 +1,7 @@
-//! An image onto a card, and proof that it is there.
+//! Writes an image to a card, and verifies it.
 //!
-//! All of it works on anything that reads and writes, so that cards which end early, fail
-//! and lie are ordinary tests.
+//! Everything works on any reader and writer, so that cards which end early, fail and lie are
+//! ordinary tests.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -11,31 +11,31 @@ use sha1::{Digest as _, Sha1};
 use super::cow::Change;
 use super::size;
 
-/// What is written, hashed and compared at a time: what cards erase at a time, or a multiple.
+/// Bytes written, hashed and compared at a time: a card's erase block, or a multiple.
 pub(super) const CHUNK: usize = 4 << 20;
-/// How much may wait in the system's memory: a failing card is noticed while it is written.
+/// How much may wait in the page cache, so that a failing card is noticed while it is written.
 const SYNC_EVERY: u64 = 64 << 20;
 
-/// The same for changes, which are pages: a megabyte.
+/// The same for changes, in pages: a megabyte.
 const CHANGES_AT_A_TIME: usize = 256;
 
-/// Where an image goes.
+/// The target of an image.
 pub(super) trait Card: Read + Write + Seek {
-    /// Returns when the card has what was written.
+    /// Returns once the card has everything written so far.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// What each chunk on the card has to hash to.
+/// The expected hash of each chunk on the card.
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) len: u64,
     chunks: Vec<[u8; 20]>,
 }
 
-/// Writes `image`; `progress` hears how many bytes are there.
+/// Writes `image`; `progress` gets the number of bytes written.
 ///
-/// The first chunk, with the partition table, goes last: a card that was not written to the
-/// end has no partitions, and no Pi starts from it.
+/// The first chunk, with the partition table, is written last: an incomplete card has no
+/// partitions, and no Pi boots from it.
 pub(super) fn write(
     image: &mut impl Read,
     card: &mut impl Card,
@@ -46,8 +46,8 @@ pub(super) fn write(
         len: first.len() as u64,
         chunks: vec![Sha1::digest(&first).into()],
     };
-    // What is left of an older system must not look whole either, nor its table lead to parts of
-    // the new one: it is gone from the card before anything else is there.
+    // The old partition table is erased first, so that neither the rest of an older system nor a
+    // mix of both can look complete.
     put(card, 0, &vec![0; first.len()])?;
     card.sync().with_context(|| failed(0))?;
     loop {
@@ -63,7 +63,7 @@ pub(super) fn write(
         }
         progress(written.len);
     }
-    // The rest is on the card before the table says so.
+    // The rest must be on the card before the table.
     card.sync().with_context(|| failed(written.len))?;
     put(card, 0, &first)?;
     card.sync().with_context(|| failed(0))?;
@@ -72,9 +72,10 @@ pub(super) fn write(
 
 fn read_chunk(image: &mut impl Read) -> Result<Vec<u8>> {
     let mut chunk = Vec::with_capacity(CHUNK);
-    image.take(CHUNK as u64).read_to_end(&mut chunk).context(
-        "the image cannot be read to its end; the card was not written to its end either",
-    )?;
+    image
+        .take(CHUNK as u64)
+        .read_to_end(&mut chunk)
+        .context("cannot read the rest of the image, so the card is incomplete")?;
     Ok(chunk)
 }
 
@@ -96,19 +97,19 @@ fn put(card: &mut impl Card, offset: u64, bytes: &[u8]) -> Result<()> {
 
 fn too_short(at: u64) -> anyhow::Error {
     anyhow!(
-        "it ends after {}, and the image does not: it is smaller than it says; take another card",
+        "it ends after {}, before the image does: it is smaller than it claims; use another card",
         size(at)
     )
 }
 
 fn failed(at: u64) -> String {
     format!(
-        "writing failed {} from its start: nothing starts from it now; try again, then another reader or card",
+        "writing failed at {}: the card does not boot now; try again, then another reader or card",
         size(at)
     )
 }
 
-/// Reads the card and compares. Have the system forget what it remembers of the card before.
+/// Reads the card and compares. The caller must bypass the page cache.
 pub(super) fn verify(
     written: &Written,
     card: &mut impl Read,
@@ -119,12 +120,8 @@ pub(super) fn verify(
     for expected in &written.chunks {
         let len = (written.len - at).min(CHUNK as u64);
         let mut chunk = vec![0; len as usize];
-        card.read_exact(&mut chunk).with_context(|| {
-            format!(
-                "reading it back failed {} from its start: take another card",
-                size(at)
-            )
-        })?;
+        card.read_exact(&mut chunk)
+            .with_context(|| format!("reading back failed at {}: use another card", size(at)))?;
         if Sha1::digest(&chunk)[..] != expected[..] {
             wrong.push(at);
         }
@@ -134,7 +131,7 @@ pub(super) fn verify(
     match wrong[..] {
         [] => Ok(()),
         [first, ..] => bail!(
-            "{} of {} pieces of {} read back differ from what was written, the first {} from its start: the card or its reader is bad; take another",
+            "{} of {} chunks of {} read back differ from what was written, the first at {}: the card or its reader is faulty; use another",
             wrong.len(),
             written.chunks.len(),
             size(CHUNK as u64),
@@ -143,9 +140,9 @@ pub(super) fn verify(
     }
 }
 
-/// Writes the changes to a card that holds a system, or puts back what was there.
+/// Writes the changes to a card with an existing system, or restores it.
 ///
-/// From the end: new files, which lie behind everything, before the tables that lead to them.
+/// From the end, so that new files, which come last, precede the tables that point to them.
 pub(super) fn change(card: &mut impl Card, changes: &[Change]) -> Result<()> {
     let mut touched = 0;
     let mut from_the_end = changes.iter().rev();
@@ -165,14 +162,14 @@ pub(super) fn change(card: &mut impl Card, changes: &[Change]) -> Result<()> {
         .try_for_each(|change| put(card, change.offset, &change.original))
         .and_then(|()| sync(card));
     Err(error.context(match restored {
-        Ok(()) => "the card is as it was",
-        Err(_) => "the card could not be put back as it was: write the image again",
+        Ok(()) => "the card is unchanged",
+        Err(_) => "the card could not be restored: write the image again",
     }))
 }
 
 fn sync(card: &mut impl Card) -> Result<()> {
     card.sync()
-        .context("the card did not keep what was written")
+        .context("the card did not store what was written")
 }
 
 #[cfg(test)]
@@ -322,7 +319,7 @@ mod tests {
                 error.contains(place) && error.contains("bad sector"),
                 "{error}"
             );
-            assert!(error.contains("nothing starts from it"), "{error}");
+            assert!(error.contains("the card does not boot now"), "{error}");
             assert!(card.bytes[..512] != image()[..512]);
         }
         let mut card = Fake::new(CHUNK * 3, Fault::NotKept);
@@ -336,7 +333,7 @@ mod tests {
         for len in [CHUNK / 2, CHUNK * 2, CHUNK * 5 / 2 - 1] {
             let mut card = Fake::new(len, Fault::None);
             let error = burn(&mut card).unwrap_err().to_string();
-            assert!(error.contains("smaller than it says"), "{error}");
+            assert!(error.contains("smaller than it claims"), "{error}");
             assert!(error.contains(&size(len as u64)), "{error}");
             assert!(card.bytes[..512] != image()[..512]);
         }
@@ -345,13 +342,13 @@ mod tests {
     #[test]
     fn a_card_that_forgets_a_bit_is_found_out() {
         for (at, place) in [
-            (0, "the first 0 bytes"),
-            (CHUNK * 2 + 5, "the first 8.4 MB"),
+            (0, "the first at 0 bytes"),
+            (CHUNK * 2 + 5, "the first at 8.4 MB"),
         ] {
             let mut card = Fake::new(CHUNK * 3, Fault::Forgets { at });
             let error = burn(&mut card).unwrap_err().to_string();
             assert!(
-                error.contains("1 of 3 pieces") && error.contains(place),
+                error.contains("1 of 3 chunks") && error.contains(place),
                 "{error}"
             );
         }
@@ -374,7 +371,7 @@ mod tests {
         for at in [1, 101, 203] {
             let mut card = Fake::new(300, Fault::Broken { at, times: 1 });
             let error = format!("{:#}", change(&mut card, &changes()).unwrap_err());
-            assert!(error.contains("the card is as it was"), "{error}");
+            assert!(error.contains("the card is unchanged"), "{error}");
             assert!(card.bytes == [0xee; 300]);
         }
         let mut card = Fake::new(

@@ -1,9 +1,8 @@
-//! `user-data` for cloud-init, changed by whole keys.
+//! Edits cloud-init's `user-data` by whole keys.
 //!
-//! A card that Raspberry Pi Imager has customised has settings there that have to survive, and
-//! the file is the user's to read: so keys are replaced and lists lengthened as text, and
-//! everything else stays as it is, comments too. What is laid out in a way that this cannot
-//! edit safely is refused.
+//! On a card customised by Raspberry Pi Imager its settings must survive, and people read the file:
+//! so keys are replaced and lists extended as text, and everything else is kept, including
+//! comments. A layout that cannot be edited safely is rejected.
 
 use std::cmp::Ordering;
 
@@ -11,7 +10,7 @@ use anyhow::{Result, bail};
 
 use super::config;
 
-/// A cloud-config: its first line says so, the rest is a YAML mapping in block style.
+/// A cloud-config: a marker in the first line, then a YAML mapping in block style.
 #[derive(Debug)]
 pub(super) struct CloudConfig {
     lines: Vec<String>,
@@ -35,7 +34,7 @@ impl CloudConfig {
             bail!("its first line is not #cloud-config");
         }
         if let Some(line) = lines.iter().find(|line| !is_block_style(line)) {
-            bail!("it has a line that is not edited here: {line}");
+            bail!("it has a line that cannot be edited safely: {line}");
         }
         Ok(Self { lines, newline })
     }
@@ -44,7 +43,7 @@ impl CloudConfig {
         self.lines.iter().any(|line| key_of(line) == Some(key))
     }
 
-    /// Sets a key to `block`, which begins with it.
+    /// Sets a key to `block`, which begins with the key.
     pub(super) fn set(&mut self, key: &str, block: &str) {
         let block = block.lines().map(str::to_owned);
         match self.block(key) {
@@ -55,7 +54,7 @@ impl CloudConfig {
         }
     }
 
-    /// Adds those items to a key's list that it does not have; it may not exist yet.
+    /// Adds the missing items to a key's list, which may not exist yet.
     pub(super) fn append(&mut self, key: &str, items: &[String]) -> Result<()> {
         match self.block(key) {
             Some((start, end)) => self.lengthen(start, end, items),
@@ -68,15 +67,15 @@ impl CloudConfig {
         }
     }
 
-    /// Adds those items that it does not have to the list whose key is in the line `start`, and
-    /// whose last line is before `end`.
+    /// Adds the missing items to the list whose key is in the line `start`, and whose last line is
+    /// before `end`.
     fn lengthen(&mut self, start: usize, end: usize, items: &[String]) -> Result<()> {
         let lines = &self.lines[start + 1..end];
         let (key, rest) = self.lines[start].split_once(':').unwrap_or_default();
         let indent = match lines.iter().find(|line| is_content(line)) {
             Some(line) if item_of(line).is_some() && rest.trim().is_empty() => indent_of(line),
             _ => bail!(
-                "its {} is not a list with an item a line",
+                "its {} is not a list with one item per line",
                 item_of(key).unwrap_or(key).trim()
             ),
         };
@@ -93,7 +92,7 @@ impl CloudConfig {
         Ok(())
     }
 
-    /// The name of the only user, where there is one and the text leaves no doubt of it.
+    /// The name of the only user, if there is exactly one and its name is clear.
     pub(super) fn name_of_only_user(&self) -> Option<String> {
         let OnlyUser { indent, fields, .. } = self.only_user()?;
         let mut fields = fields.iter().map(|&at| &self.lines[at][indent..]);
@@ -101,7 +100,7 @@ impl CloudConfig {
         Some(unquoted(name.split_once(':')?.1))
     }
 
-    /// Adds those SSH keys to the only user's that they do not have.
+    /// Adds the missing SSH keys to the only user's.
     pub(super) fn append_ssh_keys(&mut self, keys: &[String]) -> Result<()> {
         const LIST: &str = "ssh_authorized_keys";
         let Some(OnlyUser {
@@ -110,7 +109,7 @@ impl CloudConfig {
             end,
         }) = self.only_user()
         else {
-            bail!("its users are not a list of one");
+            bail!("its users are not a list with one entry");
         };
         let keys: Vec<String> = keys.iter().map(|key| quoted(key)).collect();
         let mut names = fields.iter().map(|&at| key_of(&self.lines[at][indent..]));
@@ -153,8 +152,8 @@ impl CloudConfig {
         })
     }
 
-    /// The lines of a key: its own, and those that belong to it. Comments and blank lines at
-    /// the end belong to what follows.
+    /// The lines of a key and its value. Comments and blank lines at the end belong to what
+    /// follows.
     fn block(&self, key: &str) -> Option<(usize, usize)> {
         let start = self
             .lines
@@ -179,9 +178,9 @@ impl CloudConfig {
     }
 }
 
-/// The item of `users` where there is one only.
+/// The only item of `users`.
 struct OnlyUser {
-    /// Where its keys stand, the first behind the item's dash.
+    /// The column of its keys, the first of which follows the item's dash.
     indent: usize,
     /// The lines with its keys.
     fields: Vec<usize>,
@@ -196,13 +195,13 @@ fn indent_of(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
 
-/// What stands behind the dash, if the line begins an item of a list.
+/// The text after the dash, if the line begins a list item.
 fn item_of(line: &str) -> Option<&str> {
     let item = line.trim_start().strip_prefix("- ")?;
     Some(item.trim_start())
 }
 
-/// The text of a YAML scalar on one line, as far as host names, users and keys need it.
+/// The text of a YAML scalar on one line, as far as hostnames, users and keys need it.
 fn unquoted(scalar: &str) -> String {
     let scalar = scalar.trim();
     let single = || {
@@ -216,7 +215,7 @@ fn unquoted(scalar: &str) -> String {
         .unwrap_or_else(|| scalar.to_owned())
 }
 
-/// The key that a line begins, if it is one of the outermost mapping.
+/// The key that a line begins, if it belongs to the outermost mapping.
 fn key_of(line: &str) -> Option<&str> {
     let (key, rest) = line.split_once(':')?;
     let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -224,13 +223,13 @@ fn key_of(line: &str) -> Option<&str> {
     (is_key && (rest.is_empty() || rest.starts_with([' ', '\t']))).then_some(key)
 }
 
-/// Whether a line at the margin is one that block style has there.
+/// Whether block style allows this line at the margin.
 fn is_block_style(line: &str) -> bool {
     line.is_empty() || line.starts_with([' ', '\t', '-', '#']) || key_of(line).is_some()
 }
 
-/// A string as YAML takes it whatever is in it: as JSON's, but for control characters that only
-/// JSON lets stand for themselves.
+/// Any string as a YAML scalar: a JSON string, except that control characters which only JSON
+/// allows unescaped are escaped.
 pub(super) fn quoted(text: &str) -> String {
     let json = serde_json::Value::from(text).to_string();
     let escaped = json.chars().map(|c| match c {
@@ -377,13 +376,13 @@ mod tests {
             (b"", "not #cloud-config"),
             (
                 b"#cloud-config\n{hostname: sori}\n",
-                "not edited here: {hostname",
+                "cannot be edited safely: {hostname",
             ),
             (
                 b"#cloud-config\n\"hostname\": sori\n",
-                "not edited here: \"hostname",
+                "cannot be edited safely: \"hostname",
             ),
-            (b"#cloud-config\n---\n...\n", "not edited here: ..."),
+            (b"#cloud-config\n---\n...\n", "cannot be edited safely: ..."),
             (b"#cloud-config\n\xff\n", "not UTF-8"),
         ] {
             let error = CloudConfig::parse(text).unwrap_err().to_string();

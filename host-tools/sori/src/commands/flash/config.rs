@@ -1,20 +1,20 @@
-//! The two files that the firmware reads, changed by one line and a few words.
+//! Edits the two files that the Pi's firmware reads, by one line and a few words.
 
 /// The I2S microphone.
 pub(super) const OVERLAY: &str = "dtoverlay=googlevoicehat-soundcard";
 
-/// `config.txt` with the overlay where it holds for every board, or `None` if it is there.
+/// `config.txt` with the overlay where it applies to every board, or `None` if it is there.
 ///
-/// A line holds for the boards that the last `[filter]` above it names, and filters add up:
-/// only `[all]` takes them back. So the line goes to the end, under an `[all]` of its own
-/// unless the file ends in one.
+/// A line applies to the boards that the `[filter]`s above it name; filters accumulate, and only
+/// `[all]` resets them. So the line goes to the end, under its own `[all]` unless the file ends
+/// in one.
 pub(super) fn with_overlay(config: &[u8]) -> Option<Vec<u8>> {
     let mut for_all = true;
     for line in config.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii) {
         match line {
             b"[all]" => for_all = true,
             [b'[', ..] => for_all = false,
-            // Parameters may follow a comma.
+            // Parameters may follow after a comma.
             _ if for_all
                 && line
                     .strip_prefix(OVERLAY.as_bytes())
@@ -35,8 +35,8 @@ pub(super) fn with_overlay(config: &[u8]) -> Option<Vec<u8>> {
     Some(changed)
 }
 
-/// `cmdline.txt`, a single line, without the words that begin with `remove` and with those of
-/// `add` at its end.
+/// `cmdline.txt`, a single line, without the words that begin with one of `remove`, and with the
+/// words of `add` appended.
 pub(super) fn with_words(cmdline: &[u8], remove: &[&str], add: &[String]) -> Vec<u8> {
     let end = cmdline.trim_ascii_end().len();
     let (line, ending) = cmdline.split_at(end);
@@ -50,7 +50,7 @@ pub(super) fn with_words(cmdline: &[u8], remove: &[&str], add: &[String]) -> Vec
     [&words.join(&b' '), ending].concat()
 }
 
-/// How the file ends its lines.
+/// The file's line ending.
 pub(super) fn newline(text: &[u8]) -> &'static [u8] {
     if text.windows(2).any(|pair| pair == b"\r\n") {
         b"\r\n"
@@ -59,7 +59,7 @@ pub(super) fn newline(text: &[u8]) -> &'static [u8] {
     }
 }
 
-/// Ends the last line, where the file's author did not.
+/// Ends the last line, if it has no end.
 pub(super) fn end_line(text: &mut Vec<u8>, newline: &[u8]) {
     if !text.is_empty() && !text.ends_with(b"\n") {
         text.extend(newline);
@@ -75,8 +75,8 @@ mod tests {
         with_overlay(config.as_bytes()).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
-    /// As Raspberry Pi OS ships it; ending in a filter for some boards; without any; without
-    /// a last newline; from Windows; empty.
+    /// As Raspberry Pi OS ships it; ending in a filter for some boards; without filters; without
+    /// a final newline; from Windows; empty.
     #[test]
     fn the_overlay_is_appended_where_it_holds_for_all_boards() {
         for (before, appended) in [
@@ -99,7 +99,7 @@ mod tests {
                 "\r\n[all]\r\ndtoverlay=googlevoicehat-soundcard\r\n",
             ),
             ("", "dtoverlay=googlevoicehat-soundcard\n"),
-            // Not it: a comment, another overlay, and one for some boards only.
+            // Not the overlay: a comment, another overlay, and one for some boards only.
             (
                 "#dtoverlay=googlevoicehat-soundcard\n",
                 "dtoverlay=googlevoicehat-soundcard\n",

@@ -1,14 +1,14 @@
-//! A disk whose changes stay in memory until all of them are known.
+//! A copy-on-write disk, whose changes stay in memory until all are known.
 //!
-//! The boot partition is edited through this, so that whatever goes wrong on the way (no
-//! space, a file that cannot be edited) has touched nothing yet.
+//! The boot partition is edited through it, so that any failure (no space, a file that cannot be
+//! edited) leaves the disk untouched.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-/// A page: what a card reader takes at once, and more than a directory entry or a sector of
-/// the allocation table, which FAT code reads one after the other.
+/// A page: what a card reader transfers at once, and larger than a directory entry or a sector of
+/// the allocation table, which FAT code reads one by one.
 const BLOCK: u64 = 4096;
 
 /// A window of a disk, from `start` for `len` bytes.
@@ -22,11 +22,11 @@ pub(super) struct Cow<D> {
 
 struct Block {
     bytes: Box<[u8]>,
-    /// Before the first write.
+    /// Its content before the first write.
     original: Option<Box<[u8]>>,
 }
 
-/// Bytes of the disk that are to change.
+/// Bytes of the disk to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change {
     /// From the start of the disk, not of the window.
@@ -46,7 +46,7 @@ impl<D: Read + Seek> Cow<D> {
         }
     }
 
-    /// What differs from the disk, in the disk's order.
+    /// The differences from the disk, in the disk's order.
     pub(super) fn into_changes(self) -> Vec<Change> {
         let blocks = self.blocks.into_iter().filter_map(|(index, block)| {
             let original = block.original?;
@@ -59,7 +59,7 @@ impl<D: Read + Seek> Cow<D> {
         blocks.collect()
     }
 
-    /// The block under the position, and where in it that is.
+    /// The block at the position, and the offset in it.
     fn block(&mut self) -> io::Result<(&mut Block, usize)> {
         let (index, within) = (self.at / BLOCK, (self.at % BLOCK) as usize);
         let block = match self.blocks.entry(index) {
@@ -123,11 +123,11 @@ impl<D> Seek for Cow<D> {
     }
 }
 
-/// A disk's bytes in order, with the changes made.
+/// A disk's bytes in order, with the changes applied.
 pub(super) struct Patched<'a, R> {
     disk: R,
     at: u64,
-    /// Those that are not behind the position, in order.
+    /// Those not yet passed, in order.
     changes: &'a [Change],
 }
 

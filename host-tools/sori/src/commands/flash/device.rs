@@ -1,4 +1,4 @@
-//! Cards in a reader, as Linux shows them: which of its disks may be written to, and how.
+//! Cards in a reader on Linux: which disks may be written to, and how.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -13,7 +13,7 @@ use super::burn::Card;
 use super::image::SECTOR;
 use crate::exit::Failure;
 
-/// What the kernel says of disks: a folder with its `proc` and `sys`, so that tests bring theirs.
+/// The kernel's view of disks: a folder with its `proc` and `sys`, so that tests can supply one.
 #[derive(Debug, Clone)]
 pub(super) struct Kernel(PathBuf);
 
@@ -28,12 +28,12 @@ impl Kernel {
     }
 }
 
-/// A disk that nothing uses.
+/// An unused disk.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Disk {
     /// `/dev/sdb`
     pub(super) path: PathBuf,
-    /// What its maker calls it, if the kernel knows.
+    /// Its maker's name for it, if the kernel knows it.
     pub(super) model: String,
     pub(super) len: u64,
 }
@@ -44,21 +44,21 @@ pub(super) fn is_device(path: &Path) -> bool {
 }
 
 impl Disk {
-    /// Finds out what is at `path`, which may be a link of udev's, and that it may be written to.
+    /// Finds the disk at `path`, which may be a udev link, and checks that it may be written to.
     pub(super) fn find(path: &Path) -> Result<Self> {
         let metadata = match fs::metadata(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(Failure::NoDevice(format!(
-                    "there is no {}: lsblk lists the disks that are plugged in",
+                    "{} does not exist: lsblk lists the connected disks",
                     path.display()
                 ))
                 .into());
             }
-            metadata => metadata.with_context(|| format!("cannot look at {}", path.display()))?,
+            metadata => metadata.with_context(|| format!("cannot examine {}", path.display()))?,
         };
         if !metadata.file_type().is_block_device() {
             return Err(Failure::Usage(format!(
-                "{} is no disk: lsblk lists them; --out writes a file",
+                "{} is not a disk: lsblk lists disks; --out writes a file",
                 path.display()
             ))
             .into());
@@ -72,7 +72,7 @@ impl Disk {
         Self::check(&Kernel::running(), &number)
     }
 
-    /// The disk of a device number, if nothing of it is in use.
+    /// The disk with a device number, if no part of it is in use.
     fn check(kernel: &Kernel, number: &str) -> Result<Self> {
         let folder = fs::canonicalize(kernel.0.join("sys/dev/block").join(number))
             .with_context(|| format!("the kernel knows no disk {number}"))?;
@@ -144,18 +144,16 @@ impl Disk {
             }
         }
         if !is_removable(kernel, &folder, &name) {
-            return refuse("is a fixed disk of this computer, not a card: lsblk -o NAME,SIZE,MODEL,RM lists them".to_owned());
+            return refuse("is a fixed disk of this computer, not a card: lsblk -o NAME,SIZE,MODEL,RM lists disks".to_owned());
         }
         if of(&folder, "ro").as_deref() == Some("1") {
-            return refuse(
-                "cannot be written to: look for the lock at the side of the card".to_owned(),
-            );
+            return refuse("is write-protected: check the lock on the side of the card".to_owned());
         }
         let sectors: u64 = of(&folder, "size")
             .and_then(|size| size.parse().ok())
             .unwrap_or(0);
         if sectors == 0 {
-            return Err(Failure::NoDevice(format!("{} has no card in it", path.display())).into());
+            return Err(Failure::NoDevice(format!("{} contains no card", path.display())).into());
         }
         let names = [
             "device/vendor",
@@ -167,7 +165,7 @@ impl Disk {
         Ok(Self {
             path,
             model: if names.is_empty() {
-                "a disk without a name".to_owned()
+                "an unnamed disk".to_owned()
             } else {
                 names.join(" ")
             },
@@ -175,7 +173,7 @@ impl Disk {
         })
     }
 
-    /// Opens it for writing. The kernel refuses if anything came to use it in the meantime.
+    /// Opens it for writing. The kernel refuses if anything has started using it.
     pub(super) fn open(&self) -> Result<Writer> {
         let exclusive = OFlags::EXCL.bits() as i32;
         let file = OpenOptions::new()
@@ -187,16 +185,16 @@ impl Disk {
         match file {
             Ok(file) => Ok(Writer(file)),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => bail!(
-                "no permission to write to {path}: sudo \"$(command -v sori)\" flash …, or become a member of the group disk"
+                "no permission to write to {path}: run sudo \"$(command -v sori)\" flash …, or join the group disk"
             ),
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                bail!("{path} is in use by something: umount its partitions and try again")
+                bail!("{path} is in use: umount its partitions and try again")
             }
             Err(error) => Err(error).with_context(|| format!("cannot open {path}")),
         }
     }
 
-    /// Opens it for reading what is on it rather than what the system remembers.
+    /// Opens it for reading from the disk, bypassing the page cache.
     pub(super) fn reopen(&self) -> Result<Reader> {
         let cannot = || format!("cannot read {} back", self.path.display());
         let direct = OFlags::DIRECT.bits() as i32;
@@ -207,7 +205,7 @@ impl Disk {
                 .open(&self.path)
         };
         let file = match options(direct) {
-            // Not every driver can.
+            // Not every driver supports it.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 let file = options(0).with_context(cannot)?;
                 rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
@@ -225,7 +223,7 @@ impl Disk {
     }
 }
 
-/// Where a device is mounted. Some file systems hide their device's number, none its name.
+/// Where a device is mounted. Some file systems hide the device's number, none its name.
 fn mounted(kernel: &Kernel, part: &Path, number: &str) -> Option<String> {
     let table = kernel.read("proc/self/mountinfo")?;
     table.lines().find_map(|line| {
@@ -253,8 +251,8 @@ fn is_swap(kernel: &Kernel, part: &Path) -> bool {
     names.any(|name| Path::new(name) == part)
 }
 
-/// What can be pulled out: the kernel's flag is not set for a slot of SD cards, nor for most
-/// of USB. A loop device is a file that somebody meant for this.
+/// Whether a disk can be removed: the kernel's flag is set neither for SD card slots nor for most
+/// USB disks. A loop device was set up for this purpose.
 fn is_removable(kernel: &Kernel, folder: &Path, name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let is_flagged = kernel.read(folder.join("removable")).as_deref() == Some("1");
@@ -296,7 +294,7 @@ impl Card for Writer {
     }
 }
 
-/// What reads past the system's memory asks of addresses, positions and lengths.
+/// The alignment that direct I/O requires of addresses, positions and lengths.
 const ALIGNMENT: usize = 4096;
 
 /// A disk read in aligned pieces.
@@ -304,9 +302,9 @@ pub(super) struct Reader {
     file: File,
     /// Longer than a piece, so that an aligned one fits.
     buffer: Vec<u8>,
-    /// Of the disk: where the next piece begins.
+    /// The position on the disk of the next piece.
     at: u64,
-    /// What of the buffer is still to be handed out.
+    /// The part of the buffer still to be returned.
     ahead: std::ops::Range<usize>,
 }
 
@@ -474,7 +472,7 @@ mod tests {
         );
         fake.set("ro", "1\n");
         assert!(
-            fake.refusal().contains("the lock at the side"),
+            fake.refusal().contains("the lock on the side"),
             "{}",
             fake.refusal()
         );

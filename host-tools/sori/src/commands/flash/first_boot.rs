@@ -1,4 +1,4 @@
-//! What goes onto the boot partition, so that the first start ends in Sori listening.
+//! The files for the boot partition that make the first boot install Sori.
 
 use std::io::{Read, Seek};
 use std::path::PathBuf;
@@ -12,57 +12,57 @@ use super::os::{FirstBoot, System};
 use super::settings::{Hostname, Settings, User, Wifi, usage};
 use super::{config, size};
 
-/// What installs, and what runs that.
+/// The installer, and the unit that runs it.
 const INSTALL: &str = include_str!("install.sh");
 const SERVICE: &str = include_str!("sori-install.service");
-/// Where the running system has both.
+/// The unit's path in the running system.
 const UNIT: &str = "/boot/firmware/sori-install.service";
 
-/// A package of the user's own and settings, as they are carried.
+/// The user's own package and configuration, as included.
 pub(super) const PACKAGE: &str = "genre.sori";
 pub(super) const CONFIG: &str = "sori-pi.toml";
 
-/// Those of Raspberry Pi OS's first user.
+/// The groups of Raspberry Pi OS's first user.
 const GROUPS: &str =
     "users,adm,dialout,audio,netdev,video,plugdev,cdrom,games,input,gpio,spi,i2c,render,sudo";
 const DEFAULT_HOSTNAME: &str = "sori";
 const DEFAULT_USER: &str = "pi";
 
-/// Words of the kernel's command line that have systemd run a script and start again.
+/// Words of the kernel's command line that make systemd run a script and reboot.
 const RUN_ONCE: [&str; 3] = [
     "systemd.run=/boot/firmware/firstrun.sh",
     "systemd.run_success_action=reboot",
     "systemd.unit=kernel-command-line.target",
 ];
 
-/// Marks what is ours in a script.
+/// Marks our part of a script.
 const BEGINS: &str = "# Added by sori flash.";
 
-/// Files for the boot partition, and what to tell about them.
+/// Files for the boot partition, and notes about them.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) files: Vec<(String, Vec<u8>)>,
     pub(super) notes: Vec<String>,
 }
 
-/// Whether a file of the boot partition was carried there for an earlier first start.
+/// Whether a file on the boot partition was included for an earlier first boot.
 pub(super) fn was_carried(name: &str) -> bool {
     let is_deb = name.starts_with("sori-pi_") && name.ends_with(".deb");
     is_deb || [PACKAGE, CONFIG].contains(&name)
 }
 
-/// A file that is carried.
+/// A file included for the first boot.
 #[derive(Debug)]
 pub(super) struct Carried {
-    /// There.
+    /// On the boot partition.
     pub(super) name: String,
     pub(super) bytes: Vec<u8>,
-    /// Where it is from, or `None` if it is there already.
+    /// Its source, or `None` if it is already there.
     pub(super) path: Option<PathBuf>,
 }
 
 impl Carried {
-    /// What to call it in messages.
+    /// Its name in messages.
     pub(super) fn shown(&self) -> String {
         match &self.path {
             Some(path) => path.display().to_string(),
@@ -71,13 +71,13 @@ impl Carried {
     }
 }
 
-/// Who may log in.
+/// The user who may log in.
 enum Login {
-    /// As the image has it.
+    /// As in the image.
     Kept,
-    /// The image's own user, by the keys too.
+    /// The image's own user, also with the keys.
     KeysFor,
-    /// This one, by the keys only.
+    /// This user, with the keys only.
     New(String),
 }
 
@@ -89,9 +89,9 @@ pub(super) fn plan<D: Read + Seek>(
 ) -> Result<Plan> {
     let mut plan = Plan::default();
     for Carried { name, bytes, path } in carried {
-        let how = path.map_or(", as it was there", |_| "");
+        let how = path.map_or(", already there", |_| "");
         plan.notes.push(format!(
-            "carried: {name}, {}{how}",
+            "included: {name}, {}{how}",
             size(bytes.len() as u64)
         ));
         plan.files.push((name, bytes));
@@ -120,13 +120,12 @@ impl Plan {
                 self.files.push(("config.txt".into(), config));
                 format!("config.txt: {} added", config::OVERLAY)
             }
-            None => format!("config.txt: {} is there already", config::OVERLAY),
+            None => format!("config.txt: {} is already there", config::OVERLAY),
         });
         Ok(())
     }
 
-    /// Adds words to the kernel's command line in place of those that begin as they do up to
-    /// their `=`.
+    /// Adds words to the kernel's command line, replacing those that are equal up to their `=`.
     fn command_line<D: Read + Seek>(
         &mut self,
         boot: &Boot<'_, D>,
@@ -155,7 +154,7 @@ impl Plan {
         settings: &Settings,
     ) -> Result<()> {
         let user_data = boot.read("user-data")?.unwrap_or_default();
-        let cannot = "user-data on the boot partition was written by hand: write the image again, or make it a plain cloud-config";
+        let cannot = "cannot edit user-data on the boot partition: write the image again, or make it a plain cloud-config";
         let mut config = CloudConfig::parse(&user_data).context(cannot)?;
 
         if let Some(hostname) = self.hostname(settings, config.has("hostname")) {
@@ -188,17 +187,17 @@ impl Plan {
                 .push(("network-config".into(), network_config(wifi).into()));
             self.note_wifi(wifi);
         }
-        // cloud-init does its work once for an instance. One of our own makes it do so on a card
-        // that has started before; on the command line, because Raspberry Pi Imager sets it
-        // there and that is stronger than meta-data. A card that has installed Sori has the same
-        // files again, and a log.
+        // cloud-init runs once per instance; a new instance ID makes it run again on a card that
+        // has booted before. On the command line, which overrides meta-data and where Raspberry
+        // Pi Imager sets it. The log is included because a card that has installed Sori would
+        // otherwise have the same files again.
         let log = boot.read("sori-install.log")?.unwrap_or_default();
         let instance = format!("ds=nocloud;i=sori-{}", self.fingerprint(&log));
         self.command_line(boot, vec![instance], settings.wifi.as_ref())
     }
 
     fn first_run<D: Read + Seek>(&mut self, boot: &Boot<'_, D>, settings: &Settings) -> Result<()> {
-        // Raspberry Pi Imager's, where it has not run yet.
+        // Raspberry Pi Imager's script, if it has not run yet.
         let cmdline = boot.read("cmdline.txt")?.unwrap_or_default();
         let is_pending = cmdline.windows(12).any(|word| word == b"systemd.run=");
         let theirs = if is_pending {
@@ -220,7 +219,7 @@ impl Plan {
             .map(|key| format!(" {key}"))
             .collect();
         if !keys.is_empty() {
-            // -k keeps passwords out; where the image lets them in for its user, they stay.
+            // -k forbids passwords; if the image allows them for its user, they stay allowed.
             let only = match login {
                 Login::KeysFor if script.contains(" enable_ssh") => "",
                 _ => " -k",
@@ -228,7 +227,7 @@ impl Plan {
             commands.push(format!("imager_custom enable_ssh{only}{keys}"));
         }
         if let Login::New(user) = login {
-            // A password that no input matches; with it the question for a user goes away.
+            // A password that no input matches; it also removes the prompt for a user.
             commands.push(format!("/usr/lib/userconf-pi/userconf {user} '!'"));
         }
         if let Some(wifi) = &settings.wifi {
@@ -244,8 +243,7 @@ impl Plan {
         commands.push("systemctl enable sori-install".to_owned());
         let script = first_run_script(theirs.as_deref(), &commands);
         self.files.push(("firstrun.sh".into(), script));
-        // Bookworm mends Imager's paths, in the script and here, if it finds them as Imager
-        // wrote them.
+        // Bookworm corrects Imager's paths, in the script and here, only as Imager wrote them.
         let words = match theirs {
             Some(_) => Vec::new(),
             None => RUN_ONCE.map(str::to_owned).to_vec(),
@@ -253,21 +251,21 @@ impl Plan {
         self.command_line(boot, words, settings.wifi.as_ref())
     }
 
-    /// The name to set; one that is there stays unless another was asked for.
+    /// The name to set; an existing one is kept unless another was given.
     fn hostname(&mut self, settings: &Settings, has_one: bool) -> Option<String> {
         let name = match &settings.hostname {
             Some(Hostname(name)) => name.clone(),
             None if has_one => {
-                self.notes.push("host name: as the image has it".into());
+                self.notes.push("hostname: as in the image".into());
                 return None;
             }
             None => DEFAULT_HOSTNAME.to_owned(),
         };
-        self.notes.push(format!("host name: {name}"));
+        self.notes.push(format!("hostname: {name}"));
         Some(name)
     }
 
-    /// Who may log in, where the image has a user or not, whose name may be clear.
+    /// The user who may log in. The image may have one, and its name may be clear.
     fn login(
         &mut self,
         settings: &Settings,
@@ -278,29 +276,29 @@ impl Plan {
         let wanted = settings.user.as_ref().map(|User(name)| name);
         let name = match wanted {
             Some(name) if theirs.as_ref() != Some(name) => name.clone(),
-            // Without any the system asks for one, and waits.
+            // Without a user the system would ask for one, and wait.
             None if !has_one => DEFAULT_USER.to_owned(),
             _ if settings.ssh_keys.is_empty() => {
-                self.notes.push("user: as the image has it".into());
+                self.notes.push("user: as in the image".into());
                 return Ok(Login::Kept);
             }
             _ => {
                 let name = theirs.ok_or_else(|| {
-                    usage("the image has users of its own, and it is not clear whose the key would be: give it to them where they were set up, in Raspberry Pi Imager, or have --user NAME replace them".to_owned())
+                    usage("the image has its own users, and it is unclear who should get the key: add it in Raspberry Pi Imager, where they were set up, or replace them with --user NAME".to_owned())
                 })?;
                 self.notes.push(format!(
-                    "user: {name}, as the image has it, and by SSH with what --ssh-key gives"
+                    "user: {name}, as in the image, and by SSH with the key"
                 ));
                 return Ok(Login::KeysFor);
             }
         };
         let mut note = match settings.ssh_keys.len() {
-            0 => format!("user: {name}, who cannot log in: --ssh-key FILE.pub gives a key"),
+            0 => format!("user: {name}, who cannot log in: add a key with --ssh-key FILE.pub"),
             1 => format!("user: {name}, by SSH with the key"),
             n => format!("user: {name}, by SSH with any of {n} keys"),
         };
         if has_one {
-            note += "; in place of those that the image has";
+            note += "; replaces the image's users";
         }
         self.notes.push(note);
         Ok(Login::New(name))
@@ -312,7 +310,7 @@ impl Plan {
             .push(format!("Wi-Fi: {}, {}{how}", wifi.ssid, wifi.country));
     }
 
-    /// Twelve digits that differ where any file so far does, or the log.
+    /// Twelve digits that change with any file so far, or the log.
     fn fingerprint(&self, log: &[u8]) -> String {
         let mut hash = Sha1::new_with_prefix(log);
         for (path, bytes) in &self.files {
@@ -328,7 +326,7 @@ impl Plan {
     }
 }
 
-/// As netplan reads it; a password of 64 hexadecimal digits is the key itself.
+/// For netplan, which takes a password of 64 hexadecimal digits as the key itself.
 fn network_config(wifi: &Wifi) -> String {
     let access = match &wifi.psk {
         Some(psk) => format!("\n          password: \"{psk}\""),
@@ -354,10 +352,10 @@ fn network_config(wifi: &Wifi) -> String {
     )
 }
 
-/// Raspberry Pi Imager's script, if there is one, with the commands before it removes itself;
-/// or one of our own.
+/// Raspberry Pi Imager's script, if there is one, with the commands inserted before it removes
+/// itself; or one of our own.
 ///
-/// Commands that it has already, because the card was prepared before, are not added again.
+/// Commands that it already has, because the card was prepared before, are not added again.
 fn first_run_script(theirs: Option<&[u8]>, commands: &[String]) -> Vec<u8> {
     let lines: Vec<&[u8]> = theirs
         .unwrap_or_default()
@@ -377,7 +375,7 @@ fn first_run_script(theirs: Option<&[u8]>, commands: &[String]) -> Vec<u8> {
     let missing = commands.iter().filter(|command| !has(command));
     ours.extend(missing.map(|command| format!("{command}\n")));
     if theirs.is_none() {
-        // Never fails: the system would neither start again nor go on.
+        // It must not fail: the system would neither reboot nor continue.
         return format!(
             "#!/bin/sh
 set +e
@@ -400,35 +398,35 @@ exit 0
     [body, ours.into_bytes(), rest.concat()].concat()
 }
 
-/// The user that a script sets up, by what both Raspberry Pi Imager and `sori flash` have it call.
+/// The user that a script sets up, by the call that both Raspberry Pi Imager and `sori flash` use.
 fn user_of_script(script: &str) -> Option<String> {
     let calls = script
         .lines()
         .filter_map(|line| line.split_once("/userconf-pi/userconf "));
     let words = calls.filter_map(|(_, words)| words.split(' ').next());
     let mut names = words.map(|name| name.trim_matches(['\'', '"']).to_owned());
-    // Not the `];` of the question whether it is there.
+    // Not the `];` of the test whether the program exists.
     names.rfind(|name| name.parse::<User>().is_ok())
 }
 
-/// Whether a script makes a user or renames the first, by any of the ways to do so.
+/// Whether a script creates a user or renames the first, in any of the usual ways.
 fn sets_up_a_user(script: &str) -> bool {
     let ways = ["userconf", "useradd", "adduser"];
     ways.iter().any(|way| script.contains(way))
 }
 
-/// Whether a script gives the first user a key, which is one word of a shell.
+/// Whether a script gives the first user a key, which is one shell word.
 fn has_key(script: &str, key: &str) -> bool {
     let mut lines = script.lines();
     lines.any(|line| line.contains(" enable_ssh ") && line.contains(key))
 }
 
-/// One word for a shell, whatever is in it.
+/// Any text as one shell word.
 fn shell_quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 
-// What it writes is for a shell.
+// The tests need a shell.
 #[cfg(all(test, unix))]
 mod tests {
     use std::fs;
@@ -464,10 +462,10 @@ mod tests {
         }
     }
 
-    /// What a shell makes of a script: each command it calls, and its words.
+    /// The commands that a script calls, with their words.
     fn calls(script: &[u8]) -> Vec<Vec<String>> {
         let text = String::from_utf8(script.to_vec()).unwrap();
-        // Not this machine's: every command writes down how it was called.
+        // Instead of this machine's commands, stand-ins record how they were called.
         let text = text
             .replace("/usr/lib/raspberrypi-sys-mods/imager_custom", "said custom")
             .replace("/usr/lib/userconf-pi/userconf", "said userconf")
@@ -507,7 +505,7 @@ mod tests {
         assert_eq!(calls[3][0], "sed");
     }
 
-    /// The end of Raspberry Pi Imager's, whose last lines Bookworm replaces at its first start.
+    /// The end of Raspberry Pi Imager's script, whose last lines Bookworm replaces at first boot.
     #[test]
     fn imager_s_script_is_kept_and_ours_comes_before_it_removes_itself() {
         let theirs = "#!/bin/sh\n\nset +e\n\n   systemctl restart keyboard-setup\nrm -f /boot/firstrun.sh\nsed -i 's| systemd.run.*||g' /boot/cmdline.txt\nexit 0\n";
@@ -523,8 +521,8 @@ mod tests {
         assert_eq!(String::from_utf8(again).unwrap(), text);
     }
 
-    /// What the script removes from the command line is what was added, so that the next
-    /// start is an ordinary one.
+    /// The script removes exactly what was added to the command line, so that the next boot is
+    /// an ordinary one.
     #[test]
     fn the_command_line_loses_the_script_again() {
         let script = String::from_utf8(first_run_script(None, &[])).unwrap();
@@ -549,7 +547,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&file).unwrap(), before);
     }
 
-    /// The first start of a Pi whose commands write down how they were called.
+    /// The first boot of a Pi whose commands record how they were called.
     struct Pi(tempfile::TempDir);
 
     impl Pi {
@@ -598,12 +596,12 @@ mod tests {
             fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
         }
 
-        /// What dpkg exits with, one after the other, and 0 from then on.
+        /// dpkg's exit codes, one after another, and 0 from then on.
         fn dpkg_answers(&self, codes: &[&str]) {
             fs::write(self.at("dpkg"), format!("\n{}", codes.join("\n"))).unwrap();
         }
 
-        /// Has the power go before the command of this number, from 0, that the script calls.
+        /// Cuts the power before the script's command of this number, from 0.
         fn loses_power_before(&self, command: usize) {
             fs::write(self.at("count"), "").unwrap();
             let path = std::env::var("PATH").unwrap();
@@ -635,7 +633,7 @@ mod tests {
             fs::exists(self.at(path)).unwrap()
         }
 
-        /// Whether what installs was content, where the unit would run it at all.
+        /// Whether the installer succeeded, if the unit would run it at all.
         fn starts(&self) -> bool {
             if !self.has("enabled") || !self.has("boot/sori-install.sh") {
                 return true;
@@ -647,7 +645,7 @@ mod tests {
         }
     }
 
-    /// First without the network, which it turns out to need.
+    /// First without the network that it needs.
     #[test]
     fn what_installs_goes_on_after_a_failure_and_cleans_up_after_success() {
         let pi = Pi::new(&[
@@ -685,7 +683,7 @@ mod tests {
         assert!(pi.read("boot/sori-install.log").contains("installed"));
     }
 
-    /// A start goes on from wherever the last one was cut, and leaves no token behind.
+    /// A boot continues from wherever the last one was cut, and leaves no token behind.
     #[test]
     fn a_cut_of_power_repeats_the_installation_or_nothing() {
         let mut cuts = 0;
@@ -711,7 +709,7 @@ mod tests {
         assert!(cuts > 10, "{cuts}");
     }
 
-    /// 2 is what dpkg says where another has its lock, 1 where a package is broken.
+    /// dpkg exits with 2 if another process has its lock, with 1 if a package is broken.
     #[test]
     fn a_busy_dpkg_is_waited_for_and_a_broken_package_is_not() {
         let pi = Pi::new(&["boot/sori-pi_1_arm64.deb", "network"]);
@@ -731,8 +729,8 @@ mod tests {
         }
     }
 
-    /// The service takes it from there. The settings that the Debian package brings stay its own, so
-    /// that an upgrade may replace them.
+    /// The service finds it there. The Debian package's configuration stays its own, so that an
+    /// upgrade may replace it.
     #[test]
     fn a_package_that_is_carried_is_put_where_the_service_looks() {
         let pi = Pi::new(&["boot/sori-pi_1_arm64.deb", "boot/genre.sori", "network"]);

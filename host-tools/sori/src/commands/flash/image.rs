@@ -1,4 +1,4 @@
-//! An operating system's image: a file, packed or not, or a card that it was written to.
+//! An operating system image: a file, compressed or not, or a card it was written to.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -9,13 +9,13 @@ use lzma_rust2::XzReader;
 
 use super::cow::Change;
 
-/// What partition tables count in.
+/// The unit of partition tables.
 pub(super) const SECTOR: u64 = 512;
 const XZ: &[u8] = b"\xfd7zXZ\0";
 const ZIP: &[u8] = b"PK\x03\x04";
 const GZIP: &[u8] = b"\x1f\x8b";
 
-/// Where the boot partition is, and where the last partition ends, in bytes.
+/// The position of the boot partition and the end of the last one, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) boot_start: u64,
@@ -24,8 +24,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// Reads the four entries of a master boot record, which is all that an image of
-    /// Raspberry Pi OS has; the table itself never changes.
+    /// Reads the four entries of a master boot record, all that an image of Raspberry Pi OS
+    /// has; the table itself never changes.
     pub(super) fn read(disk: &mut impl Read) -> Result<Self> {
         let mut mbr = [0; SECTOR as usize];
         disk.read_exact(&mut mbr)
@@ -62,20 +62,20 @@ impl Layout {
     }
 }
 
-/// The bytes of an image from first to last, and its beginning for editing.
+/// An image as a stream, with its beginning editable.
 pub(super) struct Image {
-    /// Up to the end of the boot partition at least.
+    /// At least up to the end of the boot partition.
     head: File,
     rest: Rest,
     pub(super) layout: Layout,
-    /// `None` where only unpacking all of it would tell.
+    /// `None` if only unpacking all of it would tell.
     pub(super) len: Option<u64>,
 }
 
 enum Rest {
     /// The head is the whole file.
     InHead,
-    /// What follows the boot partition.
+    /// The compressed rest, after the boot partition.
     Packed(Box<XzReader<BufReader<File>>>),
 }
 
@@ -83,7 +83,7 @@ impl Image {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let mut file = File::open(path)
             .with_context(|| format!("cannot read {}: check the path", path.display()))?;
-        let unusable = || format!("{} is no image of an operating system", path.display());
+        let unusable = || format!("{} is not an image of an operating system", path.display());
         let mut magic = Vec::new();
         (&mut file)
             .take(6)
@@ -92,7 +92,7 @@ impl Image {
         file.rewind()?;
         if magic.starts_with(ZIP) || magic.starts_with(GZIP) {
             bail!(
-                "{} is packed in a way that is not read here: unpack it first; .img and .img.xz will do",
+                "{} is compressed in an unsupported format: unpack it first; .img and .img.xz are supported",
                 path.display()
             );
         }
@@ -103,7 +103,7 @@ impl Image {
         let layout = Layout::read(&mut file).with_context(unusable)?;
         if layout.end > len {
             bail!(
-                "{} ends at {len} bytes and its last partition at {}: it is not all there; fetch it again",
+                "{} ends at {len} bytes but its last partition at {}: it is incomplete; download it again",
                 path.display(),
                 layout.end
             );
@@ -116,18 +116,19 @@ impl Image {
         })
     }
 
-    /// The head goes to a temporary file, where it can be read in any order.
+    /// Unpacks the head to a temporary file, for random access.
     fn unpack(file: File) -> Result<Self> {
         let mut packed = XzReader::new(BufReader::with_capacity(1 << 20, file), true);
-        let mut head = tempfile::tempfile().context("no temporary file: is the disk full?")?;
+        let mut head =
+            tempfile::tempfile().context("cannot create a temporary file: is the disk full?")?;
         io::copy(&mut (&mut packed).take(SECTOR), &mut head)?;
         head.rewind()?;
         let layout = Layout::read(&mut head)?;
         let head_len = layout.boot_start + layout.boot_len;
         let unpacked = io::copy(&mut (&mut packed).take(head_len - SECTOR), &mut head)
-            .context("the boot partition could not be unpacked")?;
+            .context("cannot unpack the boot partition")?;
         if unpacked != head_len - SECTOR {
-            bail!("it ends within its boot partition: it is not all there; fetch it again");
+            bail!("it ends within its boot partition: it is incomplete; download it again");
         }
         Ok(Self {
             head,
@@ -137,12 +138,12 @@ impl Image {
         })
     }
 
-    /// The beginning, at any position.
+    /// The beginning, with random access.
     pub(super) fn head(&self) -> &File {
         &self.head
     }
 
-    /// All of it, from the first byte, with changes.
+    /// All of it, from the first byte, with the changes applied.
     pub(super) fn patched(self, changes: &[Change]) -> Result<Box<dyn Read + '_>> {
         let mut head = self.head;
         head.seek(SeekFrom::Start(0))?;

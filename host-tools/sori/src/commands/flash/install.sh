@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs Sori from the boot partition: sori-install.service runs this at every start until it
-# has succeeded once, so that pulled power or a missing network costs another try and nothing
-# else. What it says is in sori-install.log beside it, which any computer can read from the card.
+# Installs Sori from the boot partition: sori-install.service runs this at every boot until it
+# succeeds, so that a power cut or missing network only costs another try. Its output is in
+# sori-install.log beside it, which any computer can read from the card.
 set -eu
 here=/boot/firmware
 state=/var/lib/sori-pi
@@ -14,8 +14,8 @@ install_package() {
         --allow-downgrades install "$here"/sori-pi_*.deb
 }
 
-# Completes what a cut of power left. 2 is dpkg's word for being kept from its work, by another
-# that has its lock most of all: apt can wait for that, dpkg cannot.
+# Completes an installation that a power cut interrupted. dpkg exits with 2 if it could not work,
+# usually because another process has its lock: apt can wait for that, dpkg cannot.
 complete_earlier() {
     tries=60
     until dpkg --configure -a; do
@@ -29,14 +29,14 @@ complete_earlier() {
 main() {
     echo "$(date): installing"
     complete_earlier
-    # A library may be missing that only the network has.
+    # A library may be missing that must be downloaded.
     if ! install_package; then
         apt-get update
         install_package
     fi
     if [ -e "$here/sori-pi.toml" ]; then
         cp "$here/sori-pi.toml" "$etc/sori-pi.toml"
-        # Passwords are for nobody else.
+        # Only the service may read passwords.
         if grep -Eq '^[[:space:]]*(token|password)[[:space:]]*=' "$etc/sori-pi.toml"; then
             chown root:sori "$etc/sori-pi.toml"
             chmod 640 "$etc/sori-pi.toml"
@@ -48,8 +48,8 @@ main() {
     fi
     systemctl enable sori-pi
     systemctl restart --no-block sori-pi
-    # A cut of power repeats all of it up to disable and nothing from there on, so each step is on
-    # the card before the next. First what may hold a token: another try goes on without it.
+    # After a power cut everything up to disable is repeated and nothing after it, so each step is
+    # synced before the next. Files that may contain a token go first: another try works without them.
     sync
     rm -f "$here/sori-pi.toml" "$here/genre.sori"
     sync

@@ -1,11 +1,11 @@
-//! `sori flash`: a system onto a board.
+//! `sori flash`: writes a system to a board.
 //!
 //! `pico2` is the microcontroller. The rest prepares Raspberry Pi OS, as a file or on a card, so
-//! that its first start ends in Sori listening: `image` is where the bytes come from and `boot`
-//! the files of its boot partition, edited in memory through `cow`; `os` tells what it is,
-//! `settings` what a person chose, and `first_boot` which files follow from both, with `config`
-//! and `cloud_config` for those that exist. `device` knows the disks of this computer, and
-//! `burn` writes to one and proves it.
+//! that its first boot installs Sori: `image` reads the source and `boot` the files of its boot
+//! partition, edited in memory through `cow`; `os` identifies the system, `settings` holds the
+//! user's choices, and `first_boot` derives the files from both, with `config` and `cloud_config`
+//! for existing ones. `device` examines the disks of this computer, and `burn` writes to one and
+//! verifies it.
 
 mod boot;
 #[cfg(target_os = "linux")]
@@ -27,31 +27,31 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-/// Put Sori onto a card for a Raspberry Pi, or the firmware onto a microcontroller.
+/// Prepare a Raspberry Pi card, or flash a microcontroller.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A Raspberry Pi: an image of Raspberry Pi OS (.img, .img.xz) to a prepared image, or to a card; or
-a card that it was written to already, with Raspberry Pi Imager say. What they were prepared with
-stays, unless another is given. Sori's own appliance (cargo xtask image) is written as it is.
+Raspberry Pi: takes an image of Raspberry Pi OS (.img, .img.xz) and writes the prepared image to a
+file or card; or prepares a card that already holds it, for example from Raspberry Pi Imager. Earlier
+settings are kept unless given again. Sori's own appliance (cargo xtask image) is written unchanged.
 
   sori flash raspios.img.xz --out sori.img
   sori flash raspios.img.xz --to /dev/sdb --ssh-key ~/.ssh/id_ed25519.pub --wifi home --country DE
   sori flash /dev/sdb
   sori flash target/image/sori-appliance-arm64.img --to /dev/sdb
 
-A Raspberry Pi Pico 2: without a place it looks for the board's drive (hold BOOTSEL while you plug
-the board in); probe is a debug probe, through probe-rs. A file that ends in .uf2 is written, to be
-copied to such a drive.
+Raspberry Pi Pico 2: finds the board's drive (hold BOOTSEL while you plug the board in) unless one is
+given. `probe` flashes through a debug probe, with probe-rs; FILE.uf2 writes a file to copy to such a
+drive later.
 
   sori flash --board pico2 [DRIVE|probe|FILE.uf2]")]
 pub(crate) struct Flash {
-    /// The microcontroller; without it, a Raspberry Pi
+    /// Flash this microcontroller instead of preparing a Raspberry Pi
     #[arg(long)]
     board: Option<Board>,
-    /// An image of Raspberry Pi OS, or a card with it; with --board, the board's drive, `probe` or FILE.uf2
+    /// An image of Raspberry Pi OS, or a card with it; with --board: a drive, `probe` or FILE.uf2
     #[arg(value_name = "IMAGE|DEVICE")]
     place: Option<PathBuf>,
-    /// The firmware as cargo builds it
+    /// The firmware, as built by cargo
     #[arg(
         long,
         value_name = "ELF",
@@ -82,7 +82,7 @@ impl Flash {
     }
 }
 
-/// For people, in the units that cards are sold in.
+/// A human-readable size, in the units that cards are sold in.
 fn size(bytes: u64) -> String {
     let units = [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
     match units.into_iter().find(|&(unit, _)| bytes as f64 >= unit) {

@@ -1,4 +1,4 @@
-//! Which operating system a boot partition belongs to.
+//! Identifies the operating system of a boot partition.
 
 use std::fmt;
 use std::io::{Read, Seek};
@@ -7,12 +7,12 @@ use anyhow::{Result, bail};
 
 use super::boot::Boot;
 
-/// The first release on Bookworm, whose glibc is the oldest that sori-pi runs with.
+/// The first release based on Bookworm, whose glibc is the oldest that sori-pi supports.
 const BOOKWORM: &str = "2023-10-10";
-/// What the appliance's boot partition is called: its `fstab` finds it by that, so that one
-/// without the name is none.
+/// The label of the appliance's boot partition. Its `fstab` relies on it, so that a partition
+/// without it cannot be the appliance's.
 const APPLIANCE: &str = "SORI-BOOT";
-/// How pi-gen begins `issue.txt`; the release's date follows.
+/// The start of pi-gen's `issue.txt`; the release date follows.
 const ISSUE: &str = "Raspberry Pi reference ";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) enum Architecture {
 }
 
 impl Architecture {
-    /// As Debian calls it.
+    /// Debian's name for it.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Arm64 => "arm64",
@@ -39,7 +39,7 @@ impl Architecture {
     }
 }
 
-/// What sets the system up when it starts for the first time.
+/// The mechanism that sets up the system at its first boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FirstBoot {
     /// Since Trixie: `user-data`, `network-config` and `meta-data` (NoCloud).
@@ -48,8 +48,8 @@ pub(super) enum FirstBoot {
     FirstRun,
 }
 
-/// Whether it is Sori's own appliance (`firmware/appliance`), which has all that `sori flash` would
-/// bring.
+/// Whether it is Sori's own appliance (`firmware/appliance`), which already has everything that
+/// `sori flash` would add.
 pub(super) fn is_appliance<D: Read + Seek>(boot: &Boot<'_, D>) -> Result<bool> {
     Ok(boot.label()?.as_deref() == Some(APPLIANCE))
 }
@@ -60,21 +60,21 @@ impl System {
         let issue = String::from_utf8_lossy(&issue);
         let Some(release) = issue.strip_prefix(ISSUE).and_then(|rest| rest.get(..10)) else {
             bail!(
-                "it is neither Raspberry Pi OS (no issue.txt of it on the boot partition) nor Sori's own appliance, and no other is known here"
+                "it is neither Raspberry Pi OS (no issue.txt of it on the boot partition) nor Sori's own appliance, and no other system is supported"
             );
         };
-        // Dates of ISO 8601 sort as text.
+        // ISO 8601 dates sort as text.
         if release < BOOKWORM {
             bail!(
-                "it is Raspberry Pi OS of {release}: sori-pi needs one of {BOOKWORM} (Bookworm) or later"
+                "it is Raspberry Pi OS of {release}: sori-pi needs {BOOKWORM} (Bookworm) or later"
             );
         }
-        // Both ship kernels for all boards; only 32-bit systems have those for 32-bit boards.
+        // Only 32-bit systems ship kernels for 32-bit boards.
         let architecture = match (boot.has("kernel7.img"), boot.has("kernel8.img")) {
             (true, _) => Architecture::Armhf,
             (false, true) => Architecture::Arm64,
             (false, false) => bail!(
-                "there is no kernel on the boot partition (kernel7.img or kernel8.img): write the image again"
+                "the boot partition has no kernel (kernel7.img or kernel8.img): write the image again"
             ),
         };
         let first_boot = if boot.has("meta-data") && boot.has("user-data") {

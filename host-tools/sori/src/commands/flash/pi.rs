@@ -1,4 +1,4 @@
-//! Raspberry Pi OS, as a file or on a card.
+//! Prepares Raspberry Pi OS, in a file or on a card.
 
 use std::fs;
 use std::io::{Read, Seek, Write as _};
@@ -19,77 +19,77 @@ use super::size;
 use crate::exit::Failure;
 use crate::{output, package};
 
-/// Where `cargo xtask dist` leaves packages.
+/// Where `cargo xtask dist` writes packages.
 const DIST: &str = "target/dist";
-/// Where a package of the user's own will be.
+/// Where the user's own package will be installed.
 const PACKAGE_THERE: &str = "/var/lib/sori-pi/genre.sori";
-/// How many bytes go from file to file at a time.
+/// Bytes to copy at a time.
 const PIECE: usize = 1 << 20;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "For a Raspberry Pi")]
 #[group(conflicts_with_all = ["board", "firmware"])]
 pub(super) struct Pi {
-    /// Write the prepared image to a file
+    /// Write the prepared image to this file
     #[arg(long, value_name = "FILE.img", conflicts_with = "to")]
     out: Option<PathBuf>,
-    /// Write the prepared image to a card; everything on it is lost
+    /// Write the prepared image to this card, erasing everything on it
     #[arg(long, value_name = "DEVICE")]
     to: Option<PathBuf>,
-    /// Do not ask before writing to a card
+    /// Write to a card without asking for confirmation
     #[arg(long)]
     yes: bool,
-    /// sori-pi's Debian package [default: the one the image carries, or that in target/dist for it]
+    /// sori-pi's Debian package [default: the image's own, or the newest in target/dist]
     #[arg(long, value_name = "FILE.deb")]
     deb: Option<PathBuf>,
-    /// The package to listen with, in place of the shipped one
+    /// The package to listen with, instead of the built-in one
     #[arg(long, value_name = "FILE.sori")]
     package: Option<PathBuf>,
-    /// Settings of sori-pi
+    /// Configuration of sori-pi
     #[arg(long, value_name = "sori-pi.toml")]
     config: Option<PathBuf>,
-    /// The Pi's name on the network [default: the image's own if it was customised, or sori]
+    /// The Pi's hostname [default: the image's own if customised, or sori]
     #[arg(long, value_name = "NAME")]
     hostname: Option<Hostname>,
-    /// Who may log in [default: the image's own if it was customised, or pi]
+    /// The user who may log in [default: the image's own if customised, or pi]
     #[arg(long, value_name = "NAME")]
     user: Option<User>,
-    /// A public key that may log in by SSH, as in ~/.ssh/id_ed25519.pub
+    /// Public keys that may log in over SSH, such as ~/.ssh/id_ed25519.pub
     #[arg(long, value_name = "FILE.pub")]
     ssh_key: Option<PathBuf>,
-    /// The Wi-Fi network; its password is asked for, or comes from SORI_WIFI_PASSWORD
+    /// The Wi-Fi network; asks for the password, or takes it from SORI_WIFI_PASSWORD
     #[arg(long, value_name = "SSID", requires = "country")]
     wifi: Option<String>,
-    /// A file with the password; - for standard input
+    /// File with the Wi-Fi password; - for standard input
     #[arg(long, value_name = "FILE", requires = "wifi")]
     wifi_password_file: Option<PathBuf>,
-    /// Where the Pi will be, as in DE, GB, KR, US
+    /// The country where the Pi will be, such as DE, GB, KR or US
     #[arg(long, value_name = "CODE", requires = "wifi")]
     country: Option<Country>,
 }
 
-/// What preparing came to.
+/// The result of preparing an image.
 struct Prepared {
     changes: Vec<Change>,
-    /// What to tell before anything is written.
+    /// Shown before anything is written.
     notes: Vec<String>,
-    /// What to do with the card.
+    /// Instructions for the card.
     next: &'static str,
 }
 
 const NEXT: &str = "\
-Wire the microphone, put the card into the Pi and power it. It installs Sori at its first start,
-which takes some minutes, and listens from then on; sori-install.log on the card tells how it went.";
+Wire the microphone, put the card into the Pi and power it on. The first boot takes a few minutes:
+it installs Sori and starts listening. sori-install.log on the card records the result.";
 const NEXT_OF_APPLIANCE: &str = "\
-What there is to set is files on the card, see firmware/appliance/README.md. Wire the microphone,
-put the card into the Pi and power it: it listens within a minute.";
+Its settings are files on the card, see firmware/appliance/README.md. Wire the microphone, put the
+card into the Pi and power it on: it listens within a minute.";
 
 impl Pi {
     pub(super) fn run(&self, place: &Path) -> Result<()> {
         if is_device(place) {
             if self.out.is_some() || self.to.is_some() {
                 return Err(usage(format!(
-                    "{} is a card and is prepared where it is: leave out --out and --to, or name an image",
+                    "{} is a card, which is prepared in place: omit --out and --to, or name an image",
                     place.display()
                 )));
             }
@@ -99,7 +99,7 @@ impl Pi {
             (Some(out), _) => self.to_file(place, out),
             (None, Some(to)) => self.to_card(place, to),
             (None, None) => Err(usage(
-                "an image is never changed itself: say where the prepared one goes, --out FILE.img or --to DEVICE"
+                "an image is never changed in place: write the prepared one to --out FILE.img or --to DEVICE"
                     .to_owned(),
             )),
         }
@@ -140,14 +140,14 @@ impl Pi {
         })?;
         bar.finish_and_clear();
         output::line(&format!(
-            "wrote {}, {}; sori flash {0} --to DEVICE puts it onto a card, as any other program does\n{}",
+            "wrote {}, {}; write it to a card with sori flash {0} --to DEVICE or any other program\n{}",
             out.display(),
             size(done),
             prepared.next
         ))
     }
 
-    /// Everything that can be known before is, and then the card is written.
+    /// Checks everything that can be checked before a card is written.
     fn prepare<D: Read + Seek>(&self, disk: D, layout: Layout) -> Result<Prepared> {
         let mut partition = Cow::new(disk, layout.boot_start, layout.boot_len);
         let boot = Boot::mount(&mut partition)?;
@@ -168,7 +168,7 @@ impl Pi {
         })
     }
 
-    /// What the appliance needs in place of a preparation.
+    /// The appliance needs no preparation.
     fn as_it_is(&self) -> Result<Prepared> {
         let given = [
             ("--deb", self.deb.is_some()),
@@ -183,7 +183,7 @@ impl Pi {
         let given: Vec<&str> = given.map(|&(option, _)| option).collect();
         if !given.is_empty() {
             return Err(usage(format!(
-                "it is Sori's own appliance, which is written as it is: leave out {}; what there is to set is files on its boot partition, see firmware/appliance/README.md",
+                "it is Sori's own appliance, which is written unchanged: omit {}; its settings are files on its boot partition, see firmware/appliance/README.md",
                 given.join(", ")
             )));
         }
@@ -195,7 +195,7 @@ impl Pi {
         }
         Ok(Prepared {
             changes: Vec::new(),
-            notes: vec!["Sori's own appliance, written as it is".to_owned()],
+            notes: vec!["Sori's own appliance, written unchanged".to_owned()],
             next: NEXT_OF_APPLIANCE,
         })
     }
@@ -221,8 +221,8 @@ impl Pi {
         })
     }
 
-    /// The files that the first start installs: those that are given, or that are there from an
-    /// earlier preparation.
+    /// The files that the first boot installs: those given, or those left by an earlier
+    /// preparation.
     fn carried<D: Read + Seek>(
         &self,
         boot: &Boot<'_, D>,
@@ -265,27 +265,27 @@ impl Pi {
     }
 }
 
-/// Whether the service will listen with the package: nobody sees on a Pi without a screen that it
-/// does not.
+/// Whether the service will listen with the package: on a Pi without a screen, nobody would see
+/// that it does not.
 fn check(package: Option<&Carried>, config: Option<&Carried>) -> Result<()> {
     let mut key = None;
     if let Some(config) = config {
         let shown = config.shown();
-        let is_no_toml = || format!("{shown} is no TOML");
+        let is_no_toml = || format!("{shown} is not TOML");
         let text = str::from_utf8(&config.bytes).with_context(is_no_toml)?;
         let config: toml::Table = toml::from_str(text).with_context(is_no_toml)?;
         let model = |name: &str| config.get("model")?.get(name);
         let elsewhere = model("package").filter(|path| path.as_str() != Some(PACKAGE_THERE));
         if let (Some(package), Some(elsewhere)) = (package, elsewhere) {
             return Err(usage(format!(
-                "{shown} has the service listen with {elsewhere} rather than with {}: leave out package below [model], or write package = \"{PACKAGE_THERE}\"",
+                "{shown} makes the service listen with {elsewhere} instead of {}: remove package from [model], or set package = \"{PACKAGE_THERE}\"",
                 package.shown()
             )));
         }
         if let Some(text) = model("key") {
             let parsed = text.as_str().unwrap_or_default().parse::<PublicKey>();
             key = Some((
-                parsed.with_context(|| format!("{shown}: key below [model]"))?,
+                parsed.with_context(|| format!("{shown}: key in [model]"))?,
                 shown,
             ));
         }
@@ -302,7 +302,7 @@ fn check(package: Option<&Carried>, config: Option<&Carried>) -> Result<()> {
     if let Some((key, config)) = key {
         sori_sign::check(&bytes, &key).map_err(|refusal| {
             Failure::Incompatible(format!(
-                "the service would not take {shown} with the key of {config}: {refusal}"
+                "the service would reject {shown} by the key in {config}: {refusal}"
             ))
         })?;
     }
@@ -319,10 +319,10 @@ impl Prepared {
 }
 
 fn cannot(path: &Path) -> String {
-    format!("{} cannot be prepared", path.display())
+    format!("cannot prepare {}", path.display())
 }
 
-/// The package that was built last for an architecture.
+/// The newest package for an architecture.
 fn newest_deb(folder: &Path, architecture: Architecture) -> Result<PathBuf> {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     let debs = files.filter(|file| is_deb(&file.file_name().to_string_lossy(), architecture));
@@ -330,20 +330,20 @@ fn newest_deb(folder: &Path, architecture: Architecture) -> Result<PathBuf> {
     let newest = newest.map(|file| file.path());
     newest.ok_or_else(|| {
         usage(format!(
-            "there is no {}/sori-pi_*_{}.deb, which this image needs: cargo xtask dist builds it, or name one with --deb",
+            "no {}/sori-pi_*_{}.deb, which this image needs: build it with cargo xtask dist, or name one with --deb",
             folder.display(),
             architecture.name()
         ))
     })
 }
 
-/// By the name that `cargo xtask dist` gives it.
+/// Whether a file has the name that `cargo xtask dist` gives it.
 fn is_deb(name: &str, architecture: Architecture) -> bool {
     let end = format!("_{}.deb", architecture.name());
     name.starts_with("sori-pi_") && name.ends_with(&end)
 }
 
-/// A Debian package for the image, as its name says; dpkg checks that again.
+/// Reads a Debian package whose name fits the image; dpkg checks that again.
 fn read_deb(path: &Path, architecture: Architecture) -> Result<Carried> {
     let bytes = fs::read(path)
         .with_context(|| format!("cannot read {}: check the path", path.display()))?;
@@ -355,7 +355,7 @@ fn read_deb(path: &Path, architecture: Architecture) -> Result<Carried> {
     if !bytes.starts_with(b"!<arch>\n") || !name.starts_with("sori-pi_") || !name.ends_with(".deb")
     {
         bail!(
-            "{} is no sori-pi_*.deb: cargo xtask dist builds one",
+            "{} is not a sori-pi_*.deb: cargo xtask dist builds one",
             path.display()
         );
     }
@@ -387,7 +387,7 @@ mod elsewhere {
 
         pub(super) fn to_card(&self, _: &Path, _: &Path) -> Result<()> {
             Err(usage(
-                "cards are written on Linux only: --out FILE.img makes a file, which Raspberry Pi Imager writes to a card"
+                "cards can only be written on Linux: use --out FILE.img, and write that file to a card with Raspberry Pi Imager"
                     .to_owned(),
             ))
         }
@@ -415,7 +415,7 @@ mod on_linux {
             let len = image.len.unwrap_or(image.layout.end);
             if len > disk.len {
                 return Err(usage(format!(
-                    "{} is too small: it has {}, and the image {}",
+                    "{} is too small: it has {} and the image needs {}",
                     disk.path.display(),
                     size(disk.len),
                     size(len)
@@ -425,7 +425,7 @@ mod on_linux {
                 .prepare(image.head(), image.layout)
                 .with_context(|| cannot(path))?;
             prepared.tell()?;
-            self.confirm(&disk, "Everything on it will be lost.")?;
+            self.confirm(&disk, "Everything on it will be erased.")?;
 
             let name = || disk.path.display().to_string();
             let mut image = image.patched(&prepared.changes)?;
@@ -440,7 +440,7 @@ mod on_linux {
                 .with_context(name)?;
             bar.finish_and_clear();
             output::line(&format!(
-                "wrote {} to {}, {}, and read it back\n{}",
+                "wrote {} to {}, {}, and verified it by reading back\n{}",
                 size(written.len),
                 disk.path.display(),
                 disk.model,
@@ -453,13 +453,13 @@ mod on_linux {
             let mut card = disk.open()?;
             let layout = Layout::read(&mut card).with_context(|| {
                 format!(
-                    "{} holds no system: sori flash IMAGE --to {0} writes one",
+                    "{} contains no operating system: sori flash IMAGE --to {0} writes one",
                     disk.path.display()
                 )
             })?;
             if layout.end > disk.len {
                 bail!(
-                    "{}'s partitions go past its end: write the image again, to a larger card",
+                    "{}'s partitions extend past its end: write the image again, to a larger card",
                     disk.path.display()
                 );
             }
@@ -478,14 +478,14 @@ mod on_linux {
                 card.read_exact(&mut back).with_context(name)?;
                 if back[..] != change.bytes[..] {
                     bail!(
-                        "{}: what was read back {} from its start differs from what was written: the card or its reader is bad; take another",
+                        "{}: data read back at {} differs from what was written: the card or its reader is faulty; use another",
                         disk.path.display(),
                         size(change.offset)
                     );
                 }
             }
             output::line(&format!(
-                "prepared {}, {}, and read it back\n{}",
+                "prepared {}, {}, and verified it by reading back\n{}",
                 disk.path.display(),
                 disk.model,
                 prepared.next
@@ -503,11 +503,9 @@ mod on_linux {
                 size(disk.len)
             );
             if !io::stdin().is_terminal() {
-                return Err(usage(format!(
-                    "{card}. {consequence} --yes says that this is meant"
-                )));
+                return Err(usage(format!("{card}. {consequence} Confirm with --yes")));
             }
-            eprint!("{card}. {consequence} Type yes to go on: ");
+            eprint!("{card}. {consequence} Type yes to continue: ");
             let mut answer = String::new();
             io::stdin().read_line(&mut answer)?;
             if answer.trim() != "yes" {

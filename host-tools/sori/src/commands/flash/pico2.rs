@@ -1,4 +1,4 @@
-//! `sori flash --board pico2`: the firmware onto a microcontroller board.
+//! `sori flash --board pico2`: flashes the firmware to a microcontroller.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,30 +10,29 @@ use anyhow::{Context as _, Result, bail};
 use crate::exit::Failure;
 use crate::{output, uf2};
 
-/// As probe-rs calls the chip.
+/// probe-rs's name for the chip.
 const CHIP: &str = "RP235x";
-/// What the boot loader's drive says of itself, and where.
+/// The file on the boot loader's drive that identifies it, and the ID there.
 const INFO: &str = "INFO_UF2.TXT";
 const BOARD_ID: &str = "RP2350";
-/// What the file is called there, which the boot loader does not care for.
+/// The file's name there, which the boot loader ignores.
 const FILE: &str = "sori.uf2";
 
-/// Puts `firmware` onto the board at `to`: a drive, `probe`, or wherever a drive is found; or into
-/// a UF2 file.
+/// Writes `firmware` to `to`: a drive, `probe` or a UF2 file; without it, to the only drive found.
 pub(super) fn run(firmware: &Path, to: Option<PathBuf>) -> Result<()> {
     let elf = match fs::read(firmware) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(Failure::Usage(format!(
-                "there is no firmware at {}: build it with cargo build --release in firmware/pico2, or name it with --firmware",
+                "no firmware at {}: build it with cargo build --release in firmware/pico2, or name it with --firmware",
                 firmware.display()
             ))
             .into());
         }
         read => read.with_context(|| format!("cannot read {}", firmware.display()))?,
     };
-    // Also what goes through a probe has to be a program of this board.
+    // A probe also needs a program for this board.
     let uf2 = uf2::from_elf(&elf, uf2::RP2350_ARM_S)
-        .with_context(|| format!("{} cannot be flashed", firmware.display()))?;
+        .with_context(|| format!("cannot flash {}", firmware.display()))?;
     match to {
         Some(to) if to == Path::new("probe") => probe(firmware),
         Some(file) if file.extension() == Some("uf2".as_ref()) => write(&file, &uf2),
@@ -42,31 +41,31 @@ pub(super) fn run(firmware: &Path, to: Option<PathBuf>) -> Result<()> {
     }
 }
 
-/// For a board that is elsewhere.
+/// Writes a file for a board elsewhere.
 fn write(file: &Path, uf2: &[u8]) -> Result<()> {
     output::write_atomically(file, uf2)?;
     output::line(&format!(
-        "{} bytes of UF2 in {}: copy it to the board's drive",
+        "wrote {} bytes of UF2 to {}: copy it to the board's drive",
         uf2.len(),
         file.display()
     ))
 }
 
-/// Writes the file to the board's drive, which vanishes as soon as it has all of it.
+/// Writes the file to the board's drive, which disappears as soon as it has all of it.
 fn copy(drive: &Path, uf2: &[u8]) -> Result<()> {
     let path = drive.join(FILE);
     let mut file =
         fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     file.write_all(uf2).with_context(|| {
         format!(
-            "{} did not take all of it: hold BOOTSEL, plug the board in again, and repeat",
+            "{} was not written completely: hold BOOTSEL, plug the board in again, and retry",
             path.display()
         )
     })?;
-    // The board may restart before the host has heard that it has everything.
+    // The board may restart before it confirms the last bytes.
     let _ = file.sync_all();
     output::line(&format!(
-        "{} bytes of UF2 to {}; the board starts now",
+        "wrote {} bytes of UF2 to {}; the board is starting",
         uf2.len(),
         path.display()
     ))
@@ -77,7 +76,7 @@ fn check(drive: PathBuf) -> Result<PathBuf> {
     let path = drive.join(INFO);
     let Ok(info) = fs::read(&path) else {
         return Err(Failure::NoDevice(format!(
-            "{} is not the drive of a board: there is no {INFO}. Hold BOOTSEL while you plug the board in",
+            "{} is not a board's drive, for it has no {INFO}: hold BOOTSEL while you plug the board in",
             drive.display()
         ))
         .into());
@@ -99,7 +98,7 @@ fn board_id(info: &str) -> Option<&str> {
     ids.next().map(|(_, id)| id.trim())
 }
 
-/// Those of the folders that are drives of an RP2350.
+/// The folders that are drives of an RP2350.
 fn find(folders: impl IntoIterator<Item = PathBuf>) -> Vec<PathBuf> {
     folders
         .into_iter()
@@ -115,13 +114,13 @@ fn only(mut drives: Vec<PathBuf>) -> Result<PathBuf> {
             Err(Failure::Usage(format!("more than one board: name one of {}", names.join(", "))).into())
         }
         (None, _) => Err(Failure::NoDevice(
-            "no Pico 2 in its boot loader: hold BOOTSEL while you plug it in, and mount the drive RP2350 if that does not happen by itself".to_owned(),
+            "no Pico 2 in its boot loader: hold BOOTSEL while you plug it in, and mount the drive RP2350 if that does not happen automatically".to_owned(),
         )
         .into()),
     }
 }
 
-/// Where this system shows drives.
+/// Where this system mounts drives.
 fn mounted() -> Vec<PathBuf> {
     if let Ok(mounts) = fs::read_to_string("/proc/self/mounts") {
         return mount_points(&mounts);
@@ -135,7 +134,7 @@ fn mounted() -> Vec<PathBuf> {
     volumes.flatten().map(|volume| volume.path()).collect()
 }
 
-/// FAT drives of Linux's table, whose second column writes a space as `\040`.
+/// FAT drives in Linux's mount table, whose second column writes a space as `\040`.
 fn mount_points(mounts: &str) -> Vec<PathBuf> {
     let mounts = mounts
         .lines()
@@ -162,20 +161,20 @@ fn probe(firmware: &Path) -> Result<()> {
         }
         match command.status() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
-                "probe-rs is not installed: https://probe.rs says how; or hold BOOTSEL while you plug the board in, and leave out `probe`"
+                "probe-rs is not installed: see https://probe.rs, or hold BOOTSEL while you plug the board in and omit `probe`"
             ),
             status => {
                 let status = status.context("probe-rs did not start")?;
                 if !status.success() {
-                    bail!("probe-rs {} failed; what it says is above", arguments[0]);
+                    bail!("probe-rs {} failed: see its message above", arguments[0]);
                 }
             }
         }
     }
-    output::line("the board starts now")
+    output::line("the board is starting")
 }
 
-/// `PROBE_RS` names another one.
+/// `PROBE_RS` overrides it.
 fn probe_rs() -> std::ffi::OsString {
     env::var_os("PROBE_RS").unwrap_or_else(|| "probe-rs".into())
 }

@@ -1,4 +1,4 @@
-//! What the first boot is told, checked before anything is written.
+//! Settings for the first boot, checked before anything is written.
 
 use std::io::{self, IsTerminal as _, Read as _};
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::exit::Failure;
 
-/// What a person chose; what is `None` stays as the image has it, or gets a default.
+/// The user's choices; `None` keeps the image's setting, or uses a default.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     pub(super) hostname: Option<Hostname>,
@@ -18,7 +18,7 @@ pub(super) struct Settings {
     pub(super) wifi: Option<Wifi>,
 }
 
-/// A label of a host name (RFC 1123).
+/// A hostname label (RFC 1123).
 #[derive(Debug, Clone)]
 pub(super) struct Hostname(pub(super) String);
 
@@ -29,13 +29,13 @@ impl FromStr for Hostname {
         let is_letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let ends = name.starts_with('-') || name.ends_with('-');
         if name.is_empty() || name.len() > 63 || ends || !name.chars().all(is_letter) {
-            return Err("up to 63 of a-z, 0-9 and -, which may not stand at an end".into());
+            return Err("up to 63 of a-z, 0-9 and -, without - at either end".into());
         }
         Ok(Self(name.into()))
     }
 }
 
-/// Who may log in.
+/// The user who may log in.
 #[derive(Debug, Clone)]
 pub(super) struct User(pub(super) String);
 
@@ -48,15 +48,15 @@ impl FromStr for User {
         if !starts || name.len() > 32 || !name.chars().all(is_letter) {
             return Err("a-z, then up to 31 of a-z, 0-9, - and _".into());
         }
-        // The service runs as the latter.
+        // The service runs as sori.
         if ["root", "sori"].contains(&name) {
-            return Err(format!("{name} is taken by the system: choose another"));
+            return Err(format!("{name} is reserved for the system: choose another"));
         }
         Ok(Self(name.into()))
     }
 }
 
-/// ISO 3166's two letters: which channels are allowed depends on it.
+/// ISO 3166's two letters, which determine the Wi-Fi channels allowed.
 #[derive(Debug, Clone)]
 pub(super) struct Country(pub(super) String);
 
@@ -65,7 +65,7 @@ impl FromStr for Country {
 
     fn from_str(code: &str) -> Result<Self, String> {
         if code.len() != 2 || !code.chars().all(|c| c.is_ascii_alphabetic()) {
-            return Err("two letters, as in DE, GB, KR, US".into());
+            return Err("two letters, such as DE, GB, KR or US".into());
         }
         Ok(Self(code.to_ascii_uppercase()))
     }
@@ -84,7 +84,7 @@ impl Wifi {
     pub(super) fn new(ssid: &str, password: &str, country: Country) -> Result<Self> {
         if ssid.is_empty() || ssid.len() > 32 || ssid.chars().any(char::is_control) {
             return Err(usage(format!(
-                "{ssid:?} is no name of a network: 1 to 32 bytes"
+                "{ssid:?} is not a network name: it must have 1 to 32 bytes"
             )));
         }
         Ok(Self {
@@ -95,8 +95,8 @@ impl Wifi {
     }
 }
 
-/// The key that WPA2 derives from a passphrase (IEEE 802.11, J.4.1): with it in the files the
-/// passphrase is nowhere on the card.
+/// The key that WPA2 derives from a passphrase (IEEE 802.11, J.4.1), so that the passphrase itself
+/// is nowhere on the card.
 fn psk(ssid: &str, password: &str) -> Result<Option<String>> {
     const ROUNDS: u32 = 4096;
     let is_hex = |text: &str| text.chars().all(|c| c.is_ascii_hexdigit());
@@ -114,20 +114,20 @@ fn psk(ssid: &str, password: &str) -> Result<Option<String>> {
             Ok(Some(key.map(|byte| format!("{byte:02x}")).concat()))
         }
         _ => Err(usage(
-            "a Wi-Fi password has 8 to 63 letters, digits and signs of ASCII".into(),
+            "a Wi-Fi password must have 8 to 63 printable ASCII characters".into(),
         )),
     }
 }
 
-/// From a file, `-` for standard input, the environment, or the keyboard, in this order: never
-/// from the arguments, which every user of the machine can read.
+/// Reads it from a file (`-` for standard input), the environment, or the keyboard, in this order:
+/// never from the arguments, which every user of the machine can read.
 pub(super) fn password(file: Option<&Path>, ssid: &str) -> Result<String> {
     let text = match file {
         Some(path) if path == Path::new("-") => {
             let mut text = String::new();
             io::stdin()
                 .read_to_string(&mut text)
-                .context("no password on standard input")?;
+                .context("cannot read the password on standard input")?;
             text
         }
         Some(path) => fs::read_to_string(path)
@@ -135,11 +135,11 @@ pub(super) fn password(file: Option<&Path>, ssid: &str) -> Result<String> {
         None => match env::var(PASSWORD_VARIABLE) {
             Ok(password) => password,
             Err(_) if io::stdin().is_terminal() => {
-                ask(&format!("Password of the network {ssid}: "))?
+                ask(&format!("Password for the network {ssid}: "))?
             }
             Err(_) => {
                 return Err(usage(format!(
-                    "no password for the network {ssid}: --wifi-password-file FILE, - for standard input, or {PASSWORD_VARIABLE}; an empty one for an open network"
+                    "no password for the network {ssid}: give --wifi-password-file FILE (- for standard input) or {PASSWORD_VARIABLE}, empty for an open network"
                 )));
             }
         },
@@ -149,7 +149,7 @@ pub(super) fn password(file: Option<&Path>, ssid: &str) -> Result<String> {
 
 pub(super) const PASSWORD_VARIABLE: &str = "SORI_WIFI_PASSWORD";
 
-/// Reads a line that the terminal does not show.
+/// Reads a line without echo.
 fn ask(question: &str) -> Result<String> {
     eprint!("{question}");
     let mut line = String::new();
@@ -181,13 +181,13 @@ fn without_echo<T>(read: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
 pub(super) fn ssh_keys(path: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(path).with_context(|| {
         format!(
-            "cannot read the key {}: ssh-keygen -t ed25519 makes one",
+            "cannot read the key {}: ssh-keygen -t ed25519 creates one",
             path.display()
         )
     })?;
     if text.contains("PRIVATE KEY") {
         return Err(usage(format!(
-            "{0} is the private key, which stays where it is: give {0}.pub",
+            "{0} is the private key, which must stay secret: give {0}.pub",
             path.display()
         )));
     }
@@ -204,7 +204,7 @@ pub(super) fn ssh_keys(path: &Path) -> Result<Vec<String>> {
             && key.contains(' ')
     };
     if keys.is_empty() || !keys.iter().all(is_key) {
-        bail!("{} is no public key of SSH", path.display());
+        bail!("{} is not an SSH public key", path.display());
     }
     Ok(keys)
 }
