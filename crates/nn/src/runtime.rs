@@ -9,7 +9,7 @@ pub trait Runtime: Sync {
     /// Whether there is anything to lend; where there is not, the network never asks.
     const LENDS: bool = true;
 
-    /// Parts of a large layer that are worth making.
+    /// Parts of a large layer that are worth making. Without an operating system nobody asks.
     fn threads(&self) -> usize {
         1
     }
@@ -73,12 +73,16 @@ impl<'r> Lent<'r> {
     }
 }
 
+/// Whether a layer may be divided. On a microcontroller the code for it would take 7 KB of flash in
+/// every program, for threads that none of them has.
+const DIVIDES: bool = !cfg!(target_os = "none");
+
 /// Multiplications below which a part is not worth waking a thread for.
 const WORTHWHILE: usize = 400_000;
 
 /// Parts for a layer of so many multiplications.
 pub(crate) fn parts(lent: Lent<'_>, macs: usize) -> usize {
-    match lent.0.map_or(1, Lender::threads) {
+    match lent.0.filter(|_| DIVIDES).map_or(1, Lender::threads) {
         0 | 1 => 1,
         threads => (macs / WORTHWHILE).clamp(1, threads),
     }
@@ -95,7 +99,8 @@ pub(crate) fn divide(
     run: &(impl Fn(usize, &mut [i8]) + Sync),
 ) {
     let items = output.len() / item_len;
-    let Some(lender) = lent.0.filter(|_| parts > 1 && items > 1) else {
+    let is_worthwhile = DIVIDES && parts > 1 && items > 1;
+    let Some(lender) = lent.0.filter(|_| is_worthwhile) else {
         return run(first, output);
     };
     let left = parts / 2;
