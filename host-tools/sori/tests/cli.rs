@@ -241,7 +241,7 @@ fn sign_makes_a_key_once_and_verify_asks_for_it() {
     for (file, why) in [
         (&by_other, "but only ed25519:"),
         (&in_genre("genre.sori"), "sign it with `sori sign`"),
-        (&altered, "changed after it was signed"),
+        (&altered, "changed after signing"),
     ] {
         let (code, why_not) = refusal(&sori(&["verify", "--key", key, file]));
         assert_eq!(code, 5);

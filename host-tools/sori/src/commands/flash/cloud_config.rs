@@ -393,7 +393,7 @@ mod tests {
             "#cloud-config\nruncmd:\n  a: b\n",
         ] {
             let error = parsed(text).append("runcmd", &["[b]".into()]).unwrap_err();
-            assert!(error.to_string().contains("an item a line"), "{error}");
+            assert!(error.to_string().contains("one item per line"), "{error}");
         }
     }
 

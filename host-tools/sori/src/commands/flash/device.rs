@@ -478,7 +478,7 @@ mod tests {
         );
         fake.set("ro", "0\n").set("size", "0\n");
         assert!(
-            fake.refusal().contains("no card in it"),
+            fake.refusal().contains("contains no card"),
             "{}",
             fake.refusal()
         );
