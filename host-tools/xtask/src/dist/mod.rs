@@ -45,7 +45,7 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
         let megabytes = fs::metadata(package)?.len() as f64 / 1e6;
         println!("{} has {megabytes:.1} MB", package.display());
     }
-    println!("README.md, On a Raspberry Pi, says how it goes on.");
+    println!("docs/raspberry-pi.md explains what to do with them.");
     Ok(())
 }
 
