@@ -1,7 +1,7 @@
 #!/bin/sh
-# Sori and a package on the processors that they are for, under QEMU: the conformance suite on
-# a Pi's cores and on Cortex-M, sori-pi cross-compiled and packed for Debian, and the package's
-# golden vectors by that very program.
+# Tests Sori and a package on their target processors, under QEMU: runs the conformance suite on a
+# Pi's cores and on Cortex-M, cross-compiles sori-pi and packages it for Debian, and verifies the
+# package's golden vectors with that program.
 #
 #   sh boards.sh PACKAGE.sori
 set -eu

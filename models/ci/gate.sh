@@ -1,13 +1,13 @@
 #!/bin/sh
-# From model.onnx to model.sori, in a folder that has
+# Quantizes model.onnx to model.sori, in a folder that contains
 #
 #   model.onnx      the network
-#   contract.toml   its mel contract and labels; not needed where model.onnx has them in it
-#   calibration/    what it will hear, to set ranges by
-#   evaluation/     other such sound, to compare int8 with float on
+#   contract.toml   its mel contract and labels; not needed if model.onnx embeds them
+#   calibration/    audio like what it will hear, to set the ranges
+#   evaluation/     other such audio, to compare int8 and float on
 #
-# Fails with 3, and leaves no model.sori, where int8 costs more than GATE allows; cost.html says
-# where it was lost.
+# Exits with 3 and writes no model.sori if int8 costs more than GATE allows; cost.html is the
+# accuracy report.
 #
 #   sh gate.sh [SORI]
 set -eu

@@ -1,15 +1,15 @@
-//! How many rows of a stripe go through a block together: few enough for the expanded
-//! tensor to stay in a cache, enough for the weights to be fetched seldom.
+//! Chooses how many rows of a stripe go through a block together: few enough for the expanded
+//! tensor to stay in a cache, enough to fetch the weights rarely.
 
-/// Sizes of the caches that a core reads through, bytes.
+/// Sizes of a core's caches, in bytes.
 ///
-/// They decide how fast a stripe of rows runs and how large its arena is, never its bits.
+/// They determine the speed of a stripe of rows and the size of its arena, never its bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caches {
     /// First level, data.
     pub first: usize,
-    /// Second level. Where cores share it, a stripe is still divided as if one worked: a Pi that
-    /// listens has one thread that does.
+    /// Second level. If cores share it, a stripe is still divided as if only one worked, as on a
+    /// Pi that listens.
     pub second: usize,
 }
 
@@ -20,17 +20,17 @@ impl Caches {
         second: 512 * 1024,
     };
 
-    /// Those of the first core, as Linux tells them in `/sys/devices/system/cpu/cpu0/cache`;
-    /// [`Self::SMALL`] where it doesn't.
+    /// Those of the first core, as Linux reports them in `/sys/devices/system/cpu/cpu0/cache`;
+    /// otherwise [`Self::SMALL`].
     #[cfg(feature = "std")]
     pub fn detect() -> Self {
         linux::caches("/sys/devices/system/cpu/cpu0/cache".as_ref()).unwrap_or(Self::SMALL)
     }
 
-    /// Relative time to bring a byte from the caches, where `bytes` are in use.
+    /// Relative time to fetch a byte from the caches, if `bytes` are in use.
     ///
-    /// Rows are read in order, which prefetching nearly hides up to the second level. Half of
-    /// that is for what the network reads on its way to the next tile.
+    /// Rows are read in order, which prefetching nearly hides up to the second level. Half of it
+    /// is left for what the network reads before the next tile.
     fn distance(self, bytes: usize) -> usize {
         match bytes {
             _ if bytes <= self.first => 4,
@@ -39,10 +39,10 @@ impl Caches {
         }
     }
 
-    /// Rows to take together where there are `rows`.
+    /// Rows to take together, out of `rows`.
     ///
-    /// The best size does not depend on how many there are, so that fewer rows than an arena
-    /// was planned for never want more of it.
+    /// The best size does not depend on `rows`, so that fewer rows than an arena was planned for
+    /// never need more of it.
     pub(crate) fn tile_rows(self, work: Work, rows: usize) -> usize {
         if rows <= 1 {
             return 1;
@@ -52,7 +52,7 @@ impl Caches {
         best.map_or(1, |tile| tile.min(rows))
     }
 
-    /// Relative time that memory takes for [`LARGEST_TILE`] rows.
+    /// Relative time of memory accesses for [`LARGEST_TILE`] rows.
     fn cost(self, work: Work, tile: usize) -> usize {
         let activations = tile * work.row + work.kept;
         let weights = self.distance(activations + work.weights) * work.weights;
@@ -70,10 +70,10 @@ const LARGEST_TILE: usize = 128;
 /// rows 2.24 ms, 16 KiB 2.07, 32 KiB 1.98, 64 KiB 1.96, 128 to 512 KiB 1.92.
 const CALLS: usize = 4 * 16 * 1024;
 
-/// What goes through the caches.
+/// A block's use of the caches.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Work {
-    /// Bytes of an expanded row and of what the depthwise kernel makes of it.
+    /// Bytes of an expanded row and of the depthwise kernel's output from it.
     pub(crate) row: usize,
     /// Bytes that stay from tile to tile.
     pub(crate) kept: usize,

@@ -23,7 +23,7 @@ pub enum Error {
         /// Cache lines given.
         found: usize,
     },
-    /// The memory plan is not one of this network.
+    /// The memory plan does not fit this network.
     Plan(sori_package::Error),
     /// A stripe of no rows.
     StripeZero,

@@ -1,5 +1,5 @@
-//! int8 MobileNetV2 on a stream of rows: no `std`, no allocation, the same bits on
-//! every processor.
+//! Runs int8 MobileNetV2 on a stream of rows, without `std` or allocation, with the same bits
+//! on every processor.
 //!
 //! ```text
 //! rows ─► stem 3×3 ─► inverted residuals ─► head 1×1 ─► running mean ─► classifier ─► logits
@@ -7,17 +7,17 @@
 //! ```
 //!
 //! A row is one step of time, `[width][channels]`, int8. [`Network::push`] takes one
-//! row (a live stream) or many (a clip, an image); the logits are the same bits
-//! however the rows are cut. Every 3×3 kernel keeps the last two rows of its input, so
-//! nothing is ever computed twice, memory does not grow with the clip, and the
-//! expanded tensor of a block, t times wider than what it carries, exists only a few
+//! row (a live stream) or many (a clip, an image); however the rows are split, the logits
+//! have the same bits. Every 3×3 kernel keeps the last two rows of its input, so
+//! nothing is computed twice, memory does not grow with the clip, and the
+//! expanded tensor of a block, t times wider than its input, exists only a few
 //! rows at a time (arXiv:1801.04381, §5).
 //!
 //! The layers, from the bottom: [`Requantize`] is the one rounding rule; `kernels` holds
-//! one operator a file, scalar, which is the specification that any faster kernel must
-//! equal; `arch` holds the faster ones, and a [`Backend`] chooses; [`Prepared`] is a package with
-//! its weights packed for one; `plan` lays out the arena; `split` runs a block in less of it; `executor`
-//! moves the rows, for [`Network`], whose type has the runtime in it.
+//! one scalar operator per file, the specification that every faster kernel must
+//! match; `arch` holds the faster ones, and a [`Backend`] selects them; [`Prepared`] is a package
+//! with its weights packed for one; `plan` lays out the arena; `split` runs a block in less of it;
+//! `executor` moves the rows, for [`Network`], which is generic over the runtime.
 //!
 //! # What it will not do
 //! Allocate, start threads (a [`Runtime`] may lend some), check anything after [`Network::new`]

@@ -1,4 +1,4 @@
-//! What a network costs, for people: layers, multiplications, bytes.
+//! The cost of a network: layers, multiplications, bytes.
 
 use core::fmt;
 
@@ -26,7 +26,7 @@ pub enum LayerKind {
 }
 
 impl LayerKind {
-    /// What layers of the kind are called, in whichever block they are.
+    /// The name of layers of this kind, in any block.
     pub const fn stage(self) -> &'static str {
         match self {
             Self::Stem => "stem",
@@ -169,46 +169,46 @@ pub fn macs(package: &Package<'_>, rows: usize) -> u64 {
     macs
 }
 
-/// What one inverted residual, or the head, takes by a memory plan for a row at a time.
+/// The cost of one inverted residual, or the head, with a memory plan, row by row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Footprint {
     /// Bytes that it keeps between rows.
     pub state_bytes: usize,
-    /// Bytes that it needs while it runs: all of a network share the largest.
+    /// Bytes that it needs while it runs; all parts of a network share the largest.
     pub scratch_bytes: usize,
-    /// What one output row costs.
+    /// The work of one output row.
     pub work: Work,
 }
 
 /// Counted work of the kernels that read weights in place.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Work {
-    /// Multiplications of 1×1 convolutions, of blocks of pixels that are unpacked together, the
-    /// last one filled up.
+    /// Multiplications of 1×1 convolutions on blocks of pixels that are unpacked together, the
+    /// last one padded.
     pub block_macs: u64,
-    /// The others, of two pixels at a time.
+    /// Multiplications of the other 1×1 convolutions, on two pixels at a time.
     pub pair_macs: u64,
     /// Multiplications of depthwise convolutions.
     pub depthwise_macs: u64,
-    /// Accumulators that become activations.
+    /// Accumulators converted to activations.
     pub requantized: u64,
-    /// Output channels that a 1×1 kernel begins, for the pixels that it takes together.
+    /// Output channels started by a 1×1 kernel, for each group of pixels taken together.
     pub channels: u64,
-    /// Channels that a depthwise kernel begins.
+    /// Channels started by a depthwise kernel.
     pub depthwise_channels: u64,
-    /// Bytes that are put where a kernel wants them.
+    /// Bytes rearranged for a kernel.
     pub arranged: u64,
-    /// Bytes that are copied in rows.
+    /// Bytes copied as rows.
     pub copied: u64,
-    /// Calls of kernels and of what copies a few bytes.
+    /// Calls of kernels and of short copies.
     pub calls: u64,
 }
 
-/// Pixels that a 1×1 kernel takes together.
+/// Pixels that a 1×1 kernel processes together.
 const BLOCK: u64 = 4;
 
 impl Work {
-    /// A row through a 1×1 convolution that unpacks pixels into so many bytes.
+    /// A row through a 1×1 convolution, with this much scratch to unpack pixels.
     fn pointwise(input: TensorShape, c_out: u64, scratch: usize) -> Self {
         let c_in = u64::from(input.channels);
         let mut left = u64::from(input.width);
@@ -254,7 +254,7 @@ impl Work {
         }
     }
 
-    /// Twice, three times … as much.
+    /// A multiple of the work.
     #[must_use]
     pub fn times(self, n: u64) -> Self {
         Self {
@@ -270,7 +270,7 @@ impl Work {
         }
     }
 
-    /// Both.
+    /// The sum of both.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -286,9 +286,9 @@ impl Work {
         }
     }
 
-    /// About so many instructions of a Cortex-M4.
+    /// The approximate number of Cortex-M4 instructions.
     ///
-    /// Fitted to what `cargo xtask bench --mcu` counts of the benchmark networks' layers.
+    /// Fitted to the counts of `cargo xtask bench --mcu` for the benchmark networks' layers.
     pub fn instructions(self) -> u64 {
         let sixteenths = 15 * self.block_macs
             + 27 * self.pair_macs
@@ -303,8 +303,8 @@ impl Work {
     }
 }
 
-/// What an output row of the stem costs: its windows are put side by side, and are then a 1×1
-/// convolution's pixels.
+/// The cost of an output row of the stem, whose windows are laid out as the pixels of a 1×1
+/// convolution.
 pub fn stem_work(stem: &Convolution<'_>) -> Work {
     let channels = stem.output.channels;
     let patch = TensorShape {
@@ -319,7 +319,7 @@ pub fn stem_work(stem: &Convolution<'_>) -> Work {
     Work::pointwise(patch, channels.into(), scratch).plus(rows_of_patches)
 }
 
-/// What a block takes by a plan, on a backend that reads its weights in place.
+/// The cost of a block with a plan, on a backend that reads its weights in place.
 pub fn block_footprint(shape: &BlockShape, plan: BlockPlan) -> Footprint {
     let uses = SplitUse::new(shape, plan);
     let (stride, kept) = (
@@ -377,7 +377,7 @@ pub fn block_footprint(shape: &BlockShape, plan: BlockPlan) -> Footprint {
     }
 }
 
-/// What head and classifier take, `group` of the head's channels at a time.
+/// The cost of head and classifier, with `group` of the head's channels at a time.
 pub fn head_footprint(input: TensorShape, channels: u16, classes: usize, group: u16) -> Footprint {
     let width = usize::from(input.width);
     let mut work = pool_work(input.width, channels, classes);
@@ -394,7 +394,7 @@ pub fn head_footprint(input: TensorShape, channels: u16, classes: usize, group: 
     }
 }
 
-/// What head and classifier cost without a plan.
+/// The cost of head and classifier without a plan.
 pub fn head_work(input: TensorShape, channels: u16, classes: usize) -> Work {
     let scratch = least_unpacked_len(input.channels, input.width);
     let head = Work::pointwise(input, channels.into(), scratch);
@@ -409,8 +409,8 @@ fn pool_work(width: u16, channels: u16, classes: usize) -> Work {
     }
 }
 
-/// Bytes of a network that no plan changes, for a row at a time: what is kept between rows and for
-/// the logits, and the scratch of the stem.
+/// Bytes of a network that no plan changes, row by row: those kept between rows and for the
+/// logits, and the scratch of the stem.
 pub fn fixed_bytes(package: &Package<'_>) -> [usize; 2] {
     fixed_use(package)
 }

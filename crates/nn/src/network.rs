@@ -5,9 +5,9 @@ use crate::{Bare, Error, Prepared, Runtime};
 
 /// A network on its stream.
 ///
-/// Rows go in by [`push`](Self::push), logits come out with every output row, and
-/// [`finish`](Self::finish) ends a clip with each layer's bottom padding. Any cutting of
-/// the rows, any stripe and any backend gives the same bits.
+/// [`push`](Self::push) takes rows and returns logits with every output row;
+/// [`finish`](Self::finish) ends a clip with each layer's bottom padding. The bits do not depend
+/// on how the rows are split, on the stripe or on the backend.
 ///
 /// After [`new`](Self::new) nothing can fail.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Network<'p, 'a, R = Bare> {
 }
 
 impl<'p, 'a> Network<'p, 'a> {
-    /// Bytes of arena for stripes of up to `stripe` rows: exact.
+    /// The exact size of the arena, in bytes, for stripes of up to `stripe` rows.
     ///
     /// A stripe of 1 needs the least memory; a larger one reads the weights less often.
     pub fn arena_bytes<'x>(prepared: impl Into<Prepared<'x>>, stripe: usize) -> usize {
@@ -41,7 +41,7 @@ impl<'p, 'a> Network<'p, 'a> {
 }
 
 impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
-    /// A network that uses what the program lends it.
+    /// A network that uses the program's runtime.
     ///
     /// # Errors
     /// As [`new`](Network::new).
@@ -55,13 +55,13 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         Ok(Self { executor, runtime })
     }
 
-    /// Starts a new stream: histories hold nothing but top padding, the mean is empty.
+    /// Starts a new stream: histories contain only top padding, and the mean is empty.
     pub fn reset(&mut self) {
         self.executor.reset();
     }
 
-    /// Takes any number of whole rows, `[rows][width][channels]`; `on_logits` sees the
-    /// logits after each output row. Values beyond the last whole row are not taken.
+    /// Takes any number of whole rows, `[rows][width][channels]`; `on_logits` gets the
+    /// logits after each output row. Values beyond the last whole row are ignored.
     ///
     /// After a [`finish`](Self::finish) the next rows start a new stream.
     pub fn push(&mut self, rows: &[i8], on_logits: &mut impl FnMut(&[i8])) {
@@ -69,8 +69,8 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         self.executor.push(lent, rows, on_logits);
     }
 
-    /// Takes the last rows of a clip, if there are any, and then feeds every layer its bottom
-    /// padding. Finishing again before new rows does nothing.
+    /// Takes the last rows of a clip, if any, and then feeds every layer its bottom padding.
+    /// Finishing again before new rows does nothing.
     pub fn finish(&mut self, rows: &[i8], on_logits: &mut impl FnMut(&[i8])) {
         let lent = Lent::by(&self.runtime);
         self.executor.finish(lent, rows, on_logits);
@@ -81,21 +81,21 @@ impl<'p, 'a, R: Runtime> Network<'p, 'a, R> {
         self.finish(&[], on_logits);
     }
 
-    /// A whole clip: the logits after its last output row, or none if it is too short for one.
+    /// Runs a whole clip: the logits after its last output row, or `None` if it is too short.
     ///
-    /// The bits are those of [`reset`](Self::reset) and [`finish`](Self::finish); what nobody asked
-    /// for, the logits before, is not computed.
+    /// The bits are those of [`reset`](Self::reset) and [`finish`](Self::finish); the earlier logits
+    /// are not computed.
     pub fn clip(&mut self, rows: &[i8]) -> Option<&[i8]> {
         let lent = Lent::by(&self.runtime);
         self.executor.clip(lent, rows)
     }
 
-    /// The latest logits, `[classes]`; none before the first output row.
+    /// The latest logits, `[classes]`; `None` before the first output row.
     pub fn logits(&self) -> Option<&[i8]> {
         self.executor.logits()
     }
 
-    /// What [`with_runtime`](Self::with_runtime) was given.
+    /// The runtime given to [`with_runtime`](Self::with_runtime).
     pub fn runtime(&self) -> &R {
         &self.runtime
     }

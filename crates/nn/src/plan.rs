@@ -1,5 +1,5 @@
 //! The memory of a network: what each layer keeps between rows, and the scratch that
-//! all of them share. Exact, because the executor lays the arena out by it.
+//! all share. It is exact, because the executor lays out the arena with it.
 //!
 //! ```text
 //! arena:   accumulators (i32) │ logits │ histories and delays │ scratch
@@ -18,7 +18,7 @@ use crate::caches::Work;
 use crate::split::{BlockShape, SplitUse};
 use crate::{Backend, Caches, Prepared};
 
-/// What an arena's address must be a multiple of, bytes.
+/// The required alignment of an arena, in bytes.
 pub const ARENA_ALIGNMENT: usize = align_of::<i32>();
 
 /// Rows that a 3×3 kernel keeps.
@@ -88,7 +88,7 @@ pub(crate) fn fixed_use(package: &Package<'_>) -> [usize; 2] {
     ]
 }
 
-/// Values of scratch for the stem, and so many output rows.
+/// Values of scratch for the stem and a number of output rows.
 fn stem_scratch(stem: &Convolution<'_>, rows: usize) -> usize {
     // It reads the caller's rows.
     let padding_row = match spatial(stem).pad_time[1] {
@@ -126,14 +126,14 @@ pub(crate) fn spatial(convolution: &Convolution<'_>) -> Spatial {
         .expect("parse refuses a 3×3 kernel without stride and padding")
 }
 
-/// What a layer is fed at a time: rows, then rows of its bottom padding.
+/// One feed of a layer: rows, then rows of its bottom padding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Feed {
     pub(crate) rows: usize,
     pub(crate) padding: usize,
 }
 
-/// What one inverted residual needs for a feed.
+/// The memory that one inverted residual needs for a feed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BlockUse {
     state: usize,
@@ -142,7 +142,7 @@ pub(crate) struct BlockUse {
     pub(crate) input: usize,
     pub(crate) expanded: usize,
     pub(crate) padding_row: usize,
-    /// Both together, which what follows the depthwise kernel may use for itself.
+    /// Both together, free for reuse after the depthwise kernel.
     pub(crate) wide: usize,
     pub(crate) depthwise: usize,
     pub(crate) output: usize,
@@ -207,7 +207,7 @@ impl BlockUse {
     }
 }
 
-/// What the head and the classifier need for up to `rows` input rows.
+/// The memory that head and classifier need for up to `rows` input rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct HeadUse {
     pub(crate) tile_rows: usize,
@@ -265,15 +265,15 @@ pub fn stripe_sizes(package: &Package<'_>) -> [u32; 8] {
     })
 }
 
-/// How many rows go through the network together.
+/// How rows go through the network together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stripe<'p> {
     pub(crate) rows: usize,
-    /// That a block's expanded rows should stay in, where there are some.
+    /// The caches that a block's expanded rows should stay in, if any.
     caches: Option<Caches>,
-    /// For a row at a time: more rows are for who has memory.
+    /// Applies row by row: more rows imply enough memory.
     plan: Option<&'p [BlockPlan]>,
-    /// Whether weights can be used a group of channels at a time.
+    /// Whether weights can be used in groups of channels.
     in_place: bool,
 }
 
@@ -289,7 +289,7 @@ impl<'p> Stripe<'p> {
         }
     }
 
-    /// How the block with this number spends memory, if there is a plan.
+    /// The memory plan of the block with this number, if there is one.
     pub(crate) fn block_plan(
         self,
         index: usize,
@@ -312,8 +312,8 @@ impl<'p> Stripe<'p> {
         self.in_place.then_some(plan.group)
     }
 
-    /// Whether each layer gets its bottom padding together with its last rows. Row by row
-    /// it comes after them, so that no more than one row is ever on its way.
+    /// Whether each layer gets its bottom padding together with its last rows. Row by row, the
+    /// padding follows them, so that at most one row is ever in flight.
     pub(crate) fn ends_at_once(self) -> bool {
         self.rows > 1
     }
@@ -344,12 +344,12 @@ impl<'p> Stripe<'p> {
     }
 }
 
-/// Bytes that a block's expanded rows stay within where there are no caches, unless one row is
-/// larger: the arena's size is all that they cost.
+/// Limit for a block's expanded rows in bytes without caches, unless a single row is larger:
+/// there, they only cost arena.
 const UNCACHED_TILE: usize = 32 * 1024;
 
-/// Parsing proved that sizes up to [`MAX_STRIPE`] rows fit 32 bits; with 64 there is room for
-/// the rows of any image.
+/// Parsing proved that sizes up to [`MAX_STRIPE`] rows fit 32 bits; 64 bits have room for the
+/// rows of any image.
 const LARGEST_STRIPE: usize = if usize::BITS < 64 {
     MAX_STRIPE
 } else {

@@ -1,27 +1,28 @@
-//! What a program may lend the network: threads, and an eye on the layers.
+//! The threads, and the view of the layers, that a program may lend the network.
 
 use crate::memory::LayerKind;
 
-/// The network knows neither threads nor clocks; a program that has them lends them by this.
+/// The network has neither threads nor clocks; a program lends its own through this trait.
 ///
-/// However a layer is divided, the bits are the same.
+/// The bits do not depend on how layers are divided.
 pub trait Runtime: Sync {
-    /// Whether there is anything to lend; where there is not, the network never asks.
+    /// Whether there is anything to lend; otherwise the network never asks.
     const LENDS: bool = true;
 
-    /// Parts of a large layer that are worth making. Without an operating system nobody asks.
+    /// Number of parts into which a large layer should be divided. Never called on bare metal.
     fn threads(&self) -> usize {
         1
     }
 
-    /// Runs two parts of a layer, at the same time if it can (`rayon::join`), and returns when
-    /// both are done.
+    /// Runs two parts of a layer, in parallel if possible (`rayon::join`), and returns when both
+    /// are done.
     fn join(&self, a: impl FnOnce() + Send, b: impl FnOnce() + Send) {
         a();
         b();
     }
 
-    /// What is computed from here to the next call. A block's layers take turns, a tile each.
+    /// Called when a layer starts; it runs until the next call. A block's layers alternate tile by
+    /// tile.
     fn enter(&self, layer: LayerKind) {
         let _ = layer;
     }
@@ -56,7 +57,7 @@ impl<R: Runtime> Lender for R {
     }
 }
 
-/// What a runtime lends, if it does.
+/// The runtime, if it lends anything.
 #[derive(Clone, Copy)]
 pub(crate) struct Lent<'r>(Option<&'r dyn Lender>);
 
@@ -80,7 +81,7 @@ const DIVIDES: bool = !cfg!(target_os = "none");
 /// Multiplications below which a part is not worth waking a thread for.
 const WORTHWHILE: usize = 400_000;
 
-/// Parts for a layer of so many multiplications.
+/// Number of parts for a layer with `macs` multiplications.
 pub(crate) fn parts(lent: Lent<'_>, macs: usize) -> usize {
     match lent.0.filter(|_| DIVIDES).map_or(1, Lender::threads) {
         0 | 1 => 1,

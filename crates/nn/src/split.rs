@@ -1,6 +1,6 @@
-//! A block a row at a time, by a memory plan: of the last two expanded rows that the 3×3 kernel
-//! needs, some are kept and the others computed again from their narrow input rows, and the
-//! expanded channels go through a group at a time.
+//! Runs a block row by row with a memory plan: of the last two expanded rows that the 3×3 kernel
+//! needs, some are kept and the others recomputed from their narrow input rows, and the expanded
+//! channels are processed in groups.
 //!
 //! A block is a sum over its expanded channels, and each channel's depthwise sees that channel
 //! alone; so any split gives the same bits (arXiv:1801.04381, §5.1). Here the groups meet in the
@@ -21,12 +21,12 @@ use crate::memory::LayerKind;
 use crate::plan::HISTORY;
 use crate::runtime::Lent;
 
-/// The shape of an inverted residual, all that its memory depends on.
+/// The shape of an inverted residual, which determines its memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BlockShape {
     /// A row of the block's input.
     pub input: TensorShape,
-    /// A row of the expanded tensor: the input's, where there is no expansion.
+    /// A row of the expanded tensor: the input's, if there is no expansion.
     pub expanded: TensorShape,
     /// A row of the depthwise's output.
     pub filtered: TensorShape,
@@ -55,7 +55,7 @@ impl From<&InvertedResidual<'_>> for BlockShape {
 }
 
 impl BlockShape {
-    /// The plan of a block that is as fast as it can be: nothing is computed twice.
+    /// The fastest plan for a block: nothing is computed twice.
     pub fn whole(&self) -> BlockPlan {
         BlockPlan {
             kept_rows: HISTORY as u16,
@@ -64,13 +64,13 @@ impl BlockShape {
     }
 }
 
-/// What a block needs by a plan, values.
+/// The memory that a block needs with a plan, in values.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SplitUse {
-    /// Expanded rows that are kept: those of the history before this one.
+    /// Expanded rows that are kept: those of the history before this index.
     kept: usize,
-    /// The first row of the history whose narrow row is kept: to be expanded again, or as the
-    /// input that a residual waits for.
+    /// The first row of the history whose narrow row is kept, to be expanded again or as the input
+    /// that a residual needs later.
     first_narrow: usize,
     group: usize,
     kept_wide: usize,
@@ -131,19 +131,19 @@ impl SplitUse {
     }
 }
 
-/// Which rows a 3×3 kernel has before the next one comes.
+/// The rows that a 3×3 kernel has before the next one arrives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct History {
     /// How many, at most two.
     pub(crate) rows: u8,
-    /// Bit n: row n is padding. Read only where rows are computed again.
+    /// Bit n: row n is padding. Only used if rows are recomputed.
     padding: u8,
-    /// Which of two kept rows lies first: 0, or 1 where they have changed places.
+    /// Which of two kept rows comes first in memory: 0, or 1 if they are swapped.
     turn: u8,
 }
 
 impl History {
-    /// Nothing but so many rows of top padding.
+    /// Only rows of top padding.
     pub(crate) fn of_padding(rows: usize) -> Self {
         Self {
             rows: rows as u8,
@@ -152,7 +152,7 @@ impl History {
         }
     }
 
-    /// Whether the next row makes a window whole.
+    /// Whether the next row completes a window.
     pub(crate) fn completes(self) -> bool {
         usize::from(self.rows) == HISTORY
     }
@@ -166,7 +166,7 @@ impl History {
         (row + usize::from(self.turn)) % kept
     }
 
-    /// With one more row, that stays.
+    /// The history with one more row kept.
     fn and(self, padding: bool) -> Self {
         Self {
             rows: self.rows + 1,
@@ -175,7 +175,7 @@ impl History {
         }
     }
 
-    /// After the window of both rows and one more.
+    /// The history after the window of both rows and one more.
     fn after(self, padding: bool, stride: usize, kept: usize) -> Self {
         let window = self.padding | u8::from(padding) << HISTORY;
         Self {
@@ -190,7 +190,7 @@ impl History {
     }
 }
 
-/// One block, and what it was fed.
+/// One block and its input.
 pub(crate) struct Split<'n, 'p> {
     pub(crate) lent: Lent<'n>,
     pub(crate) backend: Backend,
@@ -199,14 +199,14 @@ pub(crate) struct Split<'n, 'p> {
     pub(crate) uses: SplitUse,
     pub(crate) history: &'n mut History,
     pub(crate) state: &'n mut [i8],
-    /// The new row; none for a row of padding.
+    /// The new row; `None` for a row of padding.
     pub(crate) new: Option<&'n [i8]>,
     /// Of expansion, depthwise and projection.
     pub(crate) regions: [Region<'p>; 3],
 }
 
 impl Split<'_, '_> {
-    /// Takes the row, or the padding; with a whole window `output` becomes the block's row.
+    /// Takes the row, or the padding; if it completes a window, `output` becomes the block's row.
     pub(crate) fn run(mut self, scratch: &mut [i8], output: &mut [i8]) {
         match self.history.completes() {
             true => self.window(scratch, output),
@@ -214,7 +214,7 @@ impl Split<'_, '_> {
         }
     }
 
-    /// Lets the new row wait for a window.
+    /// Stores the new row until a window is complete.
     fn store(&mut self, scratch: &mut [i8]) {
         let row = usize::from(self.history.rows);
         if row < self.uses.kept {
@@ -331,7 +331,7 @@ impl Split<'_, '_> {
     }
 }
 
-/// Makes expanded rows.
+/// Computes expanded rows.
 struct Expand<'n, 'p> {
     lent: Lent<'n>,
     backend: Backend,
@@ -351,7 +351,7 @@ impl<'n, 'p> Expand<'n, 'p> {
         }
     }
 
-    /// The group's channels of a row; of padding, where there is no narrow one.
+    /// The group's channels of a row, or of padding if there is no narrow row.
     fn row(&self, group: Group, narrow: Option<&[i8]>, scratch: &mut [i8], expanded: &mut [i8]) {
         let (backend, block) = (self.backend, self.block);
         let Some(narrow) = narrow else {
@@ -377,12 +377,12 @@ impl<'n, 'p> Expand<'n, 'p> {
     }
 }
 
-/// Consecutive output channels of a convolution, as a convolution of its own in place.
+/// Consecutive output channels of a convolution, as a separate convolution in place.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Group {
     pub(crate) first: usize,
     pub(crate) channels: usize,
-    /// All that there are.
+    /// All channels.
     of: usize,
 }
 
@@ -401,7 +401,7 @@ impl Group {
         self.channels == self.of
     }
 
-    /// These channels' part of a table that has `per_channel` values for each.
+    /// These channels' part of a table with `per_channel` values each.
     fn part<T>(self, table: &[T], per_channel: usize) -> &[T] {
         &table[self.first * per_channel..][..self.channels * per_channel]
     }
@@ -429,7 +429,7 @@ impl Group {
         self.convolution(whole, weights)
     }
 
-    /// Of a depthwise convolution, whose weights are put together in `weights`.
+    /// Of a depthwise convolution, whose weights are gathered in `weights`.
     fn depthwise<'a>(self, whole: &Convolution<'a>, weights: &'a mut [i8]) -> Convolution<'a> {
         let weights = &mut weights[..9 * self.channels];
         let taps = whole.kernel.weights.chunks_exact(self.of);
@@ -446,7 +446,7 @@ impl Group {
         }
     }
 
-    /// Puts these channels of a row into the row of all.
+    /// Copies these channels of a row into the row of all channels.
     fn scatter(self, group: &[i8], row: &mut [i8]) {
         let pixels = row.chunks_exact_mut(self.of);
         for (pixel, values) in pixels.zip(group.chunks_exact(self.channels)) {

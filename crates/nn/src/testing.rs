@@ -1,4 +1,4 @@
-//! Random packages, the same for a seed everywhere: for tests, here and on targets.
+//! Random packages, identical everywhere for the same seed, for tests here and on targets.
 
 use alloc::vec::Vec;
 use core::iter;
@@ -13,7 +13,7 @@ use sori_package::{Activation, BlockPlan, Package, Spatial, TensorShape};
 pub struct Noise(u64);
 
 impl Noise {
-    /// The sequence of a seed.
+    /// The sequence for a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d)
     }
@@ -60,7 +60,7 @@ pub struct Table {
     pub input: TensorShape,
     /// Output channels and geometry of the stem.
     pub stem: (u16, Spatial),
-    /// Inverted residuals; those that keep their shape get the residual.
+    /// Inverted residuals; those that keep the shape get a residual connection.
     pub blocks: Vec<Block>,
     /// Channels of the 1×1 head.
     pub head: Option<u16>,
@@ -119,7 +119,7 @@ impl Table {
         }
     }
 
-    /// A small network of a seed: any strides, paddings, widths, with and without a head.
+    /// A small network for a seed: any strides, paddings and widths, with and without a head.
     pub fn random(noise: &mut Noise) -> Self {
         let pads = [[1, 1], [2, 0], [0, 2], [0, 1], [0, 0], [1, 0], [2, 2]];
         let spatial = |noise: &mut Noise| Spatial {
@@ -246,7 +246,7 @@ impl Table {
     }
 }
 
-/// The networks by which speed is compared, with random weights: `1.0-224` is MobileNetV2 as published,
+/// The benchmark networks, with random weights: `1.0-224` is MobileNetV2 as published,
 /// `a` a spectrogram's (width 0.35, 96 rows of 128 bands, 10 classes), `b` the same for images of
 /// 96×96×3.
 pub fn benchmark_network(name: &str) -> Option<PackageBytes> {
@@ -269,7 +269,7 @@ pub fn benchmark_network(name: &str) -> Option<PackageBytes> {
     Some(build(&spec))
 }
 
-/// Builds a package and lets it state its own arena sizes.
+/// Builds a package with its own arena sizes.
 pub fn build(spec: &PackageSpec<'_>) -> PackageBytes {
     let bytes = spec
         .build(Sizes::default())

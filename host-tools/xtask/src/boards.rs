@@ -1,16 +1,16 @@
 //! The emulated boards that the firmware runs on.
 
-/// Where the workspace of the bare-metal programs is.
+/// The workspace of the bare-metal programs.
 pub(crate) const DIRECTORY: &str = "firmware";
 
 /// An Arm MPS2 board with one of Arm's FPGA images.
 pub(crate) struct Board {
     pub(crate) core: &'static str,
-    /// As keys and JSON name it.
+    /// Its name in keys and JSON.
     pub(crate) key: &'static str,
     machine: &'static str,
     pub(crate) target: &'static str,
-    /// What stable Rust cannot tell from the target: whether there is the DSP extension.
+    /// Whether there is the DSP extension, which stable Rust cannot tell from the target.
     dsp: bool,
 }
 
@@ -47,11 +47,11 @@ pub(crate) const BOARDS: [Board; 4] = [
     },
 ];
 
-/// A wait that never ends is what a stuck program looks like.
+/// A stuck program waits forever.
 const TIMEOUT_S: u32 = 300;
 
 impl Board {
-    /// The boards that programs are built for, one a target.
+    /// The boards that programs are built for, one per target.
     pub(crate) fn builds() -> impl Iterator<Item = &'static Self> {
         let mut last = "";
         BOARDS
@@ -77,14 +77,13 @@ impl Board {
         format!("target/{}/release/{name}", self.target)
     }
 
-    /// Runs a program that was built in [`DIRECTORY`], from there.
+    /// Runs a program built in [`DIRECTORY`], from there.
     pub(crate) fn run(&self, program: &str) -> String {
         self.run_with(&self.program(program), "", "")
     }
 
-    /// The same for a program at any place, with words that it is told (`arg=WORD,…`) and options
-    /// of QEMU's. An instruction takes a nanosecond, and what waits for a timer does not wait for
-    /// ours.
+    /// The same for a program at any path, with arguments (`arg=WORD,…`) and options of QEMU. An
+    /// instruction takes a nanosecond of virtual time, and waiting for a timer takes no real time.
     pub(crate) fn run_with(&self, elf: &str, words: &str, options: &str) -> String {
         let machine = self.machine;
         let words = match words {

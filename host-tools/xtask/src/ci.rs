@@ -14,17 +14,17 @@ use crate::{bench, deny, firmware, portable, recipe, release, tools};
 /// The crates that run on bare metal.
 const NO_STD: [&str; 4] = ["sori-package", "sori-dsp", "sori-nn", "sori-listener"];
 
-/// Where the tests of [`NO_STD`] run under QEMU.
+/// The target on which the tests of [`NO_STD`] run under QEMU.
 const AARCH64: &str = "aarch64-unknown-linux-musl";
 
 /// Zero 2 W and Pi 3, Pi 4, Pi 5: the last has the dot product instructions.
 pub(crate) const PI_CORES: [&str; 3] = ["cortex-a53", "cortex-a72", "cortex-a76"];
 
-/// One for each set of instructions. Another of the same would only take its time.
+/// One core per instruction set. More of the same would only take time.
 const CORES_IN_CI: [&str; 2] = ["cortex-a53", "cortex-a76"];
 
-/// Everything that `ci` runs, in the order in which lanes take it: first the longest, beside which
-/// the second needs none of the root's workspace.
+/// Everything that `ci` runs, in the order in which lanes take it: the longest first; the second
+/// needs nothing from the root's workspace, so that both can run at once.
 const GROUPS: [Group; 9] = [
     Group {
         name: "tests",
@@ -58,7 +58,7 @@ const GROUPS: [Group; 9] = [
     },
     Group {
         name: "no-std",
-        about: "each crate of bare metal alone: no std, no alloc",
+        about: "each bare-metal crate alone: no std, no alloc",
         run: no_std,
     },
     Group {
@@ -68,32 +68,32 @@ const GROUPS: [Group; 9] = [
     },
     Group {
         name: "counts",
-        about: "instructions against the accepted counts",
+        about: "instruction counts against the baseline",
         run: counts,
     },
 ];
 
-/// What `ci` leaves out, for its end.
+/// The checks that `ci` omits, printed at its end.
 const HELD_ELSEWHERE: &str = "\
-   not run here; cargo xtask qemu holds:
+   not run here; cargo xtask qemu checks:
      the tests on cortex-a72, which has the instructions of cortex-a53
-   not run here; cargo xtask pi (10 minutes) holds:
+   not run here; cargo xtask pi (10 minutes) checks:
      sori-pi as it is copied to a Raspberry Pi, on the real alsa-lib under QEMU
      its page in headless Chromium
-   not run here; cargo xtask endurance (hours) holds:
+   not run here; cargo xtask endurance (hours) checks:
      sori-pi's Debian packages, built twice in two places: the same bits
-     that package in a Debian of its own: installed, run, upgraded, removed, purged
+     that package in a separate Debian: installed, run, upgraded, removed, purged
      sori flash on loop devices, its files read by cloud-init's schema and by netplan
-     the appliance's image: started in QEMU, its power cut 20 times, sori deploy to it
-     an hour of noise through the listener, a row at a time against in batches
-     models/ci/boards.sh: the shipped package by sori-pi on a Pi's cores
-     a day of sound through sori-pi: memory, open files, every decision and row
+     the appliance's image: booted in QEMU, its power cut 20 times, sori deploy to it
+     an hour of noise through the listener: row by row against batches
+     models/ci/boards.sh: the shipped package in sori-pi on a Pi's cores
+     a day of audio through sori-pi: memory, open files, every decision and row
      Miri over parts of sori-package and small networks behind a listener
      each fuzz target of tests/fuzz for 10 minutes
-   not run here; cargo xtask deny (each day on GitHub) holds:
-     known holes in dependencies: the list of them is a git repository on the internet
-   not run here; cargo xtask release holds:
-     sori, static, on x86-64 and aarch64; each crate built from its package for crates.io";
+   not run here; cargo xtask deny (daily on GitHub) checks:
+     known vulnerabilities of dependencies: their database is a git repository on the internet
+   not run here; cargo xtask release checks:
+     static sori binaries on x86-64 and aarch64; each crate built from its package for crates.io";
 
 pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     match arguments {
@@ -107,13 +107,13 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
                 let mut groups = GROUPS.iter();
                 groups
                     .find(|group| group.name == name)
-                    .with_context(|| format!("ci has no group {name}, but these:\n{}", list()))
+                    .with_context(|| format!("ci has no group {name}; it has:\n{}", list()))
             };
             let groups: Vec<&Group> = names.iter().map(named).collect::<Result<_, _>>()?;
             lanes::alone(&groups)
         }
         _ => bail!(
-            "ci takes nothing, or --only and names of groups:\n{}",
+            "ci takes no arguments, or --only and names of groups:\n{}",
             list()
         ),
     }
@@ -154,7 +154,7 @@ fn tests(steps: &mut Steps) -> anyhow::Result<()> {
         let command = format!("cargo test --workspace --all-features{options}");
         steps.run(&Step::new(title, &command))?;
     }
-    // What all features turn off.
+    // The code that all features disable.
     steps.run(&Step::new(
         "sori without ONNX support",
         "cargo test -p sori --test light",
@@ -199,13 +199,13 @@ fn crates(steps: &mut Steps) -> anyhow::Result<()> {
 
 fn counts(steps: &mut Steps) -> anyhow::Result<()> {
     steps.run(&Step::new(
-        "instruction counts against the accepted ones",
+        "instruction counts against the baseline",
         bench::IN_CI,
     ))
 }
 
-/// Writes `tests/golden` again, in two steps: the second program contains what the
-/// first one writes.
+/// Regenerates `tests/golden`, in two steps: the second program contains what the first one
+/// writes.
 pub(crate) fn golden() -> anyhow::Result<()> {
     let mut steps = Steps::default();
     for part in ["contracts", "results"] {
@@ -214,11 +214,13 @@ pub(crate) fn golden() -> anyhow::Result<()> {
             format!("cargo run --quiet -p sori-conformance --features host --bin golden -- {part}");
         steps.run(&Step::new(&title, &command))?;
     }
-    println!("\nCommit what changed, and why it may, or restore it: git status tests/golden");
+    println!(
+        "\nCommit the changes with their reason, or restore the files: git status tests/golden"
+    );
     Ok(())
 }
 
-/// Each crate alone, so that another one's features cannot hide what it needs.
+/// Each crate alone, so that another's features cannot hide what it needs.
 fn no_std(steps: &mut Steps) -> anyhow::Result<()> {
     let targets: Vec<&str> = Board::builds().map(|board| board.target).collect();
     tools::require_targets(&targets)?;
@@ -240,12 +242,12 @@ fn no_std(steps: &mut Steps) -> anyhow::Result<()> {
 fn no_alloc_features(steps: &mut Steps) -> anyhow::Result<()> {
     for package in NO_STD {
         let output = Command::new("cargo")
-            // Macros run on the build machine and may use what they like.
+            // Macros run on the build machine and may use anything.
             .args(["tree", "-e", "normal,features,no-proc-macro"])
             .args(["--prefix", "none", "-p", package])
             .args(["--target", BOARDS[0].target])
             .output()
-            .context("cargo tree did not start")?;
+            .context("cannot start cargo tree")?;
         let tree = String::from_utf8_lossy(&output.stdout);
         if !output.status.success() || tree.is_empty() {
             bail!("cargo tree -p {package} failed");
@@ -281,7 +283,7 @@ fn cores(steps: &mut Steps, cores: &[&str]) -> anyhow::Result<()> {
                 &format!("tests on {core} (QEMU)"),
                 &format!("cargo test --all-features --target {AARCH64}{packages}"),
             )
-            // The native run has the full number of random cases.
+            // The native run covers the full number of random cases.
             .with(&[("QEMU_CPU", core), ("PROPTEST_CASES", "64")]),
         )?;
     }

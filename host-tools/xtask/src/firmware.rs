@@ -106,8 +106,7 @@ pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
     tools::require_targets(&targets)?;
     let golden = fs::read_to_string("tests/golden/listening.txt")
         .context("tests/golden/listening.txt: cargo xtask golden")?;
-    steps
-        .run(&Step::new("formatting of the firmware", "cargo fmt -- --check").within(DIRECTORY))?;
+    steps.run(&Step::new("formatting, firmware", "cargo fmt -- --check").within(DIRECTORY))?;
     for board in Board::builds() {
         let target = board.target;
         // All programs that do without a heap in one command, as they are built with the same.
@@ -115,7 +114,7 @@ pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
         let suite = format!("{} --bin {CONFORMANCE}", board.build(CONFORMANCE));
         for (title, command) in [
             (
-                "clippy of the firmware",
+                "clippy, firmware",
                 format!("cargo clippy {listener} -- -D warnings"),
             ),
             (
@@ -148,7 +147,7 @@ pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
                 memory.judge(steps, package, core)?;
                 ensure!(
                     number(&output, "blocks waiting, ", " lost")? == 0,
-                    "{core} lost sound at a clock that should do"
+                    "{core} lost audio at a clock that should suffice"
                 );
             }
         }
@@ -166,7 +165,7 @@ fn heard_the_same(output: &str, golden: &str) -> anyhow::Result<()> {
     for line in golden.lines() {
         ensure!(
             output.lines().any(|printed| printed == line),
-            "it heard something else than this machine, which says \"{line}\" (tests/golden/listening.txt)"
+            "it heard something other than this machine, which printed \"{line}\" (tests/golden/listening.txt)"
         );
     }
     Ok(())
@@ -190,7 +189,7 @@ fn faults(steps: &mut Steps, golden: &str) -> anyhow::Result<()> {
     ensure!(
         slow.contains("overrun: the listener is late")
             && number(&slow, "blocks waiting, ", " lost")? > 0,
-        "at 20 MHz sound is lost, and it does not say so"
+        "at 20 MHz audio is lost without being reported"
     );
     let hung = on_board(
         "a listener that hangs",
@@ -201,7 +200,7 @@ fn faults(steps: &mut Steps, golden: &str) -> anyhow::Result<()> {
     )?;
     let (before, after) = hung
         .split_once("reset: by the watchdog")
-        .context("the watchdog did not restart it, or nobody was told")?;
+        .context("the watchdog did not restart it, or it did not report that")?;
     ensure!(before.contains("golden vectors: "), "it hung too early");
     heard_the_same(after, golden).context("after the watchdog's reset")?;
 
@@ -214,16 +213,17 @@ fn faults(steps: &mut Steps, golden: &str) -> anyhow::Result<()> {
     let refused = on_board("a package damaged in flash", damaged, "", &options, false)?;
     ensure!(
         refused.contains("error: package in flash: the package is damaged"),
-        "it does not say that the package is damaged"
+        "it does not report that the package is damaged"
     );
-    let leds = fs::read_to_string(format!("{DIRECTORY}/{leds}")).context("QEMU's trace")?;
+    let leds =
+        fs::read_to_string(format!("{DIRECTORY}/{leds}")).context("cannot read QEMU's trace")?;
     let blinks = leds
         .lines()
         .filter(|line| line.contains("'USERLED0' color:green intensity 0% -> 100%"))
         .count();
     // QEMU may also tell of the LED as it makes the board.
     ensure!(blinks >= 3, "it should blink three times, not {blinks}");
-    steps.say("what goes wrong is said, counted, and survived");
+    steps.say("failures are reported, counted and survived");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Groups of steps in two lanes, so that what one waits for leaves no core idle.
+//! Runs groups of steps in two lanes, so that waiting in one leaves no core idle.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,15 +9,15 @@ use anyhow::bail;
 
 use crate::steps::{Done, Steps};
 
-/// Lanes: one a core of the machines that CI has. Compilers in one fill what tests, emulators and
-/// downloads in the other leave.
+/// Number of lanes: one per core of CI's machines. Compilers in one use the time that tests,
+/// emulators and downloads in the other leave.
 const LANES: usize = 2;
 
-/// Steps that depend on each other only. What two groups both build, the first builds and the
-/// second finds: Cargo lets them wait for each other.
+/// Steps that only depend on each other. What two groups share is built once: Cargo's lock makes
+/// one wait for the other.
 pub(crate) struct Group {
     pub(crate) name: &'static str,
-    /// For the list of groups.
+    /// Its line in the list of groups.
     pub(crate) about: &'static str,
     pub(crate) run: fn(&mut Steps) -> anyhow::Result<()>,
 }
@@ -28,7 +28,7 @@ impl Group {
     }
 }
 
-/// Runs one group after the other, seen as they run.
+/// Runs groups one by one, with live output.
 pub(crate) fn alone(groups: &[&Group]) -> anyhow::Result<()> {
     let mut steps = Steps::default();
     groups
@@ -38,7 +38,7 @@ pub(crate) fn alone(groups: &[&Group]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs all of them, each in the lane that is free first, and prints a table.
+/// Runs all groups, each in the first free lane, and prints a table.
 pub(crate) fn run(groups: &[Group]) -> anyhow::Result<()> {
     let begun = Instant::now();
     let queue = Mutex::new(groups.iter());
@@ -52,12 +52,12 @@ pub(crate) fn run(groups: &[Group]) -> anyhow::Result<()> {
             };
             let result = (group.run)(&mut steps);
             steps.flush();
-            // Of what fails, the first is said: the other lane stops because of it.
+            // The first failure is reported; it also stops the other lane.
             if let Err(error) = result
                 && !is_over.swap(true, Ordering::Relaxed)
             {
                 eprintln!(
-                    "\nerror: {error:#}\n   with what belongs to it: {}",
+                    "\nerror: {error:#}\n   rerun its whole group with: {}",
                     group.alone()
                 );
             }
@@ -79,10 +79,10 @@ pub(crate) fn run(groups: &[Group]) -> anyhow::Result<()> {
             );
         }
     }
-    println!("   {:7.1} s  in all", begun.elapsed().as_secs_f64());
+    println!("   {:7.1} s  total", begun.elapsed().as_secs_f64());
     match is_green {
         true => Ok(()),
-        false => bail!("a step failed; what it printed is above"),
+        false => bail!("a step failed; its output is above"),
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
         run(&[works(), works(), works()]).expect("all green");
     }
 
-    /// The last would, or one step of the second: at most one lane is in it.
+    /// The last group would panic: it must not start after both lanes have failed.
     #[test]
     fn a_failure_ends_both_lanes() {
         let fails = || group(|steps| steps.run(&Step::new("it fails", "false")));

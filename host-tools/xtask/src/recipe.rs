@@ -1,4 +1,4 @@
-//! The recipe of the genre network: every line of it, on generated tones.
+//! Runs every line of the genre network's recipe, on generated tones.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use crate::steps::{Step, Steps};
 use crate::tools;
 use xtask::sori::{self, SORI};
 
-/// Everything of it, made anew each time but for the Python packages.
+/// All its files, created anew each time, except for the Python packages.
 const WORK: &str = "target/recipe/work";
 
 pub(crate) fn smoke(steps: &mut Steps) -> anyhow::Result<()> {
@@ -17,7 +17,7 @@ pub(crate) fn smoke(steps: &mut Steps) -> anyhow::Result<()> {
     ))?;
     steps.run(&Step::new(
         "its packages",
-        // Of these gigabytes little is ever imported, so little is worth compiling.
+        // Little of these gigabytes is ever imported, so compiling them is not worth it.
         "target/recipe/python/bin/python -m pip install --quiet --disable-pip-version-check \
          --no-compile -r models/genre/recipe/requirements.txt",
     ))?;

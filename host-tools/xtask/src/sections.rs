@@ -1,4 +1,4 @@
-//! What a program takes of a microcontroller's memory, read from its ELF file.
+//! A program's use of a microcontroller's memory, read from its ELF file.
 
 use anyhow::{Context as _, ensure};
 
@@ -16,7 +16,7 @@ pub(crate) struct Sections {
 }
 
 impl Sections {
-    /// Of a 32-bit little-endian ELF file.
+    /// From a 32-bit little-endian ELF file.
     pub(crate) fn of(elf: &[u8]) -> anyhow::Result<Self> {
         const NO_BITS: usize = 8;
         const WRITE: usize = 1;
@@ -47,7 +47,7 @@ impl Sections {
 }
 
 fn number(elf: &[u8], at: usize, len: usize) -> anyhow::Result<usize> {
-    let bytes = elf.get(at..at + len).context("the ELF file is cut short")?;
+    let bytes = elf.get(at..at + len).context("the ELF file is truncated")?;
     Ok(bytes
         .iter()
         .rev()

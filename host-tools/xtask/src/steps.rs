@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-/// One command, run from the workspace's root unless it says otherwise.
+/// One command, run from the workspace's root by default.
 pub struct Step<'a> {
     title: &'a str,
     command: &'a str,
@@ -28,7 +28,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// Run from a directory of the workspace.
+    /// Runs it from a directory of the workspace.
     pub fn within(self, directory: &'a str) -> Self {
         Self {
             directory: Some(directory),
@@ -36,7 +36,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// With these variables set.
+    /// Sets these environment variables.
     pub fn with(self, environment: &'a [(&'a str, &'a str)]) -> Self {
         Self {
             environment,
@@ -44,7 +44,7 @@ impl<'a> Step<'a> {
         }
     }
 
-    /// What a person types to repeat it.
+    /// The shell command that reruns it.
     fn typed(&self) -> String {
         let mut typed = String::new();
         if let Some(directory) = self.directory {
@@ -67,33 +67,33 @@ impl<'a> Step<'a> {
     }
 }
 
-/// What coreutils' timeout says.
+/// The exit code of coreutils' timeout.
 const TIMED_OUT: i32 = 124;
 
-/// A step that ended.
+/// A completed step.
 pub struct Done {
     /// The step's.
     pub title: String,
-    /// By the clock.
+    /// Wall time.
     pub time: Duration,
 }
 
-/// What is seen of steps.
+/// How much output of steps is shown.
 enum Shown {
-    /// Their output while they run.
+    /// All output while they run.
     Live,
-    /// Only that of those which fail.
+    /// Only the output of those that fail.
     Failures,
-    /// Their output once they have ended, for it is not alone on the screen. It waits here for
-    /// what [`Steps::say`] adds.
+    /// All output once they have ended, because others share the screen. Kept here until
+    /// [`Steps::say`] has added to it.
     Whole(String),
 }
 
-/// Runs steps one after the other and remembers their times.
+/// Runs steps one by one and records their times.
 pub struct Steps {
     done: Vec<Done>,
     shown: Shown,
-    /// Set where no further step is to begin.
+    /// Set if no further step should start.
     is_over: Arc<AtomicBool>,
 }
 
@@ -112,13 +112,13 @@ impl Steps {
         }
     }
 
-    /// Steps of which only failures are of interest.
+    /// Steps of which only failures are shown.
     pub fn quiet() -> Self {
         Self::shown(Shown::Failures, Arc::default())
     }
 
-    /// Steps beside which others run: each is printed whole when it has ended. No further one
-    /// begins once `is_over`.
+    /// Steps that run beside others: each is printed as a whole when it has ended. None starts
+    /// once `is_over` is set.
     pub fn beside_others(is_over: Arc<AtomicBool>) -> Self {
         Self::shown(Shown::Whole(String::new()), is_over)
     }
@@ -128,17 +128,17 @@ impl Steps {
         self.succeed(step, false).map(|_| ())
     }
 
-    /// Runs a step and returns what it printed.
+    /// Runs a step and returns its output.
     pub fn output(&mut self, step: &Step<'_>) -> anyhow::Result<String> {
         self.succeed(step, true)
     }
 
-    /// Runs a step that is meant to fail by itself, and returns what it printed.
+    /// Runs a step that is expected to fail, and returns its output.
     pub fn failure(&mut self, step: &Step<'_>) -> anyhow::Result<String> {
         let (status, output) = self.finish(step, true)?;
         if status.success() || status.code() == Some(TIMED_OUT) {
             bail!(
-                "{} should have failed; to repeat it alone: {}",
+                "{} should have failed; rerun it alone with: {}",
                 step.title,
                 step.typed()
             );
@@ -146,7 +146,7 @@ impl Steps {
         Ok(output)
     }
 
-    /// Adds a line to what the last step printed.
+    /// Adds a line to the last step's output.
     pub fn say(&mut self, line: &str) {
         match &mut self.shown {
             Shown::Live => println!("   {line}"),
@@ -155,14 +155,14 @@ impl Steps {
         }
     }
 
-    /// Prints what waits for more.
+    /// Prints the pending output.
     pub fn flush(&mut self) {
         if let Shown::Whole(text) = &mut self.shown {
             print!("{}", std::mem::take(text));
         }
     }
 
-    /// The steps that ended, in their order.
+    /// The completed steps, in order.
     pub fn done(self) -> Vec<Done> {
         self.done
     }
@@ -175,16 +175,19 @@ impl Steps {
                 Some(TIMED_OUT) => "took too long",
                 _ => "failed",
             };
-            bail!("{title} {how}; to repeat it alone: {}", step.typed());
+            bail!("{title} {how}; rerun it alone with: {}", step.typed());
         }
         Ok(output)
     }
 
-    /// The output is empty where it went to the terminal.
+    /// The output is empty if it went to the terminal.
     fn finish(&mut self, step: &Step<'_>, captured: bool) -> anyhow::Result<(ExitStatus, String)> {
         self.flush();
         if self.is_over.load(Ordering::Relaxed) {
-            bail!("{} did not begin, since another step failed", step.title);
+            bail!(
+                "{} was not started, because another step failed",
+                step.title
+            );
         }
         match self.shown {
             Shown::Live => println!("\n── {}\n   {}", step.title, step.typed()),
@@ -198,7 +201,7 @@ impl Steps {
             true => (command.status(), String::new()),
             false => both_outputs(&mut command)?,
         };
-        let status = status.with_context(|| format!("{} did not start", step.typed()))?;
+        let status = status.with_context(|| format!("cannot start {}", step.typed()))?;
         let time = start.elapsed();
         match &mut self.shown {
             Shown::Live => print!("{output}"),
@@ -222,23 +225,23 @@ impl Steps {
         Ok((status, output))
     }
 
-    /// Prints each step's time, and the sum.
+    /// Prints each step's time, and the total.
     pub fn summary(&self) {
         println!("\n── all green");
         for Done { title, time } in &self.done {
             println!("   {:7.1} s  {title}", time.as_secs_f64());
         }
         let total: Duration = self.done.iter().map(|done| done.time).sum();
-        println!("   {:7.1} s  in all", total.as_secs_f64());
+        println!("   {:7.1} s  total", total.as_secs_f64());
     }
 }
 
-/// Stdout and stderr as they come, through one pipe.
+/// Stdout and stderr in their order, through one pipe.
 fn both_outputs(command: &mut Command) -> anyhow::Result<(std::io::Result<ExitStatus>, String)> {
     let (mut reader, writer) = pipe()?;
     command.stdout(writer.try_clone()?).stderr(writer);
     let child = command.spawn();
-    // The command's own ends would keep the pipe open.
+    // The command's own handles would keep the pipe open.
     command
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null());
@@ -275,7 +278,7 @@ mod tests {
         let error = steps.run(&step).expect_err("false fails").to_string();
         assert_eq!(
             error,
-            "it failed; to repeat it alone: cd src && A='b' false now"
+            "it failed; rerun it alone with: cd src && A='b' false now"
         );
         assert_eq!(steps.done().len(), 1);
     }

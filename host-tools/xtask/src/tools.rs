@@ -1,4 +1,4 @@
-//! Finds the programs that checks need, and installs them where it may.
+//! Finds the programs that checks need, and installs them as root.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, bail};
 
-/// Held while something is installed: steps of two lanes may miss the same.
+/// Held while something is installed: steps in both lanes may need the same.
 static INSTALLING: Mutex<()> = Mutex::new(());
 
 /// Whether `program` can be started at all.
@@ -25,14 +25,14 @@ pub fn succeeds(program: &str, arguments: &[&str]) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// Runs a command and keeps what it prints, which is the error if it fails.
+/// Runs a command and captures its output, which becomes the error if it fails.
 pub fn captured(command: &mut Command) -> anyhow::Result<Output> {
     let output = command
         .output()
-        .with_context(|| format!("{command:?} did not start"))?;
+        .with_context(|| format!("cannot start {command:?}"))?;
     if !output.status.success() {
         bail!(
-            "failed, and to repeat it alone: {command:?}\n{}{}",
+            "failed; rerun it alone with: {command:?}\n{}{}",
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         );
@@ -40,12 +40,12 @@ pub fn captured(command: &mut Command) -> anyhow::Result<Output> {
     Ok(output)
 }
 
-/// Installs the Debian package that brings `program`, as root; elsewhere says what to type.
+/// As root, installs the Debian package that contains `program`; otherwise the error names it.
 pub fn require(program: &str, debian_package: &str) -> anyhow::Result<()> {
     install_unless(|| exists(program), program, debian_package)
 }
 
-/// The same for a program that has no `--version`, or is where only root looks.
+/// The same for a program that has no `--version`, or is only in root's path.
 pub fn require_quiet(program: &str, debian_package: &str) -> anyhow::Result<()> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = || {
@@ -57,16 +57,16 @@ pub fn require_quiet(program: &str, debian_package: &str) -> anyhow::Result<()> 
     install_unless(is_there, program, debian_package)
 }
 
-/// A folder with nothing in it.
+/// Makes an empty folder.
 pub fn emptied(folder: &Path) -> anyhow::Result<()> {
-    let cannot = || format!("{} could not be emptied", folder.display());
+    let cannot = || format!("cannot empty {}", folder.display());
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(cannot)?;
     }
     fs::create_dir_all(folder).with_context(cannot)
 }
 
-/// The same for a file that no program shows.
+/// The same for a file that no program reveals.
 pub fn require_file(file: &str, debian_package: &str) -> anyhow::Result<()> {
     install_unless(|| Path::new(file).exists(), file, debian_package)
 }
@@ -78,7 +78,7 @@ pub fn require_library(library: &str, debian_package: &str) -> anyhow::Result<()
     install_unless(is_there, library, debian_package)
 }
 
-/// The same for another architecture of Debian's, whose libraries live in `folder`.
+/// The same for another Debian architecture, with its libraries in `folder`.
 pub fn require_foreign_library(
     architecture: &str,
     folder: &str,
@@ -143,9 +143,9 @@ fn install_unless(
         ])
         .env("DEBIAN_FRONTEND", "noninteractive")
         .status()
-        .context("apt-get did not start")?;
+        .context("cannot start apt-get")?;
     if !installed.success() || !is_there() {
-        bail!("{what} is missing and {debian_package} could not be installed");
+        bail!("{what} is missing, and {debian_package} could not be installed");
     }
     Ok(())
 }
@@ -168,6 +168,6 @@ fn rustup(kind: &str, names: &[&str]) -> anyhow::Result<()> {
     let added = captured(Command::new("rustup").args([kind, "add"]).args(names));
     added.map(|_| ()).with_context(|| {
         let names = names.join(" ");
-        format!("the toolchain lacks what could not be installed: rustup {kind} add {names}")
+        format!("the toolchain lacks parts that could not be installed: rustup {kind} add {names}")
     })
 }

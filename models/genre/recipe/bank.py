@@ -1,4 +1,4 @@
-"""The bank: clips of 9.6 s as they may reach a listener, with what the teachers make of them.
+"""The bank: clips of 9.6 s as they may reach a listener, with the teachers' embeddings.
 
 A clip is a stretch of a recording, or of two at once, played faster or slower and through
 an equaliser. The teachers hear it so. The student hears that, and two more versions of it
@@ -31,12 +31,12 @@ SPEEDS = [(1, 1), (20, 19), (19, 20), (10, 9), (9, 10), (7, 6), (6, 7)]
 
 @dataclass(frozen=True)
 class Clip:
-    """What one clip is made of. `fold` is its tracks' fold, None for other recordings."""
+    """The ingredients of one clip. `fold` is its tracks' fold, None for other recordings."""
 
     name: str
     label: str | None
     fold: int | None
-    # Recordings played one after the other; two lists are mixed.
+    # Recordings played in sequence; two lists are mixed.
     sources: tuple
 
 
@@ -72,7 +72,7 @@ def audio_below(folder):
 
 
 def plan_tracks(tracks, data, rounds):
-    """Clips of the labelled excerpts: each once a round, and pairs of a fold at once."""
+    """Clips of the labelled excerpts: each once per round, and mixed pairs within a fold."""
     clips = []
     for turn in range(rounds):
         groups = {}
@@ -80,13 +80,13 @@ def plan_tracks(tracks, data, rounds):
             groups.setdefault((row["genre"], int(row["fold"])), []).append(row)
         for (genre, fold), rows in groups.items():
             order = seeded("order", turn, genre, fold).permutation(len(rows))
-            # Short excerpts of a genre are played one after the other, three to a clip.
+            # Short excerpts of a genre are played in sequence, three per clip.
             short = [Path(data) / rows[i]["file"] for i in order if ".short" in rows[i]["file"]]
             long = [Path(data) / rows[i]["file"] for i in order if ".short" not in rows[i]["file"]]
             parts = [(path,) for path in long] + [tuple(short[i : i + 3]) for i in range(0, len(short), 3)]
             for number, sources in enumerate(parts):
                 clips.append(Clip(f"{genre}.{fold}.{turn}.{number:02}", genre, fold, (sources,)))
-        # Two tracks at once: no label, but much for the teachers to say. Never across folds.
+        # Two mixed tracks have no label, but teach much. Never across folds.
         for fold in sorted({fold for _, fold in groups}):
             own = [clip for clip in clips if clip.fold == fold and clip.label and f".{turn}." in clip.name]
             rng = seeded("mix", turn, fold)
@@ -98,15 +98,15 @@ def plan_tracks(tracks, data, rounds):
 
 
 def plan_more(music, speech, share=1.0):
-    """Clips of what is in no fold. `music` is a list a collection; `speech` is to be unknown."""
+    """Clips of recordings outside all folds. `music` has one list per collection; `speech` should be unknown."""
     clips = []
 
     def every(kind, paths, label, count):
         for number in range(count):
             clips.append(Clip(f"{kind}.{number:05}", label, None, ((paths[number % len(paths)],),)))
 
-    # As much of each collection, however many recordings it has; then two at once, and
-    # speech over music.
+    # The same amount of each collection, whatever its size; then mixed pairs, and speech over
+    # music.
     music = [paths for paths in music if paths]
     for number, paths in enumerate(music):
         every(f"music{number}", paths, None, int(1000 * share))

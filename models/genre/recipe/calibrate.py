@@ -1,4 +1,4 @@
-"""From a trained student to a classifier whose probabilities mean something."""
+"""Turns a trained student into a classifier with calibrated probabilities."""
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -42,7 +42,7 @@ def classifier(regression, outputs, labels, fold, tracks):
     head = np.concatenate([bank.reshape(-1, bank.shape[2]), [outputs[row["file"]].mean(0) for row in excerpts]])
     truth = np.concatenate([np.repeat(outputs["labels"][learnt], bank.shape[1]),
                             [labels.index(row["genre"]) for row in excerpts]])
-    # All hearings of a clip count as one.
+    # All variants of a clip count as one.
     counts = np.concatenate([np.full(bank.shape[0] * bank.shape[1], 1 / bank.shape[1]), np.ones(len(excerpts))])
     embedded = head @ weight.T + bias
     mean, scale = embedded.mean(0), embedded.std(0) + 0.05
@@ -71,7 +71,7 @@ def calibrate(genres, answers):
         return softmax(scaled).mean(0)
 
     def loss(log_temperature):
-        # What is no music has its share of the probability, as on the device.
+        # Non-music has its share of the probability, as on the device.
         said = np.stack([clip(l, np.exp(log_temperature), 0.0)[:genres] for _, l in answers])
         return -np.log(said[np.arange(len(truth)), truth] + 1e-9).mean()
 
@@ -84,14 +84,14 @@ def calibrate(genres, answers):
     for _ in range(40):
         middle = (low + high) / 2
         low, high = (middle, high) if kept(middle) >= KEEP else (low, middle)
-    # Never more eager to refuse than the regression.
+    # Never reject more readily than the regression.
     offset = min(low, 0.0)
     best = np.array([clip(l, temperature, offset)[:genres].max() for _, l in answers])
     return {"temperature": temperature, "offset": offset, "enter": float(np.quantile(best, 0.015))}
 
 
 def applied(head, genres, found):
-    """The classifier with its calibration in it: (weight, bias)."""
+    """The classifier including its calibration: (weight, bias)."""
     weight, bias = head[0].copy(), head[1].copy()
     weight[:genres] /= found["temperature"]
     bias[:genres] /= found["temperature"]

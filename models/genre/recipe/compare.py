@@ -1,4 +1,4 @@
-"""Which network? Widths, bands, hops, context, causal or symmetric: one table.
+"""Compares networks in one table: widths, bands, hops, context, causal or symmetric.
 
     python compare.py TABLE.md --comparison-steps 1500 [the options of recipe.py]
 
@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 import bank
 import recipe
 
-# What differs from the recipe's own network.
+# Differences from the recipe's own network.
 NETWORKS = {
     "the recipe's": {},
     "symmetric": {"causal": False},
@@ -56,7 +56,7 @@ def front_end(run, setup):
 
 
 def by_track(run, embedded, c):
-    """Share of tracks named right when their fold is held out, in all and a fold, %."""
+    """Share of correct tracks with their fold held out, overall and by fold, %."""
     labels = np.array([run.genres.index(row["genre"]) for row in run.tracks])
     folds = np.array([int(row["fold"]) for row in run.tracks])
     sums = {}
@@ -73,7 +73,7 @@ def by_track(run, embedded, c):
 
 
 def teachers(run):
-    """What the teachers say of each excerpt: {name: [[spans, dims], …]}."""
+    """The teachers' embeddings of each excerpt: {name: [[spans, dims], …]}."""
     from teachers import of_clip
 
     path = run.args.work / "compare" / "teachers.pickle"
@@ -86,7 +86,7 @@ def teachers(run):
 
 
 def teachers_rows(run):
-    """Their own rows of the table."""
+    """The teachers' own rows of the table."""
     means = {name: np.stack([w.mean(0) for w in words]) for name, words in teachers(run).items()}
     means["both"] = np.hstack([np.sqrt(np.maximum(means["yamnet"], 0)), means["musicnn"]])
     for name, c in TEACHERS_C.items():
@@ -95,7 +95,7 @@ def teachers_rows(run):
 
 
 def network(run, steps, name):
-    """Trains one; its row of the table."""
+    """Trains one network; returns its row of the table."""
     from train import Clips, Stage, Target, full, pooled, train
 
     setup = dataclasses.replace(run.setup(), **NETWORKS[name])
@@ -130,7 +130,7 @@ def network(run, steps, name):
 
 
 def explained(run, target, said):
-    """Share of the variance of each teacher's words about the excerpts, %."""
+    """Explained share of the variance of each teacher's embeddings of the excerpts, %."""
     shares, at = [], 0
     for name, words in teachers(run).items():
         truth = np.stack([target.components(name, w).mean(0) for w in words])
@@ -141,7 +141,7 @@ def explained(run, target, said):
 
 
 def packaged(run, setup, student, rows_at, name, out):
-    """What the network costs a device, from its package; the classifier's weights do not matter."""
+    """The network's cost on a device, from its package; the classifier's weights do not matter."""
     import export
 
     contract = export.contract_text(run.args.contract, setup, name, run.genres, 0.3)

@@ -94,7 +94,7 @@ QUALITY = {"M": [0, 4, 7], "m": [0, 3, 7], "7": [0, 4, 7, 10], "5": [0, 7, 12]}
 
 
 class Band:
-    """Writes notes of several channels at musical times, and then a MIDI file."""
+    """Collects notes of several channels at musical times, and writes a MIDI file."""
 
     def __init__(self, tempo, swing):
         self.tempo, self.swing = tempo, swing
@@ -129,7 +129,7 @@ class Band:
 def compose(style, rng, seconds, path):
     s = STYLES[style]
     pick = lambda options: options[rng.integers(len(options))]
-    # Now and then an instrument or a rhythm of somebody else's.
+    # Occasionally an instrument or a rhythm of another genre.
     other = lambda key: s[key] if rng.random() > 0.12 else STYLES[pick(list(STYLES))][key]
     tempo = rng.uniform(*s["tempo"])
     band = Band(tempo, s["swing"] + rng.uniform(-0.02, 0.02))

@@ -1,4 +1,4 @@
-"""A trained network as ONNX, with the contract that says how its input is made."""
+"""Exports a trained network to ONNX, with the contract that defines its input."""
 
 import tomllib
 import warnings
@@ -7,7 +7,7 @@ import torch
 
 
 def contract_text(base, setup, name, labels, enter):
-    """The contract file of a network: the front end of `base`, and what training found."""
+    """The contract file of a network: the front end of `base`, and the results of training."""
     with open(base, "rb") as file:
         mel = tomllib.load(file)["mel"]
     mel["bands"], mel["hop_samples"] = setup.bands, round(setup.hop_s * mel["sample_rate_hz"])

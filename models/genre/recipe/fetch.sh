@@ -1,5 +1,5 @@
 #!/bin/bash
-# Free music and speech to train beside the labelled tracks: fetch.sh OUT
+# Downloads free music and speech for training, besides the labelled tracks: fetch.sh OUT
 #
 # Debian's archive holds hours of music and prompts under free licences, in the packages of
 # games and of a telephone exchange. This leaves, 16 kHz mono, OUT/music and
@@ -20,7 +20,7 @@ for package in $music $speech; do
     apt-get download -q "$package"
     dpkg-deb -x "$package"_*.deb "$package"
     rm "$package"_*.deb
-    # Games keep their files in archives of their own.
+    # Games keep their files in their own archive formats.
     find "$package" \( -name '*.pk3' -o -name '*.wz' \) -execdir unzip -qo {} \;
     touch "$package.done"
 done
@@ -37,7 +37,7 @@ for package in $music; do
     done
 done
 
-# The prompts of a language, one after the other: half a minute a file.
+# Joins the prompts of a language into files of half a minute.
 for package in $speech; do
     language=$(echo "$package" | cut -d- -f4)
     folder=$out/speech

@@ -1,4 +1,4 @@
-"""Training on a GPU: every batch is audio made for it, and nothing is heard twice.
+"""Training on a GPU: every batch is newly generated audio, and nothing is heard twice.
 
 The bank (`bank.py`) is what a processor can make in a while. A GPU makes the same kinds of
 clips, of the same recordings, faster than it learns from them: stretches of recordings at some
@@ -33,7 +33,7 @@ TRANSFORM = 163_840  # a clip and half a second of room, and few prime factors
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of what a batch is made, in clips, and how much else is made beside it."""
+    """The composition of a batch, in clips, and the amount of other data generated with it."""
 
     # Of each fold's tracks, and two of them at once.
     track: int = 6
@@ -73,7 +73,7 @@ class Pool:
 
 @dataclass
 class Voices:
-    """What recordings are played: by voice and part, version, first sample and speed."""
+    """The recordings played: by voice and part, version, first sample and speed."""
 
     version: np.ndarray
     start: np.ndarray
@@ -81,7 +81,7 @@ class Voices:
 
 
 class Sources:
-    """What a batch is made of: recordings by fold, collection and kind."""
+    """The sources of a batch: recordings by fold, collection and kind."""
 
     def __init__(self, recipe, device):
         data = recipe.args.data
@@ -137,7 +137,7 @@ class Sources:
 
 
 class Studio:
-    """Plays, records and listens: a batch's clips, features and teachers' words, on the device."""
+    """Plays, records and listens: a batch's clips, features and embeddings, on the GPU."""
 
     def __init__(self, recipe, sources, teachers, sizes, device):
         self.sources, self.teachers, self.sizes, self.device = sources, teachers, sizes, device
@@ -409,7 +409,7 @@ class GraphTrainer(Trainer):
 
 
 class Ahead:
-    """Makes the next batch, in a thread and a stream of its own, while this one is learnt from."""
+    """Generates the next batch, in its own thread and stream, while the current one is trained on."""
 
     ALONE = 8  # first steps: nothing else runs while graphs are recorded
 
@@ -489,7 +489,7 @@ class Live:
         trainer.save(path, stage.steps)
 
     def networks(self, stage, start, paths):
-        """One a fold and one of everything; `paths` by fold, None being the last."""
+        """One per fold and one of everything; `paths` by fold, None being the last."""
         folds = self.recipe.folds
         self.pool = torch.cuda.graph_pool_handle() if self.on_gpu else None
         trainers = {fold: self.trainer(stage, start) for fold in paths}

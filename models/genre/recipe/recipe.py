@@ -37,43 +37,43 @@ HERE = Path(__file__).parent
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, help="folder of GENRE/track.*, the labelled audio")
-    parser.add_argument("--split", type=Path, help="its split file; default: DATA/tracks.csv")
-    parser.add_argument("--music", type=Path, nargs="*", default=[], help="folders of more music, without labels")
-    parser.add_argument("--speech", type=Path, nargs="*", default=[], help="folders of speech, to be unknown")
-    parser.add_argument("--yamnet", type=Path, help="yamnet.tflite, a teacher")
-    parser.add_argument("--musicnn", type=Path, help="the wheel of musicnn 0.1.0, a teacher")
+    parser.add_argument("--data", type=Path, help="folder of labelled audio, GENRE/track.*")
+    parser.add_argument("--split", type=Path, help="its split file (default: DATA/tracks.csv)")
+    parser.add_argument("--music", type=Path, nargs="*", default=[], help="folders of unlabelled music")
+    parser.add_argument("--speech", type=Path, nargs="*", default=[], help="folders of speech, which should be unknown")
+    parser.add_argument("--yamnet", type=Path, help="yamnet.tflite, the first teacher")
+    parser.add_argument("--musicnn", type=Path, help="wheel of musicnn 0.1.0, the second teacher")
     parser.add_argument("--sori", type=Path, help="the `sori` command")
     parser.add_argument("--work", type=Path, default=HERE / "work")
     parser.add_argument("--contract", type=Path, default=HERE.parent / "contract.toml")
     parser.add_argument("--width", type=float, default=0.65)
     parser.add_argument("--head", type=int, default=640)
-    parser.add_argument("--context", type=float, default=10.24, help="seconds that the running mean hears")
-    parser.add_argument("--rounds", type=int, default=12, help="clips made of each labelled excerpt")
-    parser.add_argument("--others", type=float, default=0.85, help="share of 5000 clips of what has no label")
-    parser.add_argument("--pretrain", type=int, default=6000, help="steps on what is in no fold")
-    parser.add_argument("--steps", type=int, default=2600, help="steps of each fold's network, and of the last")
+    parser.add_argument("--context", type=float, default=10.24, help="seconds covered by the running mean")
+    parser.add_argument("--rounds", type=int, default=12, help="clips generated from each labelled excerpt")
+    parser.add_argument("--others", type=float, default=0.85, help="number of unlabelled clips, as a share of 5000")
+    parser.add_argument("--pretrain", type=int, default=6000, help="pretraining steps, on recordings outside all folds")
+    parser.add_argument("--steps", type=int, default=2600, help="steps of each fold's network and of the final one")
     parser.add_argument("--rate", type=float, default=6e-3)
-    parser.add_argument("--batch", type=int, default=32, help="sequences of 3 s a step")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once, a thread each")
-    parser.add_argument("--name", default="genre", help="what the package calls itself")
-    parser.add_argument("--calibration", type=int, default=160, help="clips to choose int8 ranges by")
+    parser.add_argument("--batch", type=int, default=32, help="sequences of 3 s per step")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="parallel processes, with one thread each")
+    parser.add_argument("--name", default="genre", help="name of the package")
+    parser.add_argument("--calibration", type=int, default=160, help="number of clips to choose int8 ranges from")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--train-only", action="store_true", help="the networks, no packages")
+    parser.add_argument("--train-only", action="store_true", help="train the networks only, without packages")
     parser.add_argument("--smoke", action="store_true")
     args = parser.parse_args()
     if not (args.smoke or (args.data and args.music and args.yamnet and args.musicnn)):
         parser.error("--data, --music, --yamnet and --musicnn are needed, or --smoke")
     if not (args.sori or args.train_only):
         parser.error("--sori is needed")
-    # Else a `./sori` would be looked for as `sori`, in PATH.
+    # Otherwise `./sori` would be searched as `sori` in PATH.
     if args.sori and args.sori.exists():
         args.sori = args.sori.resolve()
     return args
 
 
 def progress(results, total, what):
-    """A line that is overwritten on a terminal, and one now and then in a log."""
+    """Prints progress: a line that is overwritten on a terminal, or an occasional line in a log."""
     started = time.time()
     for done, result in enumerate(results, 1):
         left = (time.time() - started) / done * (total - done)
@@ -126,7 +126,7 @@ class Recipe:
         return tomllib.loads(self.args.contract.read_text())["mel"]
 
     def make_bank(self, part, taught=True):
-        """All its clips with what the teachers say, or those with a label alone."""
+        """All its clips with the teachers' embeddings, or only the labelled ones."""
         clips, sori = self.parts[part], self.args.sori
         if not taught:
             clips = [clip for clip in clips if clip.label]
@@ -157,7 +157,7 @@ class Recipe:
         return log
 
     def pretrain(self):
-        """One network on what is in no fold, all processes together."""
+        """Trains one network on recordings outside all folds, with all processes."""
         from train import Ranks
 
         state = self.args.work / "pretrained.pt"
@@ -189,7 +189,7 @@ class Recipe:
         args, name = self.args, named(fold)
         clips = self.read("more", "tracks")
         indices = np.flatnonzero(clips.folds != fold) if fold is not None else np.arange(len(clips.names))
-        # Of what is in no fold, as in pretraining.
+        # From recordings outside all folds, as in pretraining.
         free = clips.folds < 0
         target = Target({teacher: words[free] for teacher, words in clips.teachers.items()})
         start = torch.load(args.work / "pretrained.pt", weights_only=False)["student"]
@@ -198,7 +198,7 @@ class Recipe:
         self.listen(fold)
 
     def listen(self, fold):
-        """What a trained network makes of all that has a label."""
+        """A trained network's outputs for all labelled clips."""
         import torch
         from train import Student
 
@@ -222,7 +222,7 @@ class Recipe:
         return state.exists() and torch.load(state, weights_only=False)["step"] >= self.args.steps
 
     def train(self):
-        """Every network that is not trained yet."""
+        """Trains every network that is not trained yet."""
         import torch
 
         missing = [fold for fold in [*self.folds, None] if not self.trained(fold)]
@@ -239,7 +239,7 @@ class Recipe:
         self.each(self.network, missing, "networks")
 
     def each(self, work, folds, what):
-        # Each in a process of its own: a thread each, whatever the others do.
+        # Each in its own process with one thread, independent of the others.
         with ProcessPoolExecutor(self.args.jobs, max_tasks_per_child=1, mp_context=context()) as pool:
             for _ in progress(pool.map(work, folds), len(folds), what):
                 pass
@@ -271,7 +271,7 @@ class Recipe:
                 (self.genres.index(row["genre"]), outputs[row["file"]] @ head[0].T + head[1])
                 for row in self.tracks if int(row["fold"]) == fold]
         for fold, state in states.items():
-            # A fold's own tracks have no say in how it is calibrated.
+            # A fold's own tracks do not take part in its calibration.
             others = [answer for other in self.folds if other != fold for answer in answers[other]]
             found = calibrate.calibrate(genres, others)
             name = named(fold)
@@ -305,7 +305,7 @@ class Recipe:
 
 
 def smoke(args):
-    """Two tones a genre and no teachers: enough to run every line."""
+    """Two tones per genre and no teachers: enough to run every line."""
     import soundfile
 
     args.data = args.work / "tones"
@@ -322,7 +322,7 @@ def smoke(args):
     args.split.write_text("\n".join(lines) + "\n")
     args.music = args.speech = [args.data]
     args.rounds, args.others, args.width, args.head, args.pretrain, args.steps = 1, 0.01, 0.1, 32, 4, 4
-    # So few steps leave weights so large that a mean of ten seconds could overflow.
+    # After so few steps the weights are so large that a mean over ten seconds could overflow.
     args.batch, args.calibration, args.context = 4, 4, 2.56
     os.environ["SORI_COMPILE"] = "0"
 
@@ -344,7 +344,7 @@ def main():
         smoke(args)
         import live
 
-        # What only a GPU is fast enough for, on the processor and into a folder of its own.
+        # GPU training, run on the CPU and into a separate folder.
         elsewhere = argparse.Namespace(**{**vars(args), "work": args.work / "live", "pretrain": 1, "steps": 1})
         elsewhere.work.mkdir(exist_ok=True)
         live.train(Recipe(elsewhere), "cpu", progress)

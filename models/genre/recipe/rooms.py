@@ -1,4 +1,4 @@
-"""What lies between a loudspeaker and the samples: room, microphone, noise, level.
+"""Simulates what lies between a loudspeaker and the samples: room, microphone, noise, level.
 
 Everything works on 16 kHz mono and takes its chance from a generator, so that a seed
 gives the same room each time.
@@ -62,7 +62,7 @@ def microphone(samples, rng):
 
 
 def noise(length, rng):
-    """Stationary noise, white to brown, with now and then a hum of the mains: rms 1."""
+    """Stationary noise, white to brown, occasionally with mains hum; rms 1."""
     spectrum = np.fft.rfft(rng.standard_normal(length))
     hz = np.fft.rfftfreq(length, 1 / RATE)
     samples = np.fft.irfft(spectrum / np.maximum(hz, 30) ** rng.uniform(0, 1), length)

@@ -1,4 +1,4 @@
-"""The two teachers: what they make of a clip. They teach only; nothing of them is shipped.
+"""The two teachers: their embeddings of a clip. They are only used in training, and not shipped.
 
 YAMNet (Google, Apache-2.0, AudioSet): 1024 numbers for each 0.96 s. musicnn (ISC, Million
 Song Dataset): 200 numbers for each 3 s.
@@ -22,7 +22,7 @@ class Teachers:
 
 
 class NoTeachers:
-    """Stands in for them in the smoke run: what a clip's spectrum says."""
+    """Replaces them in the smoke run: features of a clip's spectrum."""
 
     def __call__(self, clips):
         def words(hop, dims):
@@ -33,7 +33,7 @@ class NoTeachers:
 
 
 def of_clip(teachers, samples):
-    """What they say of one, as the bank keeps it: {name: [spans, dims]} in half precision."""
-    # Neither has a level normalisation of its own.
+    """Their embeddings of one clip, as stored in the bank: {name: [spans, dims]} in half precision."""
+    # Neither normalises the level itself.
     level = torch.from_numpy((samples / (np.abs(samples).max() + 1e-9) * 0.5).astype(np.float32))[None]
     return {name: words[0].numpy().astype(np.float16) for name, words in teachers(level).items()}

@@ -1,4 +1,4 @@
-"""Function matching (arXiv:2106.05237): how a network is trained.
+"""Trains a network by function matching (arXiv:2106.05237).
 
 The student hears seconds of a version of a clip, and after each patch of YAMNet's and each
 window of musicnn's regresses what that teacher made of the clean clip there. Every step draws its
@@ -26,7 +26,7 @@ WINDOWS_OF_A_CLIP = 3
 
 @dataclass(frozen=True)
 class Setup:
-    """What distinguishes one network of the comparison from another."""
+    """The settings that distinguish the networks of the comparison."""
 
     width: float = 0.5
     head: int = 640
@@ -51,7 +51,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of training, with a warm-up and a cosine of its own."""
+    """A stage of training, with its own warm-up and cosine schedule."""
 
     steps: int
     rate: float
@@ -69,7 +69,7 @@ class Stage:
 
 @dataclass
 class Clips:
-    """Feature rows, teachers' words and labels of the bank, in memory."""
+    """Feature rows, teachers' embeddings and labels of the bank, in memory."""
 
     labels_known: list
     names: list = field(default_factory=list)
@@ -100,7 +100,7 @@ class Clips:
 
 
 class Target:
-    """What the student regresses.
+    """The regression targets of the student.
 
     Of each teacher the first principal components of its embeddings, in units of the first
     one's deviation, so that what varies most counts most. YAMNet's embedding is a mean of
@@ -187,7 +187,7 @@ class Batches:
             version = rng.integers(1, VERSIONS) if rng.random() < roomy else 0
             start = self.start(first)
             piece = self.clips.rows[index][version][start : start + self.length].astype(np.float32)
-            # SpecAugment: some bands are lost, and now and then a moment.
+            # SpecAugment: masks some bands, and occasionally a moment.
             band = rng.integers(0, self.setup.bands)
             piece[:, band : band + rng.integers(0, self.setup.bands // 8 + 1)] = -128
             if rng.random() < 0.25:
@@ -204,7 +204,7 @@ class Batches:
 
 
 class Student(nn.Module):
-    """The network, and in place of its classifier a regressor for each teacher."""
+    """The network, with a regressor for each teacher instead of its classifier."""
 
     def __init__(self, setup, classes, dims):
         super().__init__()
@@ -255,7 +255,7 @@ class Muon(torch.optim.Optimizer):
 
 
 class Ranks:
-    """Processes that share each batch: one a core is far faster than threads in one."""
+    """Processes that share each batch: one per core is far faster than threads in one."""
 
     ROOM = 4_000_000  # numbers that are averaged at once, at most
 
@@ -347,7 +347,7 @@ class Trainer:
         partial.rename(path)
 
     def load(self, path):
-        """Goes on from a file; the step that is next."""
+        """Resumes from a file; returns the next step."""
         state = torch.load(path, weights_only=False)
         self.student.load_state_dict(state["student"])
         if state["step"] < self.stage.steps:

@@ -61,7 +61,7 @@ class Yamnet:
             self.layers.append((kernel, w[f"{pointwise}/bn/FusedBatchNormV3:values"], 1, 1))
 
     def log_mel(self, samples):
-        """[clips, patches · 96, 64] of [clips, samples]; the patches lie one after the other."""
+        """[clips, patches · 96, 64] of [clips, samples]; the patches are consecutive."""
         frames = samples.unfold(-1, WINDOW, HOP) * self.window
         spectrum = torch.fft.rfft(frames, FFT).abs()
         return torch.log(spectrum @ self.filters.T + self.floor)

@@ -51,7 +51,7 @@ pub(crate) struct DebianRoot {
 pub(crate) fn require_root() -> anyhow::Result<()> {
     ensure!(
         tools::is_root(),
-        "a Debian in a folder needs root, for chroot and binfmt_misc: sudo -E env \"PATH=$PATH\" cargo xtask …"
+        "a Debian in a folder needs root for chroot and binfmt_misc: sudo -E env \"PATH=$PATH\" cargo xtask …"
     );
     Ok(())
 }
@@ -111,7 +111,8 @@ fn inside(root: &Path, program: &str) -> Command {
 
 fn remove(folder: &Path) -> anyhow::Result<()> {
     if folder.exists() {
-        fs::remove_dir_all(folder).with_context(|| format!("{} stays", folder.display()))?;
+        fs::remove_dir_all(folder)
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
     }
     Ok(())
 }
@@ -124,7 +125,7 @@ fn original(system: &System) -> anyhow::Result<PathBuf> {
     }
     tools::require("debootstrap", "debootstrap")?;
     println!(
-        "   making a Debian {SUITE} for arm64 in {}: minutes, once",
+        "   creating a Debian {SUITE} for arm64 in {} (minutes, once)",
         done.display()
     );
     fs::create_dir_all(KEPT)?;
@@ -180,9 +181,8 @@ impl Emulator {
         let qemu = fs::canonicalize(static_qemu()?)?;
         if !Path::new(BINFMT).join("register").exists() {
             let mut mount = Command::new("mount");
-            tools::captured(mount.args(["-t", "binfmt_misc", "binfmt_misc", BINFMT])).context(
-                "the kernel has no binfmt_misc, or this is a container that may not mount it",
-            )?;
+            tools::captured(mount.args(["-t", "binfmt_misc", "binfmt_misc", BINFMT]))
+                .context("the kernel has no binfmt_misc, or this container may not mount it")?;
         }
         // Beside what the system may have, and before it: the newest entry is asked first.
         let name = format!("sori-{}", std::process::id());
@@ -203,7 +203,7 @@ impl Emulator {
 impl Drop for Emulator {
     fn drop(&mut self) {
         if let Err(error) = fs::write(&self.entry, "-1") {
-            eprintln!("{} stays: {error}", self.entry.display());
+            eprintln!("cannot remove {}: {error}", self.entry.display());
         }
     }
 }
@@ -232,7 +232,7 @@ fn static_qemu() -> anyhow::Result<PathBuf> {
     tools::captured(unpack.arg("-x").arg(package.path()).arg(unpacked))?;
     ensure!(
         program.exists(),
-        "qemu-user-static brings no {}",
+        "qemu-user-static contains no {}",
         program.display()
     );
     Ok(program)

@@ -39,7 +39,7 @@ pub(crate) fn check() -> anyhow::Result<()> {
     tools::require("xz", "xz-utils")?;
     for mechanism in [TRIXIE, BOOKWORM] {
         mechanism.check().with_context(|| mechanism.name)?;
-        println!("   {}: as it should be", mechanism.name);
+        println!("   {}: correct", mechanism.name);
     }
     Ok(())
 }
@@ -101,7 +101,7 @@ impl Mechanism {
         succeed(xz.args(["--keep", "-1"]).arg(self.at("raspios.img")))?;
         let unpacked = self.at("unpacked.img");
         succeed(self.sori("raspios.img.xz").arg("--out").arg(&unpacked))?;
-        ensure!(fs::read(&unpacked)? == after, "packed and plain differ");
+        ensure!(fs::read(&unpacked)? == after, "compressed and plain differ");
         let packed = fs::read(self.at("raspios.img.xz"))?;
         fs::write(self.at("broken.img.xz"), &packed[..packed.len() - 100_000])?;
         let broken = self.at("broken.img");
@@ -198,7 +198,7 @@ impl Mechanism {
         let end = BOOT_START + BOOT_LEN;
         ensure!(
             before[end..] == after[end..],
-            "bytes behind the boot partition changed"
+            "bytes after the boot partition changed"
         );
         let fat = self.at("after.fat");
         fs::write(&fat, &after[BOOT_START..end])?;
@@ -232,7 +232,7 @@ impl Mechanism {
         );
         ensure!(
             text("cmdline.txt")?.lines().count() == 1,
-            "cmdline.txt is no single line"
+            "cmdline.txt is not a single line"
         );
         let deb = "sori-pi_0.1.0-1_arm64.deb";
         let carried = after
@@ -269,7 +269,7 @@ pub(crate) fn on_devices() -> anyhow::Result<()> {
     let may = Path::new("/dev/loop-control").exists() && tools::is_root();
     ensure!(
         may,
-        "loop devices need root, and a kernel that has them: sudo modprobe loop, then as root"
+        "loop devices need root and a kernel that has them: sudo modprobe loop, then rerun as root"
     );
     tools::require_quiet("fusefat", "fusefat")?;
     TRIXIE.on_devices()?;
@@ -306,7 +306,7 @@ fn appliance() -> anyhow::Result<()> {
     )?;
     ensure!(
         fs::read(&file)? == untouched,
-        "written where it was refused"
+        "a refused command wrote to the card"
     );
     let said = succeed(&mut write())?;
     let said = String::from_utf8_lossy(&said.stdout);
@@ -342,7 +342,7 @@ impl Mechanism {
             fail(&mut write(), 2, "Confirm with --yes")?;
             ensure!(
                 fs::read(&file)? == untouched,
-                "written without being asked to"
+                "written without confirmation"
             );
             let said = succeed(write().arg("--yes"))?;
             ensure!(
@@ -357,7 +357,7 @@ impl Mechanism {
             let mounted = Mount::new("fusefat", &["-o", "ro"], &boot.0, &place)?;
             self.compare_files(&place)?;
             drop(mounted);
-            println!("   mounted, every file is where it should be");
+            println!("   mounted: every file is in place");
         }
         let written = fs::read(&file)?;
         ensure!(
@@ -366,7 +366,7 @@ impl Mechanism {
         );
         ensure!(
             written[expected.len()..] == untouched[expected.len()..],
-            "bytes behind the image changed"
+            "bytes after the image changed"
         );
 
         // A card with the system as it is sold.
@@ -388,9 +388,9 @@ impl Mechanism {
         );
         ensure!(
             written[expected.len()..] == untouched[expected.len()..],
-            "bytes behind the image changed"
+            "bytes after the image changed"
         );
-        println!("   a card that has the system already: prepared, the same bits");
+        println!("   a card with an existing system: prepared, the same bits");
 
         let short = self.at("short");
         fs::write(&short, &untouched[..40 * MIB])?;
@@ -409,7 +409,7 @@ impl Mechanism {
             fs::read(&short)? == untouched[..40 * MIB],
             "a card that is too small was written to"
         );
-        println!("   too small: refused, untouched");
+        println!("   too small: rejected, untouched");
 
         self.mounted_device()?;
         self.failing_device()?;
@@ -435,7 +435,7 @@ impl Mechanism {
             fs::read(&file)? == before,
             "a mounted device was written to"
         );
-        println!("   mounted: refused, untouched");
+        println!("   mounted: rejected, untouched");
         Ok(())
     }
 
@@ -466,7 +466,9 @@ impl Mechanism {
             start.iter().all(|&byte| byte == 0),
             "it has a partition table"
         );
-        println!("   a device that fails while it is written: told, and no partition table on it");
+        println!(
+            "   a device that fails while it is written: reported, no partition table left on it"
+        );
         Ok(())
     }
 
@@ -503,7 +505,7 @@ impl Mechanism {
         let failed = fail(&mut nobody, 1, "no permission to write");
         fs::remove_dir_all(&there)?;
         failed?;
-        println!("   without permission: told what to type");
+        println!("   without permission: the message names the command");
         Ok(())
     }
 }
@@ -511,7 +513,7 @@ impl Mechanism {
 /// cloud-init's own schema for the one file, and netplan itself for the other. The packages are
 /// unpacked, not installed: cloud-init would set this machine up at its next start.
 fn understood() -> anyhow::Result<()> {
-    println!("\n── the files of the first start, as cloud-init and netplan understand them");
+    println!("\n── the files of the first boot, as cloud-init and netplan understand them");
     let folder = Path::new(WORK).join("debian");
     tools::emptied(&folder)?;
     let root = fs::canonicalize(&folder)?;
@@ -602,7 +604,7 @@ fn understood() -> anyhow::Result<()> {
         .values()
         .map(|bytes| String::from_utf8_lossy(bytes))
         .find(|text| text.contains("type=wifi"));
-    let wifi = wifi.context("netplan made no connection")?;
+    let wifi = wifi.context("netplan created no connection")?;
     let psk = succeed(
         Command::new(&python)
             .arg("-c")
@@ -618,7 +620,7 @@ fn understood() -> anyhow::Result<()> {
             "{line} is missing:\n{wifi}"
         );
     }
-    println!("   network-config: the network and its key, as NetworkManager will have them");
+    println!("   network-config: the network and its key, as NetworkManager gets them");
     Ok(())
 }
 
@@ -700,7 +702,7 @@ fn succeed(command: &mut Command) -> anyhow::Result<Output> {
 fn fail(command: &mut Command, code: i32, says: &str) -> anyhow::Result<()> {
     let output = command
         .output()
-        .with_context(|| format!("{command:?} did not start"))?;
+        .with_context(|| format!("cannot start {command:?}"))?;
     let error = String::from_utf8_lossy(&output.stderr);
     if output.status.code() != Some(code) || !error.contains(says) {
         bail!(

@@ -1,15 +1,15 @@
-//! Sori as people get it, held against whole systems: the card that `sori flash` writes, the
-//! Debian package in a Debian, the appliance in QEMU, the page in a browser.
+//! Tests of Sori as users get it, on whole systems: the card that `sori flash` writes, the Debian
+//! package in a Debian, the appliance in QEMU, the page in a browser.
 //!
 //! | Command | Runs | Needs |
 //! |---|---|---|
 //! | `flash` | `sori flash` against other tools; with `--devices` on loop devices | `fdisk`, `dosfstools`, `mtools`, `xz-utils`; root, `fusefat` |
-//! | `package-test` | installs, runs, upgrades, removes and purges sori-pi's package in a Debian of its own | root, what `dist` needs, `debootstrap`, `ffmpeg` |
-//! | `image` | makes a card that starts listening; with `--power-cuts`, starts it in QEMU and cuts its power; with `--deploy`, brings versions to it there | root, what `package-test` needs, `dosfstools`, `mtools`, `fdisk`, `device-tree-compiler`; `qemu-system-arm`, `curl`, `openssh-client` |
+//! | `package-test` | installs, runs, upgrades, removes and purges sori-pi's package in a separate Debian | root, what `dist` needs, `debootstrap`, `ffmpeg` |
+//! | `image` | builds the appliance image; with `--power-cuts`, boots it in QEMU and cuts its power; with `--deploy`, deploys to it there | root, what `package-test` needs, `dosfstools`, `mtools`, `fdisk`, `device-tree-compiler`; `qemu-system-arm`, `curl`, `openssh-client` |
 //! | `pi` | the Pi's binary on the real alsa-lib under QEMU, its page in Chromium | what `dist` needs, `mosquitto`, `npm`, `chromium` |
-//! | `endurance` | `dist --twice`, `package-test`, `flash --devices`, both trials of `image`, an hour of noise, a day of sound, Miri, fuzzing | root, nightly with Miri, `cargo-fuzz` |
+//! | `endurance` | `dist --twice`, `package-test`, `flash --devices`, both trials of `image`, an hour of noise, a day of audio, Miri, fuzzing | root, nightly with Miri, `cargo-fuzz` |
 //!
-//! `cargo xtask COMMAND` starts them. Nothing is skipped: what cannot run fails and says why.
+//! `cargo xtask COMMAND` starts them. Nothing is skipped: a test that cannot run fails and says why.
 #![forbid(unsafe_code)]
 
 mod debian_root;
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let command = arguments.next().unwrap_or_default();
     let arguments: Vec<String> = arguments.collect();
-    // Steps name their directories from the root, wherever the command was typed.
+    // Steps use paths from the root, wherever the command was started.
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
     if let Err(error) = std::env::set_current_dir(root) {
         eprintln!("error: the workspace is no longer at {root}: {error}");

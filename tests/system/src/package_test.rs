@@ -54,7 +54,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 /// As a part of `endurance`, too.
 pub(crate) fn check(steps: &mut Steps) -> anyhow::Result<()> {
     let package = dist::package(steps, &ARM64)?;
-    println!("\n── the package in a Debian of its own (QEMU)");
+    println!("\n── the package in a separate Debian (QEMU)");
     let started = Instant::now();
     Test::prepare(&package)?.run()?;
     println!("   {:.0} s", started.elapsed().as_secs_f64());
@@ -97,7 +97,7 @@ impl Test {
         let second = self.listens()?;
         ensure!(
             second.starts_with(&first) && second.len() > first.len(),
-            "the history before the upgrade is not the beginning of the one after it:\n{first}\n{second}"
+            "the history before the upgrade is not a prefix of the one after it:\n{first}\n{second}"
         );
         self.removal(&changed, &second)?;
         self.purge(&before)
@@ -108,12 +108,12 @@ impl Test {
         let said = self.dpkg(&["--install", &self.older])?;
         ensure!(
             said.contains(BOOT) && said.contains(OVERLAY),
-            "the installation does not say that {BOOT} lacks {OVERLAY}:\n{said}"
+            "the installation does not report that {BOOT} lacks {OVERLAY}:\n{said}"
         );
-        ensure!(self.root.path(CONFIG).is_file(), "{CONFIG} is not there");
+        ensure!(self.root.path(CONFIG).is_file(), "{CONFIG} is missing");
         ensure!(
             self.root.path(ENABLED).is_symlink(),
-            "the service does not start at boot: {ENABLED} is not there"
+            "the service does not start at boot: {ENABLED} is missing"
         );
         let id = self.inside("id", &["sori"])?;
         ensure!(id.contains("(sori)"), "{id}");
@@ -152,7 +152,7 @@ impl Test {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut sori = sori.spawn().context("unshare did not start")?;
+        let mut sori = sori.spawn().context("cannot start unshare")?;
         let stdout = sori.stdout.take().context("piped")?;
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -173,7 +173,7 @@ impl Test {
         let output = sori.wait_with_output()?;
         let log = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{}\n{log}", output.status);
-        let heard = heard.with_context(|| format!("{GENRE} was played and not heard\n{log}"))?;
+        let heard = heard.with_context(|| format!("{GENRE} was played but not heard\n{log}"))?;
         println!("   it heard {GENRE} after {:.0} s", heard.as_secs_f64());
         let owner = self.inside("stat", &["--format=%U", HISTORY])?;
         ensure!(owner == "sori\n", "the history belongs to {owner}");
@@ -196,7 +196,7 @@ impl Test {
         let said = self.dpkg(&["--force-confold", "--install", &self.package])?;
         ensure!(
             !said.contains("dtoverlay"),
-            "{BOOT} has the line, and the upgrade says it lacks it:\n{said}"
+            "{BOOT} has the line, but the upgrade reports it missing:\n{said}"
         );
         self.is_kept(changed)?;
         let shipped = format!("{CONFIG}.dpkg-dist");
@@ -212,14 +212,14 @@ impl Test {
         self.dpkg(&["--remove", "sori-pi"])?;
         ensure!(
             !self.root.path("/usr/bin/sori-pi").exists(),
-            "removed, and /usr/bin/sori-pi is still there"
+            "removed, but /usr/bin/sori-pi is still there"
         );
         self.is_kept(changed)?;
         self.dpkg(&["--force-confold", "--install", &self.package])?;
         self.is_kept(changed)?;
         ensure!(
             self.history()? == rows,
-            "the history is another after the removal"
+            "the history changed with the removal"
         );
         self.dpkg(&["--remove", "sori-pi"])?;
         println!("   removed, installed and removed again: configuration and history are kept");
@@ -229,7 +229,7 @@ impl Test {
     fn is_kept(&self, changed: &[u8]) -> anyhow::Result<()> {
         ensure!(
             fs::read(self.root.path(CONFIG))? == changed,
-            "{CONFIG} is not the user's any more"
+            "{CONFIG} is no longer the user's"
         );
         ensure!(self.root.path(HISTORY).is_file(), "{HISTORY} is gone");
         Ok(())
@@ -240,11 +240,11 @@ impl Test {
         self.dpkg(&["--purge", "sori-pi"])?;
         let after = self.everything()?;
         let left: Vec<&PathBuf> = after.difference(before).collect();
-        ensure!(left.is_empty(), "after the purge there is still: {left:?}");
+        ensure!(left.is_empty(), "left after the purge: {left:?}");
         let gone: Vec<&PathBuf> = before.difference(&after).collect();
         ensure!(
             gone.is_empty(),
-            "the purge took what was there before: {gone:?}"
+            "the purge removed files that were there before: {gone:?}"
         );
         for file in ["passwd", "shadow", "group", "gshadow"] {
             let text = fs::read_to_string(self.root.path(&format!("/etc/{file}")))?;
@@ -253,7 +253,7 @@ impl Test {
                 "sori is still in /etc/{file}:\n{text}"
             );
         }
-        println!("   purged: no file and no user is left");
+        println!("   purged: no file and no user left");
         Ok(())
     }
 

@@ -49,7 +49,7 @@ const MOST_INSTRUCTIONS_A_SECOND: u64 = 45_000_000;
 
 /// Instructions for a second of sound from a stereo device, all threads, as on a Pi 4.
 fn cost() -> anyhow::Result<()> {
-    println!("\n── what a second of sound costs");
+    println!("\n── the cost of a second of audio");
     let folder = Path::new("target/dist/cost");
     fs::create_dir_all(folder)?;
     let plugin = folder.join("insn_count.so");

@@ -1,5 +1,5 @@
-//! Which instructions run the network, and its weights as they want them. This is the only
-//! place that knows processors; `kernels` is what every backend here equals bit for bit.
+//! The instruction sets that run the network, and its weights in the order they need. Only this
+//! module knows processors; every backend here matches `kernels` bit for bit.
 //!
 //! One set of vector kernels (`pointwise`, `depthwise`, `stem`) is written in the operations of
 //! [`simd::Simd`], which each instruction set implements; `cortex_m` holds those for cores without
@@ -26,7 +26,7 @@ pub(crate) use cortex_m::{least_unpacked_len, transpose, unpacked_len};
 use pack::{Factors, Header, Layout};
 use simd::{Clamp, Layer, Simd};
 
-/// Whether the processor has a feature: asked at run time with `std`, else at compile time.
+/// Whether the processor has a feature: tested at run time with `std`, otherwise at compile time.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! detected {
     ($feature:tt) => {{
@@ -61,7 +61,7 @@ mod aarch64;
 #[allow(unsafe_code)]
 mod x86;
 
-/// A set of instructions that this processor has.
+/// An instruction set that this processor has.
 ///
 /// Every backend gives the same bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,8 +90,8 @@ impl Backend {
     /// Runs anywhere, on a package in place. The specification.
     pub const SCALAR: Self = Self(Kind::Scalar);
 
-    /// The fastest that this processor has: asked at run time with feature `std`, and without it
-    /// what the compiler was told of the target.
+    /// The fastest one of this processor: detected at run time with the feature `std`, otherwise
+    /// from the target's compile-time features.
     pub fn detect() -> Self {
         Self::available().last().unwrap_or(Self::SCALAR)
     }
@@ -118,7 +118,7 @@ impl Backend {
         kinds.into_iter().flatten().map(Self)
     }
 
-    /// Those of a Cortex-M, in plain Rust: slow, with the same kernels and the same bits.
+    /// A Cortex-M's backends in plain Rust: slow, with the same kernels and bits.
     #[cfg(any(test, feature = "testing"))]
     pub fn emulated() -> impl Iterator<Item = Self> {
         let kinds = [
@@ -239,7 +239,7 @@ impl fmt::Display for Backend {
 #[repr(C, align(64))]
 pub struct CacheLine(pub [u8; 64]);
 
-/// A package made ready for a backend. Any number of [`crate::Network`]s share one.
+/// A package prepared for a backend. Any number of [`crate::Network`]s can share one.
 #[derive(Debug, Clone)]
 pub struct Prepared<'p> {
     package: Package<'p>,
@@ -271,8 +271,8 @@ impl<'p> From<&Self> for Prepared<'p> {
 }
 
 impl<'p> Prepared<'p> {
-    /// Cache lines of memory that the backend needs for this package: exact; none for
-    /// backends that read the package in place: [`Backend::SCALAR`], and those of a Cortex-M.
+    /// The exact number of cache lines that the backend needs for this package; 0 for backends
+    /// that read the package in place: [`Backend::SCALAR`] and those of a Cortex-M.
     pub fn lines(package: &Package<'_>, backend: Backend) -> usize {
         let Some(layout) = backend.layout() else {
             return 0;
@@ -316,10 +316,10 @@ impl<'p> Prepared<'p> {
         })
     }
 
-    /// With this memory plan for a row at a time in place of the package's, or with none.
+    /// Replaces the package's memory plan for row-by-row processing, or removes it.
     ///
-    /// A backend that packs its weights has memory enough: it follows no plan but one given here,
-    /// and takes each block's channels in one group.
+    /// A backend that packs its weights has enough memory: it only follows a plan given here, and
+    /// takes each block's channels in one group.
     ///
     /// # Errors
     /// [`Error::Plan`] for a plan of another network.
@@ -330,29 +330,29 @@ impl<'p> Prepared<'p> {
         Ok(Self { plan, ..self })
     }
 
-    /// How memory is spent on a row at a time: an entry for each block, then one for the head.
+    /// The memory plan for row-by-row processing: an entry for each block, then one for the head.
     pub fn plan(&self) -> Option<&'p [BlockPlan]> {
         self.plan
     }
 
-    /// For a core with these caches, by which stripes of rows are divided. The arena's size
-    /// follows from them, and no bit of the results; without a call, [`Caches::SMALL`].
+    /// Divides stripes of rows for a core with these caches; the default is [`Caches::SMALL`]. They
+    /// determine the arena's size, never the bits.
     #[must_use]
     pub fn with_caches(self, caches: Caches) -> Self {
         Self { caches, ..self }
     }
 
-    /// What it was made from.
+    /// The package it was made from.
     pub fn package(&self) -> &Package<'p> {
         &self.package
     }
 
-    /// What runs it.
+    /// The backend that runs it.
     pub fn backend(&self) -> Backend {
         self.backend
     }
 
-    /// What its stripes are divided by.
+    /// The caches that determine its tiles.
     pub fn caches(&self) -> Caches {
         self.caches
     }
@@ -404,10 +404,10 @@ pub(crate) struct Layers<'p> {
     fast: FastLayers,
 }
 
-/// What a backend knows of one layer beside the package.
+/// A backend's data for one layer, besides the package.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Region<'p> {
-    /// Its weights, where the backend packs them.
+    /// Its weights, if the backend packs them.
     packed: &'p [u8],
     fast: bool,
 }
@@ -469,7 +469,7 @@ impl Role<'_> {
     }
 }
 
-/// Shows every convolution, in the order of execution.
+/// Visits every convolution, in the order of execution.
 fn for_each_convolution<'p>(
     package: &Package<'p>,
     on_convolution: &mut impl FnMut(&Convolution<'p>, Role<'p>),
@@ -504,7 +504,7 @@ macro_rules! on_cortex_m {
     };
 }
 
-/// What the executor calls. A region is that of the layer, from [`Layers::next`].
+/// The operations that the executor calls. A region is the layer's, from [`Layers::next`].
 impl Backend {
     /// Whether expanded rows are planar, and pixels are unpacked in scratch.
     pub(crate) fn is_planar(self) -> bool {
@@ -670,7 +670,7 @@ impl Backend {
         }
     }
 
-    /// What one row adds to each class' total.
+    /// Adds one row to each class's total.
     pub(crate) fn row_totals(self, classifier: &Classifier<'_>, row: &[i8], totals: &mut [i32]) {
         if self.runs_in_place() {
             return kernels::classifier::row_totals::<SCALAR_LANES>(
@@ -687,8 +687,8 @@ impl Backend {
         });
     }
 
-    /// Adds what some channels of one row, from number `first` on, give to each class' total.
-    /// `row` has only these.
+    /// Adds some channels of one row, starting at channel `first`, to each class's total. `row` has
+    /// only these channels.
     pub(crate) fn add_row_totals(
         self,
         classifier: &Classifier<'_>,
@@ -718,7 +718,7 @@ impl Backend {
         });
     }
 
-    /// Each class' total of `rows` rows from the channels' sums, which are lost.
+    /// Each class's total over `rows` rows from the channels' sums, which are overwritten.
     pub(crate) fn totals(
         self,
         classifier: &Classifier<'_>,

@@ -86,7 +86,7 @@ impl Baseline {
         self.toolchain = Some(toolchain);
         std::fs::write(self.file, self.text()).context(self.file)?;
         eprintln!(
-            "   accepted; commit {} with what moved the counts",
+            "   accepted; commit {} with the change that moved the counts",
             self.file
         );
         Ok(())

@@ -297,7 +297,7 @@ impl Model {
             }
         }
         let names = self.processors.join(" or ");
-        bail!("{mca} has no model of {names}: install a later LLVM")
+        bail!("{mca} has no model of {names}: install a newer LLVM")
     }
 }
 
@@ -313,7 +313,7 @@ fn cycles(mca: &str, triple: &str, processor: &str, hottest: &Loop) -> anyhow::R
         .stderr(Stdio::piped());
     let mut child = command
         .spawn()
-        .with_context(|| format!("{mca} did not start"))?;
+        .with_context(|| format!("cannot start {mca}"))?;
     let mut stdin = child.stdin.take().context("it was piped")?;
     stdin.write_all(hottest.assembly().as_bytes())?;
     drop(stdin);

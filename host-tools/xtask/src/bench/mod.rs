@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         .iter()
         .find(|option| !["--accept", "--json", "--mca", "--mcu"].contains(option));
     if let Some(option) = unknown {
-        bail!("no option {option}: {USAGE}");
+        bail!("unknown option {option}: {USAGE}");
     }
     if has("--mca") {
         ensure!(
@@ -296,7 +296,7 @@ fn judge(rows: &[Row], baseline: &Baseline, toolchain: &str) -> anyhow::Result<(
         _ => String::new(),
     };
     bail!(
-        "more than {TOLERANCE_PERCENT} % above the baseline:{}{why}\nUndo what made it slower, or accept it and say in the commit what it buys: {}",
+        "more than {TOLERANCE_PERCENT} % above the baseline:{}{why}\nUndo the change, or accept it and say in the commit what it gains: {}",
         slower.concat(),
         baseline.accept_command()
     );

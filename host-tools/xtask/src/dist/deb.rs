@@ -118,8 +118,8 @@ fn require_cargo_deb() -> anyhow::Result<()> {
     install.args(["--version", CARGO_DEB, "--features", "static-lzma"]);
     let installed = install.args(["--root", TOOLS]).status();
     ensure!(
-        installed.context("cargo did not start")?.success(),
-        "cargo-deb could not be installed; to repeat it alone: {install:?}"
+        installed.context("cannot start cargo")?.success(),
+        "cargo-deb could not be installed; rerun it alone with: {install:?}"
     );
     Ok(())
 }
@@ -162,7 +162,7 @@ fn crates(target: &Target) -> anyhow::Result<String> {
     let text = String::from_utf8(output.stdout)?;
     // Our own are named by where they are.
     let theirs: BTreeSet<&str> = text.lines().filter(|line| !line.contains(" (/")).collect();
-    ensure!(theirs.len() > 10, "cargo tree names no crates:\n{text}");
+    ensure!(theirs.len() > 10, "cargo tree lists no crates:\n{text}");
     let lines = theirs.into_iter().map(|line| format!("{line}\n"));
     Ok(lines.collect())
 }

@@ -32,25 +32,25 @@ fn judge(readelf: &str, depends: &str) -> anyhow::Result<()> {
         let package = PACKAGES
             .iter()
             .find_map(|(name, package)| library.starts_with(name).then_some(*package));
-        let package = package
-            .with_context(|| format!("links {library}, which no package is known to bring"))?;
+        let package =
+            package.with_context(|| format!("links {library}, whose package is not known here"))?;
         ensure!(
             asked(depends, package).is_some(),
-            "links {library}, and depends = \"{depends}\" in firmware/pi/Cargo.toml has no {package}"
+            "links {library}, but depends = \"{depends}\" in firmware/pi/Cargo.toml lacks {package}"
         );
     }
-    ensure!(any, "readelf shows no library that is linked");
-    let newest = newest_glibc(readelf).context("readelf shows no version of glibc")?;
+    ensure!(any, "readelf lists no linked library");
+    let newest = newest_glibc(readelf).context("readelf lists no glibc version")?;
     let asked = asked(depends, "libc6")
         .and_then(version)
         .context("depends names no version of libc6")?;
     ensure!(
         newest <= asked,
-        "needs glibc {}.{}, and depends = \"{depends}\" in firmware/pi/Cargo.toml asks for less",
+        "needs glibc {}.{}, but depends = \"{depends}\" in firmware/pi/Cargo.toml requires less",
         newest.0,
         newest.1
     );
-    println!("   it needs glibc {}.{}", newest.0, newest.1);
+    println!("   requires glibc {}.{}", newest.0, newest.1);
     Ok(())
 }
 
@@ -109,7 +109,7 @@ mod tests {
         let old = judge(READELF, "libc6 (>= 2.9), libasound2").unwrap_err();
         assert!(old.contains("needs glibc 2.34"), "{old}");
         let lacking = judge(READELF, "libc6 (>= 2.34)").unwrap_err();
-        assert!(lacking.contains("no libasound2"), "{lacking}");
+        assert!(lacking.contains("lacks libasound2"), "{lacking}");
         let strange = READELF.replace("libc.so.6", "libssl.so.3");
         let strange = judge(&strange, enough).unwrap_err();
         assert!(strange.contains("libssl.so.3"), "{strange}");

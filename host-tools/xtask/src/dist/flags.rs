@@ -48,7 +48,7 @@ pub fn source_date_epoch() -> anyhow::Result<String> {
         return Ok(given);
     }
     let output = tools::captured(Command::new("git").args(["log", "-1", "--format=%ct"]))
-        .context("outside of a git checkout SOURCE_DATE_EPOCH says which time to write down: SOURCE_DATE_EPOCH=$(date +%s) cargo xtask dist")?;
+        .context("outside a git checkout, set the build time: SOURCE_DATE_EPOCH=$(date +%s) cargo xtask dist")?;
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
@@ -71,7 +71,7 @@ fn renamed_folders() -> anyhow::Result<Vec<(PathBuf, String)>> {
     // The folder's name is the registry's host, which a mirror changes.
     let registries = cargo_home()?.join("registry/src");
     let entries = fs::read_dir(&registries)
-        .with_context(|| format!("{}: cargo fetch brings the sources", registries.display()))?;
+        .with_context(|| format!("cannot read {}: run cargo fetch", registries.display()))?;
     for entry in entries {
         folders.push((entry?.path(), "/crates".to_owned()));
     }
@@ -80,7 +80,7 @@ fn renamed_folders() -> anyhow::Result<Vec<(PathBuf, String)>> {
         let text = folder.to_str().context("a path that is not Unicode")?;
         ensure!(
             !text.contains(char::is_whitespace) && !text.contains('='),
-            "{text}: compilers' flags are separated by blanks, so put the folder where no blank and no = is in its path"
+            "{text} contains a space or =, which compiler flags cannot express: move the folder"
         );
     }
     Ok(folders)

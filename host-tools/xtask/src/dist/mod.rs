@@ -29,7 +29,7 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
         [] => false,
         [twice] if twice == "--twice" => true,
         _ => bail!(
-            "dist takes --twice or nothing, and not: {}",
+            "dist takes no arguments or --twice, not: {}",
             arguments.join(" ")
         ),
     };
@@ -43,9 +43,9 @@ pub fn run(arguments: &[String]) -> anyhow::Result<()> {
     println!();
     for package in &packages {
         let megabytes = fs::metadata(package)?.len() as f64 / 1e6;
-        println!("{} has {megabytes:.1} MB", package.display());
+        println!("{}: {megabytes:.1} MB", package.display());
     }
-    println!("docs/raspberry-pi.md explains what to do with them.");
+    println!("docs/raspberry-pi.md describes how to install it.");
     Ok(())
 }
 

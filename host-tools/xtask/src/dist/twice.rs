@@ -37,13 +37,13 @@ pub(super) fn check(steps: &mut Steps, packages: &[PathBuf]) -> anyhow::Result<(
         }
         println!("   {}: the same bits twice", package.display());
     }
-    fs::remove_dir_all("target/dist/another").context("target/dist/another stays")
+    fs::remove_dir_all("target/dist/another").context("cannot remove target/dist/another")
 }
 
 /// The files that git knows, as they are now.
 fn checkout(to: &Path) -> anyhow::Result<()> {
     let output = tools::captured(Command::new("git").args(["ls-files", "-z"]))
-        .context("which files belong to a checkout, git knows")?;
+        .context("git must list the files of the checkout")?;
     for name in String::from_utf8(output.stdout)?.split_terminator('\0') {
         let file = to.join(name);
         fs::create_dir_all(file.parent().context("a file is in a folder")?)?;

@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         }
         ["--check", tag] => return check(&mut steps, tag, &version),
         _ => bail!(
-            "release takes nothing, --target TRIPLE or --check vVERSION, and not: {}",
+            "release takes no arguments, --target TRIPLE or --check vVERSION, not: {}",
             words.join(" ")
         ),
     }
@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
 fn everything(steps: &mut Steps, version: &str) -> anyhow::Result<()> {
     ensure!(
         cfg!(target_os = "linux"),
-        "a whole release is made on Linux; here cargo xtask release --target TRIPLE makes sori's part"
+        "a whole release needs Linux; here, cargo xtask release --target TRIPLE builds sori alone"
     );
     let mut built = Vec::new();
     for target in ON_LINUX {
@@ -213,7 +213,9 @@ fn runner(target: &str) -> anyhow::Result<&'static str> {
         }
         // By Rosetta.
         "x86_64-apple-darwin" if is_system => Ok(""),
-        _ => bail!("{target}: this machine cannot run its programs, and none is released untried"),
+        _ => bail!(
+            "{target}: this machine cannot run its programs, and nothing is released untested"
+        ),
     }
 }
 
@@ -284,7 +286,7 @@ fn names() -> anyhow::Result<Vec<String>> {
 fn check(steps: &mut Steps, tag: &str, version: &str) -> anyhow::Result<()> {
     ensure!(
         tag.strip_prefix('v') == Some(version),
-        "{tag} is not v{version}, which Cargo.toml says"
+        "{tag} is not v{version}, the version in Cargo.toml"
     );
     let changelog = fs::read_to_string("CHANGELOG.md").context("CHANGELOG.md")?;
     ensure!(
@@ -321,6 +323,6 @@ mod tests {
             "x86_64-pc-windows-msvc"
         };
         let error = runner(other).expect_err("it is of another system");
-        assert!(error.to_string().contains("untried"), "{error}");
+        assert!(error.to_string().contains("untested"), "{error}");
     }
 }

@@ -90,14 +90,14 @@ impl Trial {
             fs::write(trial.folder.join(name), text)?;
         }
         println!(
-            "   it says: {}",
+            "   boot time: {}",
             trial.ask("systemd-analyze")?.replace('\n', " ")
         );
         let output = trial.deploy("direct", &trial.package).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(
             said.contains("--model-only works there"),
-            "a read-only system is told so: {said}"
+            "a read-only system must be reported: {said}"
         );
         let mut model = trial.sori("direct");
         model.args(["--model-only", "models/genre/genre.sori"]);
@@ -138,13 +138,13 @@ impl Trial {
             let repeated = json(&self.deploy("direct", next).output()?)?;
             ensure!(
                 repeated["outcome"] == "ok" || repeated["outcome"] == "unchanged",
-                "repeated after a pull: {repeated}"
+                "rerun after a pull: {repeated}"
             );
             self.is_whole(&[versions[(pull + 1) % 2]])?;
         }
-        ensure!(ended > 0, "no pull did anything");
+        ensure!(ended > 0, "no pull interrupted anything");
         println!(
-            "   {PULLS} pulls of the cable: {ended} ended a deploy, and each time the old or the new was whole"
+            "   {PULLS} pulls of the cable: {ended} interrupted a deploy, and each left one complete version"
         );
         Ok(())
     }
@@ -218,7 +218,7 @@ impl Trial {
             let said = String::from_utf8_lossy(&output.stderr);
             ensure!(
                 said.contains("rerun the command") && !said.contains("panicked"),
-                "a pulled cable is told so: {said}"
+                "a pulled cable must be reported: {said}"
             );
         }
         Ok(!output.status.success())
@@ -234,7 +234,10 @@ impl Trial {
             if self.ask(lock).is_ok() {
                 return Ok(());
             }
-            ensure!(started.elapsed() < PATIENCE, "the work there does not end");
+            ensure!(
+                started.elapsed() < PATIENCE,
+                "the deploy there does not end"
+            );
         }
     }
 
@@ -263,7 +266,7 @@ impl Trial {
                 }
             }
             if started.elapsed() > PATIENCE {
-                bail!("{installed}, and does not listen");
+                bail!("{installed}, but it does not listen");
             }
             thread::sleep(Duration::from_millis(500));
         }

@@ -73,7 +73,7 @@ impl Machine {
             .stdin(Stdio::null())
             .stderr(File::create(file("qemu.txt"))?)
             .spawn()
-            .context("qemu-system-aarch64 did not start")?;
+            .context("cannot start qemu-system-aarch64")?;
         let machine = Self {
             qemu,
             disk: Some(disk),
@@ -110,13 +110,13 @@ impl Machine {
             }
             ensure!(
                 self.started.elapsed() < PATIENCE,
-                "it does not listen after {} s; {} has its last words",
+                "it does not listen after {} s; its last output is in {}",
                 PATIENCE.as_secs(),
                 self.console.display()
             );
             if let Some(status) = self.qemu.try_wait()? {
                 bail!(
-                    "QEMU ended with {status}; qemu.txt beside {} says why",
+                    "QEMU exited with {status}; see qemu.txt beside {}",
                     self.console.display()
                 );
             }

@@ -68,14 +68,14 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         [cuts] if cuts == "--power-cuts" => &[power_cuts],
         [deploy] if deploy == "--deploy" => &[deployed],
         _ => bail!(
-            "image takes --power-cuts, --deploy or nothing, and not: {}",
+            "image takes no arguments, --power-cuts or --deploy, not: {}",
             arguments.join(" ")
         ),
     };
     let mut steps = Steps::default();
     try_it(&mut steps, trials)?;
     steps.summary();
-    println!("\n{IMAGE}: write it to a card; {PARTS}/README.md says how it goes on.");
+    println!("\n{IMAGE}: write it to a card, and continue as in {PARTS}/README.md.");
     Ok(())
 }
 
@@ -113,7 +113,7 @@ fn build(steps: &mut Steps) -> anyhow::Result<PathBuf> {
         tools::require_quiet(program, package)?;
     }
     let package = dist::package(steps, &ARM64)?;
-    println!("\n── the image of a card");
+    println!("\n── the appliance image");
     fs::create_dir_all(OUT)?;
     let root = DebianRoot::of(&APPLIANCE, "appliance")?;
     install(&root, &package)?;
@@ -240,7 +240,7 @@ fn with_microphone(tree: &Path, to: &Path) -> anyhow::Result<()> {
     drop(input);
     ensure!(
         compiler.wait()?.success(),
-        "{} does not take the microphone",
+        "{} rejects the microphone",
         tree.display()
     );
     Ok(())
@@ -257,7 +257,7 @@ fn only(folder: &Path, beginning: &str) -> anyhow::Result<PathBuf> {
     }
     ensure!(
         found.len() == 1,
-        "one {beginning}… was expected in {}, there are {}",
+        "expected one {beginning}… in {}, found {}",
         folder.display(),
         found.len()
     );

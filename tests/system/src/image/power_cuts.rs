@@ -64,7 +64,7 @@ impl Trial {
         self.cut_while_listening()?;
         ensure!(
             self.kept.iter().any(|row| row["verdict"] == GENRE),
-            "it was played {GENRE} and heard: {:?}",
+            "{GENRE} was played, but it heard: {:?}",
             self.kept.last()
         );
         ensure!(
@@ -72,7 +72,7 @@ impl Trial {
             "boot partition or system were written"
         );
         println!(
-            "   {} rows were shown before a cut, and all of them after it",
+            "   {} rows were shown before a cut, and all of them were there after it",
             self.kept.len()
         );
         Ok(())
@@ -98,7 +98,7 @@ impl Trial {
         while first || Instant::now() < until {
             if let Some(rows) = machine.rows()? {
                 let lost = self.kept.iter().find(|row| !rows.contains(row));
-                ensure!(lost.is_none(), "a row that was shown is gone: {lost:?}");
+                ensure!(lost.is_none(), "a row that was shown is lost: {lost:?}");
                 self.kept.extend(rows.into_iter().skip(self.kept.len()));
                 first = false;
             }
@@ -107,7 +107,7 @@ impl Trial {
         let console = fs::read(machine.console())?;
         let console = String::from_utf8_lossy(&console).into_owned();
         for question in QUESTIONS {
-            ensure!(!console.contains(question), "the start asks: {question}");
+            ensure!(!console.contains(question), "the boot asks: {question}");
         }
         let lost = machine.cut(&mut self.chance)?;
         Ok(format!(
@@ -130,7 +130,7 @@ impl Trial {
         // 1: mended.
         ensure!(
             matches!(output.status.code(), Some(0 | 1)),
-            "after cut {number} the data partition is not mended without questions:\n{said}"
+            "after cut {number} fsck needs answers to repair the data partition:\n{said}"
         );
         fs::remove_file(copy)?;
         Ok(())

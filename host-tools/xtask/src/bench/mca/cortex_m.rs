@@ -108,7 +108,7 @@ pub(in super::super) fn run(as_json: bool) -> anyhow::Result<()> {
         })?;
         let model = |processor| {
             cycles(&mca, TRIPLE, processor, &found)?
-                .with_context(|| format!("{mca} has no model of {processor}: install a later LLVM"))
+                .with_context(|| format!("{mca} has no model of {processor}: install a newer LLVM"))
         };
         let by_arm = m4_cycles(&found.instructions) as f64;
         let (m4, m7) = (model("cortex-m4")?, model("cortex-m7")?);
