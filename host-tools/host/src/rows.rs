@@ -135,7 +135,7 @@ mod tests {
             (npy("|i1", "(2, 2)", &[0; 3]), "copy it again"),
             (npy("|i1", "(99999999999999999999, 2)", &[]), "damaged"),
             (npy("<f4", "(9223372036854775807, 2)", &[]), "copy it again"),
-            (npy("<i4", "(1, 2)", &[0; 8]), "another type"),
+            (npy("<i4", "(1, 2)", &[0; 8]), "neither int8 nor float32"),
         ] {
             let message = format!("{:#}", Rows::from_npy(&bytes, ROW).expect_err(why));
             assert!(message.contains(why), "{message}");
