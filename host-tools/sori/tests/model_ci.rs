@@ -75,7 +75,7 @@ fn the_workflow_calls_what_is_tested() {
     assert_eq!(
         runs,
         [
-            "cargo build --locked --release --manifest-path sori/Cargo.toml -p sori",
+            "cargo build --locked --release --manifest-path sori/Cargo.toml -p sori --features quantize",
             "sh sori/models/ci/gate.sh sori/target/release/sori",
             "sh sori/models/ci/boards.sh model.sori",
         ]
