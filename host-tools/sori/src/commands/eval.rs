@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 use sori_dsp::FrontEnd;
-use sori_host::softmax;
+use sori_host::{dequantize, softmax};
 use sori_listener::{ClipSummary, Event, unknown_class};
 use sori_nn::{Backend, Prepared};
 use sori_package::write::PackageBytes;
@@ -389,10 +389,7 @@ impl Network<'_> {
         let input = self.package().input_activation();
         let mut rows = Vec::new();
         frontend.push(samples, &mut |row| {
-            let floats = row
-                .features
-                .iter()
-                .map(|&q| (f32::from(q) - f32::from(input.zero_point)) * input.scale);
+            let floats = row.features.iter().map(|&q| dequantize(q, &input));
             rows.extend(floats);
         });
         let logits = float.stream_logits(&rows, self.package().classifier().pool_rows)?;
