@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{FULL_SCALE, music, pink, quantized, run, sine, white};
+use common::{FULL_SCALE, music, pink, quantized, run, seconds, sine, white};
 use proptest::prelude::*;
 use sori_dsp::design::{MelSpec, Scale};
 use sori_dsp::{FrontEnd, Row, reference};
@@ -13,14 +13,14 @@ fn features_are_those_of_the_f64_reference() {
     let spec = MelSpec::default();
     println!("signal              rows   largest   equal     level error");
     for (name, signal, peak_dbfs) in [
-        ("sine 997 Hz", sine(4.0, 997.0), 0.0),
-        ("sine 61.3 Hz", sine(4.0, 61.3), 0.0),
-        ("sine 7012 Hz", sine(4.0, 7012.0), 0.0),
-        ("pink noise", pink(10.0, 1), -20.0),
-        ("pink noise", pink(10.0, 1), -50.0),
-        ("music", music(10.0), 0.0),
-        ("music", music(10.0), -20.0),
-        ("music", music(10.0), -50.0),
+        ("sine 997 Hz", sine(seconds(4.0), 997.0), 0.0),
+        ("sine 61.3 Hz", sine(seconds(4.0), 61.3), 0.0),
+        ("sine 7012 Hz", sine(seconds(4.0), 7012.0), 0.0),
+        ("pink noise", pink(seconds(10.0), 1), -20.0),
+        ("pink noise", pink(seconds(10.0), 1), -50.0),
+        ("music", music(seconds(10.0)), 0.0),
+        ("music", music(seconds(10.0)), -20.0),
+        ("music", music(seconds(10.0)), -50.0),
     ] {
         let samples = quantized(&signal, peak_dbfs);
         let (rows, levels) = run(&spec, &samples);
@@ -56,7 +56,7 @@ fn features_are_those_of_the_f64_reference() {
 fn a_gain_of_minus_40_db_changes_features_by_at_most_2() {
     const NOISE_FLOOR_DBFS: f64 = -130.0;
     let spec = MelSpec::default();
-    for (name, signal) in [("pink noise", pink(8.0, 3)), ("music", music(8.0))] {
+    for (name, signal) in [("pink noise", pink(seconds(8.0), 3)), ("music", music(seconds(8.0)))] {
         for peak_dbfs in [0.0, -20.0, -50.0] {
             let samples = quantized(&signal, peak_dbfs);
             let (loud, _) = run(&spec, &samples);

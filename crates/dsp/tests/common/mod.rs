@@ -19,6 +19,14 @@ pub(crate) fn quantized(signal: &[f64], peak_dbfs: f64) -> Vec<i32> {
     signal.iter().map(|x| (x * gain).round() as i32).collect()
 }
 
+/// Seconds of sound to compare, fewer where xtask asks for fewer random cases: under emulation
+/// the `f64` reference takes a hundred times as long.
+pub(crate) fn seconds(native: f64) -> f64 {
+    let cases = std::env::var("PROPTEST_CASES").ok();
+    let cases = cases.and_then(|cases| cases.parse().ok()).unwrap_or(256.0);
+    (native * cases / 256.0).clamp(1.5, native)
+}
+
 pub(crate) fn sine(seconds: f64, hz: f64) -> Vec<f64> {
     let samples = (seconds * f64::from(RATE)) as usize;
     (0..samples)

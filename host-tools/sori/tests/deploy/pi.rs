@@ -118,7 +118,7 @@ impl Pi {
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nPidFile none\n\
              AuthorizedKeysFile {0}/authorized_keys\nStrictModes no\nUsePAM no\n\
              PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             MaxStartups 100\nMaxSessions 100\nForceCommand {0}/enter\n",
+             MaxStartups 100\nMaxSessions 100\nForceCommand {0}/enter\nSetEnv HOME={0}\n",
             folder.path().display()
         );
         fs::write(at("sshd_config"), config).unwrap();

@@ -1,4 +1,4 @@
-//! Builds the examples and runs them where their instructions are counted.
+//! Builds the programs of `tests/counts` and runs them where their instructions are counted.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,10 +14,10 @@ const PLUGIN_SOURCE: &str = "host-tools/xtask/qemu/insn_count.c";
 pub(super) const AARCH64: &str = "aarch64-unknown-linux-musl";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Example {
-    /// Of `sori-nn`.
+pub(super) enum Program {
+    /// The network.
     Inference,
-    /// Of `sori-dsp`.
+    /// Resampler and front end.
     FrontEnd,
 }
 
@@ -40,14 +40,14 @@ impl fmt::Display for Processor {
 
 pub(super) struct Counted {
     pub(super) instructions: u64,
-    /// What the example says it used, if it says so.
+    /// What the program says it used, if it says so.
     pub(super) backend: String,
 }
 
 /// Makes ready what counting needs, once each.
 #[derive(Default)]
 pub(super) struct Counters {
-    built: HashMap<(Example, bool), PathBuf>,
+    built: HashMap<(Program, bool), PathBuf>,
     plugin: Option<PathBuf>,
     has_valgrind: bool,
 }
@@ -56,27 +56,27 @@ impl Counters {
     pub(super) fn count(
         &mut self,
         processor: Processor,
-        example: Example,
+        program: Program,
         arguments: &[&str],
     ) -> anyhow::Result<Counted> {
         let target = match processor {
             Processor::Emulated(_) => Some(AARCH64),
             Processor::Host(_) => None,
         };
-        let program = match self.built.get(&(example, target.is_some())) {
-            Some(program) => program.clone(),
+        let built = match self.built.get(&(program, target.is_some())) {
+            Some(built) => built.clone(),
             None => {
-                let program = build(example, target)?;
+                let built = build(program, target)?;
                 self.built
-                    .insert((example, target.is_some()), program.clone());
-                program
+                    .insert((program, target.is_some()), built.clone());
+                built
             }
         };
         let (mut command, label) = match processor {
             Processor::Emulated(core) => {
                 let mut command = Command::new("qemu-aarch64");
                 command.args(["-cpu", core, "-d", "plugin", "-plugin"]);
-                command.arg(self.plugin(&program)?);
+                command.arg(self.plugin(&built)?);
                 (command, "insns:")
             }
             Processor::Host(_) => {
@@ -92,7 +92,7 @@ impl Counters {
                 (command, "Collected :")
             }
         };
-        command.arg(&program).args(arguments);
+        command.arg(&built).args(arguments);
         let output = tools::captured(&mut command)?;
         let log = String::from_utf8_lossy(&output.stderr);
         let instructions = number_after(label, &log)
@@ -127,15 +127,15 @@ impl Counters {
     }
 }
 
-/// The example's program, for this machine or a target.
-pub(super) fn build(example: Example, target: Option<&str>) -> anyhow::Result<PathBuf> {
-    let (package, name) = match example {
-        Example::Inference => ("sori-nn", "inference"),
-        Example::FrontEnd => ("sori-dsp", "frontend_instructions"),
+/// A program's file, for this machine or a target.
+pub(super) fn build(program: Program, target: Option<&str>) -> anyhow::Result<PathBuf> {
+    let name = match program {
+        Program::Inference => "inference",
+        Program::FrontEnd => "frontend",
     };
     let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--profile", "dist", "--package", package]);
-    cargo.args(["--example", name]);
+    cargo.args(["build", "--profile", "dist", "--package", "sori-counts"]);
+    cargo.args(["--bin", name]);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     if let Some(target) = target {
         tools::require_targets(&[target])?;

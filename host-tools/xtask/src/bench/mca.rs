@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 
-use super::count::{AARCH64, Example, build, number_after};
+use super::count::{AARCH64, Program, build, number_after};
 use crate::tools;
 
 /// Enough that filling the pipeline does not show.
@@ -101,7 +101,7 @@ pub(super) fn run(as_json: bool) -> anyhow::Result<()> {
         let (program, disassembly) = match built.entry(model.target) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let program = build(Example::Inference, model.target)?;
+                let program = build(Program::Inference, model.target)?;
                 let disassembly = disassemble(&objdump, &program)?;
                 entry.insert((program, disassembly))
             }

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::ci::PI_CORES;
 use baseline::Baseline;
-use count::{Counters, Example, Processor};
+use count::{Counters, Processor, Program};
 
 const USAGE: &str = "cargo xtask bench [--mcu] [--accept | --mca] [--json] [START-OF-KEY…]";
 
@@ -56,7 +56,7 @@ const BEST_PEERS: [(&str, u64); 6] = [
 struct Case {
     key: String,
     processor: Processor,
-    example: Example,
+    program: Program,
     arguments: Vec<&'static str>,
 }
 
@@ -156,26 +156,26 @@ fn cases() -> Vec<Case> {
     ];
     let mut cases = Vec::new();
     for processor in processors {
-        let mut case = |key: String, example, mut arguments: Vec<&'static str>| {
+        let mut case = |key: String, program, mut arguments: Vec<&'static str>| {
             if let Processor::Host(backend) = processor {
                 arguments.push(backend);
             }
             cases.push(Case {
                 key: format!("{processor}/{key}"),
                 processor,
-                example,
+                program,
                 arguments,
             });
         };
         for (network, what, mode) in networks {
             case(
                 format!("{network}/{what}"),
-                Example::Inference,
+                Program::Inference,
                 vec![network, mode],
             );
         }
         for (what, stage) in audio {
-            case(format!("audio/{what}"), Example::FrontEnd, vec![stage]);
+            case(format!("audio/{what}"), Program::FrontEnd, vec![stage]);
         }
     }
     cases
@@ -187,7 +187,7 @@ fn count(cases: Vec<Case>, baseline: &Baseline) -> anyhow::Result<Vec<Row>> {
     for case in cases {
         // Not to stdout, which may be JSON.
         eprintln!("   {}", case.key);
-        let counted = counters.count(case.processor, case.example, &case.arguments)?;
+        let counted = counters.count(case.processor, case.program, &case.arguments)?;
         rows.push(Row {
             baseline: baseline.get(&case.key),
             key: case.key,

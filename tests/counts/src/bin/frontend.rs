@@ -1,7 +1,7 @@
 //! One second of audio, to have its instructions counted.
 //!
 //! ```text
-//! cargo run --release -p sori-dsp --example frontend_instructions -- STAGE [BACKEND]
+//! cargo run --release -p sori-counts --bin frontend -- STAGE [BACKEND]
 //!
 //! STAGE     frontend | 44100 | 48000 | microfft     BACKEND   scalar, avx2, neon
 //! ```

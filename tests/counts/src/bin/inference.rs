@@ -1,7 +1,7 @@
 //! One inference, to be timed or to have its instructions counted.
 //!
 //! ```text
-//! cargo run --release -p sori-nn --example inference -- NETWORK MODE [BACKEND [STRIPE]]
+//! cargo run --release -p sori-counts --bin inference -- NETWORK MODE [BACKEND [STRIPE]]
 //!
 //! NETWORK   1.0-224 | a | b | FILE.sori
 //! MODE      time | rows | layers | count | count-rows | count-rows-later
