@@ -56,7 +56,10 @@ fn features_are_those_of_the_f64_reference() {
 fn a_gain_of_minus_40_db_changes_features_by_at_most_2() {
     const NOISE_FLOOR_DBFS: f64 = -130.0;
     let spec = MelSpec::default();
-    for (name, signal) in [("pink noise", pink(seconds(8.0), 3)), ("music", music(seconds(8.0)))] {
+    for (name, signal) in [
+        ("pink noise", pink(seconds(8.0), 3)),
+        ("music", music(seconds(8.0))),
+    ] {
         for peak_dbfs in [0.0, -20.0, -50.0] {
             let samples = quantized(&signal, peak_dbfs);
             let (loud, _) = run(&spec, &samples);

@@ -23,6 +23,12 @@ fn quantize(onnx: &str, out: &str, more: &[&str]) -> Output {
     sori(&[&arguments[..], more].concat())
 }
 
+/// A small network that PyTorch exported.
+fn exported() -> String {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../quantize/tests/exported");
+    format!("{fixtures}/torch_legacy.onnx")
+}
+
 #[test]
 fn quantize_writes_a_package_that_verifies() {
     let folder = Folder::new();
@@ -49,8 +55,16 @@ fn quantize_reports_as_a_page_and_prunes_without_changing_a_bit() {
         folder.at("a.sori"),
         folder.at("b.sori"),
     );
-    let onnx = in_genre("genre.onnx");
-    let output = quantize(&onnx, &plain, &["--report", &page]);
+    let onnx = exported();
+    let output = sori(&[
+        "quantize",
+        &onnx,
+        "--data-free",
+        "--out",
+        &plain,
+        "--report",
+        &page,
+    ]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let html = fs::read_to_string(&page).unwrap();
     for part in [
@@ -65,9 +79,23 @@ fn quantize_reports_as_a_page_and_prunes_without_changing_a_bit() {
     for from_elsewhere in ["<script", "<link", "src=", "url("] {
         assert!(!html.contains(from_elsewhere), "{from_elsewhere}");
     }
-    assert!(quantize(&onnx, &pruned, &["--prune"]).status.success());
-    let demo = in_genre("demo");
-    let output = sori(&["compare", &plain, &pruned, "--on", &demo, "--json"]);
+    let output = sori(&[
+        "quantize",
+        &onnx,
+        "--data-free",
+        "--prune",
+        "--out",
+        &pruned,
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let rows = folder.at("rows");
+    fs::create_dir(&rows).unwrap();
+    fs::copy(
+        onnx.replace(".onnx", ".input.npy"),
+        Path::new(&rows).join("a.npy"),
+    )
+    .unwrap();
+    let output = sori(&["compare", &plain, &pruned, "--on", &rows, "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let same: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(same["largest_difference"], 0.0);
@@ -78,17 +106,11 @@ fn quantize_reports_as_a_page_and_prunes_without_changing_a_bit() {
 fn ranges_guessed_without_data_come_with_a_warning() {
     let folder = Folder::new();
     let out = folder.at("x.sori");
-    let output = sori(&[
-        "quantize",
-        &in_genre("genre.onnx"),
-        "--data-free",
-        "--out",
-        &out,
-    ]);
+    let output = sori(&["quantize", &exported(), "--data-free", "--out", &out]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("WARNING"));
     assert!(text(&output.stdout).contains("noise, no data given"));
-    let neither = sori(&["quantize", &in_genre("genre.onnx"), "--out", &out]);
+    let neither = sori(&["quantize", &exported(), "--out", &out]);
     assert_eq!(neither.status.code(), Some(2));
 }
 
@@ -132,11 +154,9 @@ fn inspect_measures_what_relus_keep() {
 #[test]
 fn a_failed_gate_writes_nothing_and_exits_with_3() {
     let folder = Folder::new();
-    let output = quantize(
-        &in_genre("genre.onnx"),
-        &folder.at("x.sori"),
-        &["--gate", "sqnr=300"],
-    );
+    let out = folder.at("x.sori");
+    let gate = ["--data-free", "--gate", "sqnr=300"];
+    let output = sori(&[&["quantize", &exported(), "--out", &out], &gate[..]].concat());
     assert_eq!(output.status.code(), Some(3));
     assert!(
         text(&output.stderr).contains("sqnr"),

@@ -332,9 +332,14 @@ def named(fold):
 
 
 def context():
+    """How processes start: with all that takes seconds to import already there, where the system can."""
     import multiprocessing
 
-    return multiprocessing.get_context("spawn")
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", "train", "calibrate"])
+    return context
 
 
 def main():

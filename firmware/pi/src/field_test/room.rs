@@ -2,8 +2,9 @@
 
 use std::f64::consts::PI;
 
-use rustfft::FftPlanner;
+use rustfft::algorithm::Radix4;
 use rustfft::num_complex::Complex;
+use rustfft::{Fft as _, FftDirection};
 
 /// Rate of all sound here.
 const RATE_HZ: f64 = 48_000.0;
@@ -59,18 +60,17 @@ impl Room {
     /// What is heard of it.
     pub(super) fn hear(&self, sound: &[f64]) -> Vec<f64> {
         let size = (sound.len() + self.0.len()).next_power_of_two();
-        let mut planner = FftPlanner::new();
-        let spectrum = |samples: &[f64], planner: &mut FftPlanner<f64>| {
+        let spectrum = |samples: &[f64]| {
             let mut all: Vec<Complex<f64>> = samples.iter().map(Complex::from).collect();
             all.resize(size, Complex::default());
-            planner.plan_fft_forward(size).process(&mut all);
+            Radix4::new(size, FftDirection::Forward).process(&mut all);
             all
         };
-        let mut product = spectrum(sound, &mut planner);
-        for (x, h) in product.iter_mut().zip(spectrum(&self.0, &mut planner)) {
+        let mut product = spectrum(sound);
+        for (x, h) in product.iter_mut().zip(spectrum(&self.0)) {
             *x *= h / size as f64;
         }
-        planner.plan_fft_inverse(size).process(&mut product);
+        Radix4::new(size, FftDirection::Inverse).process(&mut product);
         product[..sound.len()].iter().map(|x| x.re).collect()
     }
 }

@@ -9,10 +9,10 @@
 //! filter): its value says how much of the sound is the beep, at any level.
 
 use std::f64::consts::{PI, TAU};
-use std::sync::Arc;
 
+use rustfft::algorithm::Radix4;
 use rustfft::num_complex::Complex32;
-use rustfft::{Fft, FftPlanner};
+use rustfft::{Fft as _, FftDirection};
 use sori_dsp::Resampler;
 
 use crate::meter::FULL_SCALE;
@@ -174,8 +174,8 @@ impl Highpass {
 
 /// The matched filter.
 struct Finder {
-    forward: Arc<dyn Fft<f32>>,
-    backward: Arc<dyn Fft<f32>>,
+    forward: Radix4<f32>,
+    backward: Radix4<f32>,
     /// Conjugate spectrum of the beep.
     beep: Vec<Complex32>,
     beep_energy: f64,
@@ -191,8 +191,7 @@ struct Finder {
 
 impl Finder {
     fn new(beep: Beep) -> Self {
-        let mut planner = FftPlanner::new();
-        let forward = planner.plan_fft_forward(TRANSFORM);
+        let forward = Radix4::new(TRANSFORM, FftDirection::Forward);
         // What is looked for went through the same filter.
         let mut highpass = Highpass::default();
         let beep: Vec<f32> = beep
@@ -205,7 +204,7 @@ impl Finder {
         Self {
             beep: spectrum.iter().map(Complex32::conj).collect(),
             beep_energy: beep.iter().map(|&x| f64::from(x) * f64::from(x)).sum(),
-            backward: planner.plan_fft_inverse(TRANSFORM),
+            backward: Radix4::new(TRANSFORM, FftDirection::Inverse),
             forward,
             block: Vec::with_capacity(TRANSFORM),
             offset: 0,

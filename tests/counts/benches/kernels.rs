@@ -2,7 +2,7 @@
 //! each kind of kernel within the clip.
 //!
 //! ```text
-//! cargo bench -p sori-nn --bench kernels -- 'a, .*clip'
+//! cargo bench -p sori-counts --bench kernels -- 'a, .*clip'
 //! ```
 #![allow(missing_docs, reason = "criterion's macros make a public function")]
 
