@@ -290,7 +290,7 @@ fn cores(steps: &mut Steps, cores: &[&str]) -> anyhow::Result<()> {
                 &format!("cargo test --all-features --target {AARCH64}{packages}"),
             )
             // The native run covers the full number of random cases.
-            .with(&[("QEMU_CPU", core), ("PROPTEST_CASES", "32")]),
+            .with(&[("QEMU_CPU", core), ("PROPTEST_CASES", "16")]),
         )?;
     }
     Ok(())
