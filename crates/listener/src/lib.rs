@@ -8,7 +8,8 @@
 //! A [`Listener`] owns the whole chain and borrows its memory. [`Decider`] turns
 //! probabilities and levels into verdicts: smoothing, hysteresis, `unknown`,
 //! `silence`. [`ClipSummary`] is the verdict on a whole clip. [`verify()`]
-//! reproduces a package's golden vectors, as every target does before it listens.
+//! reproduces a package's golden vectors, as every target does before it listens; a [`Budget`]
+//! says what a package of unknown origin may take for that.
 //!
 //! Both take a package that is [`Prepared`](sori_nn::Prepared) for a backend, or an unprepared
 //! package for the scalar one. The events have the same bits on all of them.
@@ -23,12 +24,14 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+mod budget;
 mod clip;
 mod decider;
 mod error;
 mod listener;
 mod verify;
 
+pub use budget::{Budget, OverBudget};
 pub use clip::{Clip, ClipSummary};
 pub use decider::{Decider, Verdict};
 pub use error::Error;

@@ -2,7 +2,7 @@
 
 use sori_dsp::FrontEnd;
 use sori_dsp::design::MelSpec;
-use sori_listener::{Error, Memory, Mismatch, Verified, verify};
+use sori_listener::{Budget, Error, Memory, Mismatch, OverBudget, Verified, verify};
 use sori_nn::testing::{Noise, Table, build};
 use sori_nn::{Backend, CacheLine, Network, Prepared};
 use sori_package::write::{GoldenSpec, PackageBytes, PackageSpec};
@@ -57,6 +57,49 @@ fn with_package(change: impl FnOnce(&mut PackageSpec<'_>), check: impl FnOnce(&P
     });
     change(&mut spec);
     check(&build(&spec));
+}
+
+/// A running mean of so many rows of so many classes that its ring takes 2.1 GB, in a file of
+/// 142 KB; and golden vectors that take an hour. Neither is allocated or computed.
+#[test]
+fn what_a_package_may_take_is_asked_before_it_is_taken() {
+    let input = TensorShape {
+        width: 4,
+        channels: 1,
+    };
+    let mut spec = Table::mobilenet_v2(input, 0.1, 8_000, false).package(&mut Noise::new(3));
+    spec.classifier.pool_rows = u16::MAX;
+    spec.classifier.weights.fill(0);
+    spec.classifier.bias.fill(0);
+    let budget = Budget {
+        memory_bytes: 64 << 20,
+        verification: 20_000_000_000,
+    };
+    let bytes = build(&spec);
+    let package = Package::parse(&bytes).expect("valid");
+    for backend in Backend::available() {
+        let over = budget.admit(&package, backend, 1).expect_err("2.1 GB");
+        assert!(
+            matches!(over, OverBudget::Memory { needed, .. } if needed > 2_000_000_000),
+            "{over}"
+        );
+    }
+    with_package(
+        |_| {},
+        |bytes| {
+            let package = Package::parse(bytes).expect("valid");
+            let cost = budget
+                .admit(&package, Backend::SCALAR, 1)
+                .expect("a small one");
+            let less = Budget {
+                verification: cost.verification - 1,
+                ..budget
+            };
+            let over = less.admit(&package, Backend::SCALAR, 1);
+            assert!(matches!(over, Err(OverBudget::Verification { .. })));
+            assert_eq!(cost.admit(&package, Backend::SCALAR, 1), Ok(cost));
+        },
+    );
 }
 
 fn verified(bytes: &PackageBytes, stripe: usize) -> Result<Verified, Mismatch> {

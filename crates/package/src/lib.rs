@@ -24,10 +24,11 @@
 //!    copied or allocated, and no accessor can fail.
 //! 4. With feature `write`, [`write::PackageSpec`] builds the same file from owned
 //!    parts. Host tools and tests use it; targets leave it off.
+//! 5. With feature `std`, `file::read` reads package files within bounds.
 //!
 //! # What it will not do
-//! Run the network (`sori-nn`), compute features (`sori-dsp`), sign and check signatures
-//! (`sori-sign`), or read files.
+//! Run the network (`sori-nn`), compute features (`sori-dsp`), sign or check signatures
+//! (`sori-sign`).
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -37,13 +38,18 @@ struct Readme;
 
 #[cfg(feature = "write")]
 extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
 
 mod aligned;
 mod desc;
 mod error;
+#[cfg(feature = "std")]
+pub mod file;
 mod parse;
 mod prologue;
 mod signature;
+pub mod text;
 mod view;
 #[cfg(feature = "write")]
 pub mod write;

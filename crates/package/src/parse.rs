@@ -8,7 +8,7 @@ use crate::view::{
 };
 use crate::{
     Activation, BlockPlan, DecisionRule, Error, MAX_BLOCKS, MAX_STRIPE, Prologue, Provenance,
-    Signature, Spatial, TensorShape,
+    Signature, Spatial, TensorShape, text,
 };
 
 pub(crate) const CRC32: crc::Crc<u32> = crc::Crc::<u32>::new(&crc::CRC_32_ISO_HDLC);
@@ -592,10 +592,23 @@ impl<'a> Package<'a> {
 
     fn check_contents(&self) -> Result<(), Error> {
         let labels = self.labels().count();
-        let damaged = |label: &str| label.is_empty() || label.ends_with('\r');
-        if labels != 0 && self.labels.split('\n').any(damaged) {
+        if labels != 0 && self.labels.split('\n').any(str::is_empty) {
             return Err(Error::Contents {
-                what: "a label is empty or ends in a carriage return",
+                what: "a label is empty",
+            });
+        }
+        let Provenance {
+            name,
+            source_sha256,
+            calibration,
+            tool,
+            metrics,
+        } = self.provenance;
+        let lines = [name, source_sha256, calibration, tool, metrics].into_iter();
+        let is_plain = |line: &str| line.chars().all(text::is_plain);
+        if !lines.chain(self.labels.split('\n')).all(is_plain) {
+            return Err(Error::Contents {
+                what: "a label or the provenance has a control character",
             });
         }
         if labels != 0 && labels != self.classifier.classes {

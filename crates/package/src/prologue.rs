@@ -113,6 +113,11 @@ impl Prologue {
         self.arena[index] as usize
     }
 
+    /// Bytes of the package, without a signature after it.
+    pub const fn file_len(&self) -> u64 {
+        self.file_len as u64
+    }
+
     /// Bytes of the front end's workspace; 0 without a mel contract.
     pub const fn frontend_bytes(&self) -> usize {
         self.frontend_bytes as usize

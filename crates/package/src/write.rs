@@ -139,13 +139,19 @@ pub struct PackageBytes {
 impl PackageBytes {
     /// Copies bytes, a file's for instance, to aligned memory.
     pub fn copy_from(bytes: &[u8]) -> Self {
-        let mut allocation = vec![0; bytes.len() + ALIGNMENT];
+        let mut copy = Self::zeroed(bytes.len());
+        copy.copy_from_slice(bytes);
+        copy
+    }
+
+    /// So many bytes, to be filled.
+    pub(crate) fn zeroed(len: usize) -> Self {
+        let allocation = vec![0; len + ALIGNMENT];
         let start = allocation.as_ptr().align_offset(ALIGNMENT);
-        allocation[start..][..bytes.len()].copy_from_slice(bytes);
         Self {
             allocation,
             start,
-            len: bytes.len(),
+            len,
         }
     }
 }
@@ -155,6 +161,12 @@ impl core::ops::Deref for PackageBytes {
 
     fn deref(&self) -> &[u8] {
         &self.allocation[self.start..][..self.len]
+    }
+}
+
+impl core::ops::DerefMut for PackageBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.allocation[self.start..][..self.len]
     }
 }
 

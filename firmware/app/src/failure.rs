@@ -1,7 +1,7 @@
 use core::fmt;
 
 use embedded_hal::digital::OutputPin as _;
-use sori_listener::Mismatch;
+use sori_listener::{Mismatch, OverBudget};
 
 use crate::Board;
 
@@ -15,6 +15,8 @@ pub enum Failure {
     Golden(Mismatch),
     /// The package cannot be used to listen.
     Listener(sori_listener::Error),
+    /// To verify the package would take longer than the watchdog waits.
+    TooCostly(OverBudget),
 }
 
 /// Number of [`blink`]s from a panic handler: a bug in the firmware.
@@ -29,7 +31,7 @@ impl Failure {
         match self {
             Self::Package(_) => 1,
             Self::Golden(_) => 2,
-            Self::Listener(_) => 3,
+            Self::Listener(_) | Self::TooCostly(_) => 3,
         }
     }
 }
@@ -42,6 +44,7 @@ impl fmt::Display for Failure {
             }
             Self::Golden(mismatch) => write!(f, "golden vectors: {mismatch}"),
             Self::Listener(error) => write!(f, "the package cannot be used to listen: {error}"),
+            Self::TooCostly(over) => write!(f, "the package cannot be used to listen: {over}"),
         }
     }
 }

@@ -214,6 +214,8 @@ pub struct Status {
     pub hardware_problems: Vec<String>,
     /// Why the configuration was not taken anew.
     pub configuration_problem: Option<String>,
+    /// Threads that give no sign of life.
+    pub stuck: Vec<&'static str>,
 }
 
 /// The board.

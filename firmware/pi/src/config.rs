@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +16,9 @@ use sori_sign::PublicKey;
 /// Environment variables that begin so override the file: `SORI_PI_MQTT_HOST` is
 /// `host` of `[mqtt]`.
 pub const ENVIRONMENT: &str = "SORI_PI_";
+
+/// Most bytes of the file; the documented one has a hundredth.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// A whole number between two bounds, both allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -405,7 +408,7 @@ impl Config {
     /// A named file that cannot be read; what [`read`](Self::read) refuses.
     pub fn load(path: Option<&Path>) -> Result<Self, Wrong> {
         let named = path.unwrap_or(Path::new(USUAL));
-        let text = match std::fs::read_to_string(named) {
+        let text = match text_of(named) {
             Err(error) if path.is_none() && error.kind() == ErrorKind::NotFound => String::new(),
             read => read.map_err(|error| Wrong(format!("{}: {error}", named.display())))?,
         };
@@ -494,6 +497,17 @@ impl Config {
     }
 }
 
+/// Its text, of bounded length. It may be a pipe.
+fn text_of(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    match text.len() as u64 > MOST_BYTES {
+        true => Err(ErrorKind::FileTooLarge.into()),
+        false => Ok(text),
+    }
+}
+
 fn of_table<T: DeserializeOwned>(table: &toml::Table) -> Result<T, toml::de::Error> {
     table.clone().try_into()
 }
@@ -532,6 +546,12 @@ mod tests {
         let all = read(&all).expect("the commented keys are right");
         assert!(all.mqtt.is_some() && all.display.is_some() && all.lights.is_some());
         assert!(!all.gpio.lights.is_empty() && all.page.token.is_some());
+    }
+
+    #[test]
+    fn a_file_without_end_is_refused() {
+        let refusal = Config::load(Some(Path::new("/dev/zero"))).expect_err("endless");
+        assert!(refusal.to_string().contains("/dev/zero"), "{refusal}");
     }
 
     #[test]

@@ -2,11 +2,14 @@
 //!
 //! A row is a span of one verdict. Rows wait in memory and are written together, in one
 //! transaction; a database that is locked, full or gone makes them wait longer. One that is
-//! damaged is set aside under another name, never deleted, and a new one begun. What still
-//! waits at the end is left beside the database, for the next start.
+//! damaged is set aside under another name, never deleted, and a new one begun; so it is when
+//! somebody moves or deletes the file. What still waits at the end is left beside the database,
+//! for the next start, in space that was reserved while there was some.
 
 use std::collections::VecDeque;
+use std::fs::{self, File};
 use std::io::{self, BufRead as _, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +18,13 @@ use serde::{Deserialize, Serialize};
 
 /// Rows that may wait: two weeks of a new verdict every 12 seconds, 10 MB.
 pub const MOST_WAITING: usize = 100_000;
+
+/// Bytes that are reserved for rows that wait: what [`MOST_WAITING`] take as lines of JSON, with
+/// labels of up to 20 bytes.
+const RESERVED: u64 = MOST_WAITING as u64 * 192;
+
+/// Files of waiting rows. There is more than one only where one could not be read.
+const MOST_LEFT: usize = 9;
 
 /// Version of the tables, in `user_version`.
 const SCHEMA: i64 = 1;
@@ -56,11 +66,26 @@ pub struct Counters {
 pub struct History {
     path: PathBuf,
     keep: Duration,
-    connection: Option<Connection>,
+    database: Option<Database>,
     waiting: VecDeque<Span>,
-    /// What an earlier process left is among what waits.
-    took_up: bool,
+    /// Files of an earlier process whose rows are among what waits.
+    took_up: Vec<PathBuf>,
     counters: Counters,
+}
+
+/// An open database, and which file that is.
+#[derive(Debug)]
+struct Database {
+    connection: Connection,
+    file: FileId,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+fn file_id(path: &Path) -> Option<FileId> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Why rows wait, in words for the log.
@@ -78,9 +103,9 @@ impl History {
         Self {
             path: path.into(),
             keep: Duration::from_secs(keep_days * 24 * 3600),
-            connection: None,
+            database: None,
             waiting: VecDeque::new(),
-            took_up: false,
+            took_up: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -112,11 +137,16 @@ impl History {
         }
         let written = self.try_write();
         self.noted(written)?;
+        // What went into a file that is not there any more is written to one that is.
+        if self.has_moved() {
+            let again = self.try_write();
+            self.noted(again)?;
+        }
         self.counters.written += self.waiting.len() as u64;
         self.waiting.clear();
-        if std::mem::take(&mut self.took_up) {
+        for left in std::mem::take(&mut self.took_up) {
             // Only now: after a power cut in between, twice is better than never.
-            let _ = std::fs::remove_file(self.left());
+            let _ = fs::remove_file(left);
         }
         Ok(())
     }
@@ -128,10 +158,25 @@ impl History {
     /// As [`write`](Self::write)'s.
     pub fn forget(&mut self, now_ms: i64) -> Result<(), Delayed> {
         let oldest = now_ms.saturating_sub(self.keep.as_millis() as i64);
-        let forgotten = opened(&mut self.connection, &self.path).and_then(|connection| {
-            connection.execute("DELETE FROM heard WHERE started_ms < ?", [oldest])
+        let forgotten = self.opened().and_then(|database| {
+            database.execute("DELETE FROM heard WHERE started_ms < ?", [oldest])
         });
         self.noted(forgotten.map(|_| ()))
+    }
+
+    /// Reserves space on the disk for [`leave`](Self::leave), which may find it full.
+    ///
+    /// # Errors
+    /// Those of the file system; then rows can still be left, if there is space by then.
+    pub fn reserve(&self) -> io::Result<()> {
+        let file = fs::OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(false)
+            .open(self.reserve_path())?;
+        // Not a hole: what is allocated here cannot fail for want of space later.
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVED)?;
+        Ok(())
     }
 
     /// Leaves what waits beside the database, where [`take_up`](Self::take_up) finds it.
@@ -139,23 +184,43 @@ impl History {
     /// # Errors
     /// Those of the file system; then the rows are lost with this process.
     pub fn leave(&mut self) -> io::Result<()> {
+        let reserve = self.reserve_path();
         if self.waiting.is_empty() {
-            return Ok(());
+            return match fs::remove_file(&reserve) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
         }
-        let mut lines = Vec::new();
-        for span in &self.waiting {
-            serde_json::to_writer(&mut lines, span)?;
-            lines.push(b'\n');
-        }
-        // What was taken up from there waits too, and is not to stand there twice.
-        let mut file = std::fs::OpenOptions::new()
+        // Over what was reserved, so that its blocks are used and none are asked for.
+        let file = fs::OpenOptions::new()
             .create(true)
             .write(true)
-            .truncate(self.took_up)
-            .append(!self.took_up)
-            .open(self.left())?;
-        file.write_all(&lines)?;
+            .truncate(false)
+            .open(&reserve)?;
+        let mut lines = io::BufWriter::new(&file);
+        let mut len = 0;
+        for span in &self.waiting {
+            let mut line = serde_json::to_vec(span)?;
+            line.push(b'\n');
+            lines.write_all(&line)?;
+            len += line.len() as u64;
+        }
+        lines.flush()?;
+        drop(lines);
+        file.set_len(len)?;
         file.sync_all()?;
+        let left = match self.took_up.first() {
+            Some(taken) => taken.clone(),
+            // One that could not be read is not overwritten.
+            None => self
+                .left()
+                .find(|path| !path.exists())
+                .ok_or(io::ErrorKind::AlreadyExists)?,
+        };
+        fs::rename(&reserve, left)?;
+        for taken in self.took_up.drain(..).skip(1) {
+            let _ = fs::remove_file(taken);
+        }
         self.waiting.clear();
         Ok(())
     }
@@ -165,39 +230,90 @@ impl History {
     /// # Errors
     /// Those of the file system. A line that a power cut made no row of is skipped.
     pub fn take_up(&mut self) -> io::Result<usize> {
-        let file = match std::fs::File::open(self.left()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            opened => opened?,
-        };
         let mut rows = 0;
-        for line in io::BufReader::new(file).split(b'\n') {
-            if let Ok(span) = serde_json::from_slice(&line?) {
-                self.push(span);
-                rows += 1;
+        let mut result = Ok(());
+        for path in self.left().collect::<Vec<_>>() {
+            match self.take_up_from(&path) {
+                Ok(taken) => rows += taken,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // The others are taken up nonetheless.
+                Err(error) => result = Err(error),
             }
         }
-        self.took_up = true;
+        result.map(|()| rows)
+    }
+
+    fn take_up_from(&mut self, path: &Path) -> io::Result<usize> {
+        let mut spans = Vec::new();
+        for line in io::BufReader::new(File::open(path)?).split(b'\n') {
+            spans.extend(serde_json::from_slice::<Span>(&line?).ok());
+        }
+        let rows = spans.len();
+        spans.into_iter().for_each(|span| self.push(span));
+        self.took_up.push(path.into());
         Ok(rows)
     }
 
-    fn left(&self) -> PathBuf {
-        with_suffix(&self.path, ".waiting")
+    /// Where waiting rows are left: `….waiting`, then `….waiting-2` and so on.
+    fn left(&self) -> impl Iterator<Item = PathBuf> {
+        (1..=MOST_LEFT).map(|number| match number {
+            1 => with_suffix(&self.path, ".waiting"),
+            _ => with_suffix(&self.path, &format!(".waiting-{number}")),
+        })
+    }
+
+    fn reserve_path(&self) -> PathBuf {
+        with_suffix(&self.path, ".reserve")
+    }
+
+    /// Somebody moved or deleted the open database.
+    fn has_moved(&self) -> bool {
+        let open = self.database.as_ref().map(|database| database.file);
+        open.is_some() && open != file_id(&self.path)
+    }
+
+    /// The database that there is, or a new one.
+    fn opened(&mut self) -> rusqlite::Result<&mut Connection> {
+        if self.has_moved() {
+            tracing::warn!(
+                "{} was moved or deleted: a new one is started",
+                self.path.display()
+            );
+            self.database = None;
+            // The log belongs to the one that is gone, which has all of it but for what a reader
+            // held back; under its name a new database would take it for its own.
+            self.put_aside("moved", &["-wal", "-shm"]);
+        }
+        match &mut self.database {
+            Some(database) => Ok(&mut database.connection),
+            none => {
+                let connection = open(&self.path)?;
+                let file =
+                    file_id(&self.path).ok_or(rusqlite::Error::InvalidPath(self.path.clone()))?;
+                Ok(&mut none.insert(Database { connection, file }).connection)
+            }
+        }
     }
 
     /// Counts a failure, and makes ready for the next attempt.
     fn noted(&mut self, result: rusqlite::Result<()>) -> Result<(), Delayed> {
         result.map_err(|error| {
             self.counters.failures += 1;
-            self.connection = None;
+            self.database = None;
             if is_damage(&error) {
-                self.set_aside();
+                self.counters.set_aside +=
+                    u64::from(self.put_aside("damaged", &["", "-wal", "-shm"]));
             }
             Delayed::new(&error, &self.path)
         })
     }
 
     fn try_write(&mut self) -> rusqlite::Result<()> {
-        let transaction = opened(&mut self.connection, &self.path)?.transaction()?;
+        self.opened()?;
+        let Some(Database { connection, .. }) = &mut self.database else {
+            return Ok(());
+        };
+        let transaction = connection.transaction()?;
         {
             let mut insert = transaction.prepare_cached(
                 "INSERT INTO heard (started_ms, seconds, verdict, confidence, level_dbfs, confirmed)
@@ -214,24 +330,29 @@ impl History {
                 ])?;
             }
         }
-        transaction.commit()
+        transaction.commit()?;
+        // What is in the file itself goes where the file goes. A reader or a full disk may hold
+        // that up until a later write; the rows are safe in the log.
+        let _ = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        Ok(())
     }
 
-    /// Renames a damaged database, with what belongs to it, to the first name that is free.
-    fn set_aside(&mut self) {
+    /// Renames files of the database, whichever exist, to the first name that is free. Whether
+    /// it could.
+    fn put_aside(&self, why: &str, parts: &[&str]) -> bool {
         let with = |suffix: &str| with_suffix(&self.path, suffix);
-        let Some(number) = (1..10_000).find(|n| !with(&format!(".damaged-{n}")).exists()) else {
-            return;
+        let parts = parts.iter().filter(|part| with(part).exists());
+        let aside = |n: u32, part: &str| with(&format!(".{why}-{n}{part}"));
+        let Some(number) = (1..10_000).find(|&n| {
+            ["", "-wal", "-shm"]
+                .iter()
+                .all(|part| !aside(n, part).exists())
+        }) else {
+            return false;
         };
-        for part in ["", "-wal", "-shm"] {
-            let old = with(part);
-            if old.exists()
-                && std::fs::rename(&old, with(&format!(".damaged-{number}{part}"))).is_err()
-            {
-                return;
-            }
-        }
-        self.counters.set_aside += 1;
+        parts
+            .map(|part| fs::rename(with(part), aside(number, part)))
+            .all(|renamed| renamed.is_ok())
     }
 }
 
@@ -272,17 +393,6 @@ fn is_damage(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
     ) || matches!(error, rusqlite::Error::InvalidColumnType(..))
-}
-
-/// The connection that there is, or a new one.
-fn opened<'c>(
-    connection: &'c mut Option<Connection>,
-    path: &Path,
-) -> rusqlite::Result<&'c mut Connection> {
-    match connection {
-        Some(connection) => Ok(connection),
-        none => Ok(none.insert(open(path)?)),
-    }
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
@@ -446,18 +556,19 @@ pub fn export(
     })
 }
 
-/// Labels are the user's: one may have a comma.
+/// Labels are the user's: one may have a comma, or begin as what a spreadsheet computes.
 fn csv_field(text: &str) -> String {
-    match text.contains(['"', ',', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
+    match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => format!("\"'{}\"", text.replace('"', "\"\"")),
+        false if text.contains(['"', ',', '\n', '\r']) => {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        }
         false => text.into(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     const DAY_MS: i64 = 24 * 3_600_000;
@@ -605,6 +716,7 @@ mod tests {
         let mut history = History::new(&path, 9);
         history.push(span(1, "drum, bass"));
         history.push(span(2, "silence"));
+        history.push(span(3, "=cmd|' /c calc'!\"A1\""));
         history.write().expect("written");
         let text = |format| {
             let mut out = Vec::new();
@@ -614,7 +726,8 @@ mod tests {
         assert_eq!(
             text(Format::Csv),
             "started_ms,seconds,verdict,confidence,level_dbfs,confirmed\n\
-             1,12.500,\"drum, bass\",0.7500,-42.0,false\n2,12.500,silence,,-42.0,false\n"
+             1,12.500,\"drum, bass\",0.7500,-42.0,false\n2,12.500,silence,,-42.0,false\n\
+             3,12.500,\"'=cmd|' /c calc'!\"\"A1\"\"\",0.7500,-42.0,false\n"
         );
         let json = text(Format::Json);
         let lines: Vec<serde_json::Value> = json
@@ -655,5 +768,93 @@ mod tests {
             .map(|s| s.started_ms)
             .collect();
         assert_eq!(started, [0, 1, 10, 11]);
+    }
+
+    /// Once between two writes, once while one is under way; the file that was moved has what
+    /// was written to it, in itself.
+    #[test]
+    fn a_database_that_is_moved_or_deleted_costs_no_row() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.sqlite");
+        let moved = folder.path().join("elsewhere.sqlite");
+        let mut history = History::new(&path, 9);
+        let mut write = |at| {
+            history.push(span(at, "jazz"));
+            history.write().expect("written");
+        };
+        write(1);
+        fs::rename(&path, &moved).unwrap();
+        write(2);
+        let starts = |path: &Path| -> Vec<i64> {
+            let spans = all(path, &Query::default());
+            spans.iter().map(|span| span.started_ms).collect()
+        };
+        assert_eq!((starts(&moved), starts(&path)), (vec![1], vec![2]));
+        fs::remove_file(&path).unwrap();
+        write(3);
+        assert_eq!(starts(&path), [3]);
+        // A reader holds the log back, and the file is deleted under both.
+        let reader = Connection::open(&path).unwrap();
+        reader.execute_batch("BEGIN; SELECT * FROM heard").unwrap();
+        write(4);
+        fs::remove_file(&path).unwrap();
+        write(5);
+        write(6);
+        assert_eq!(starts(&path), [5, 6]);
+        drop(reader);
+        write(7);
+        assert_eq!(starts(&path), [5, 6, 7]);
+    }
+
+    /// No block is asked for at the end: the rows go where the reserve was.
+    #[test]
+    fn rows_are_left_in_space_that_was_reserved() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.sqlite");
+        fs::create_dir(&path).unwrap();
+        let mut history = History::new(&path, 9);
+        history.reserve().expect("there is space");
+        let reserve = fs::metadata(history.reserve_path()).unwrap();
+        assert!(reserve.blocks() * 512 >= RESERVED, "a hole is no space");
+        for n in 0..MOST_WAITING as i64 {
+            history.push(Span {
+                seconds: 1.0 / 3.0,
+                confidence: Some(1.0 / 3.0),
+                level_dbfs: -100.0 / 3.0,
+                ..span(1_800_000_000_000 + n, "twenty characters at")
+            });
+        }
+        history.write().expect_err("a folder");
+        history.leave().expect("left");
+        let left = fs::metadata(history.left().next().unwrap()).unwrap();
+        assert_eq!(left.ino(), reserve.ino());
+        assert!(left.len() <= RESERVED, "{} bytes", left.len());
+        let mut next = History::new(&path, 9);
+        assert_eq!(next.take_up().expect("readable"), MOST_WAITING);
+        // With nothing to leave, nothing is left.
+        let mut idle = History::new(&folder.path().join("idle.sqlite"), 9);
+        idle.reserve().unwrap();
+        idle.leave().unwrap();
+        assert!(!idle.reserve_path().exists());
+    }
+
+    #[test]
+    fn rows_that_cannot_be_read_are_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.sqlite");
+        fs::create_dir(&path).unwrap();
+        let first = folder.path().join("history.sqlite.waiting");
+        fs::create_dir(&first).unwrap();
+        let mut history = History::new(&path, 9);
+        history.take_up().expect_err("a folder");
+        history.push(span(1, "jazz"));
+        history.leave().expect("under another name");
+        assert!(first.is_dir());
+        fs::remove_dir(&first).unwrap();
+        fs::remove_dir(&path).unwrap();
+        let mut next = History::new(&path, 9);
+        assert_eq!(next.take_up().expect("readable"), 1);
+        next.write().expect("written");
+        assert_eq!(next.left().filter(|left| left.exists()).count(), 0);
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::board::{Board, now_ms};
 use crate::config;
 use crate::history::{Delayed, History, Span};
+use crate::service::Pulse;
 
 /// A clock is believed for deleting once it ran so long without a jump: a Pi has none of its
 /// own, and one that is ahead makes everything old.
@@ -18,25 +19,41 @@ const JUMP_MS: i64 = 60_000;
 /// A write that failed is tried again after so long.
 const SOON: Duration = Duration::from_secs(2);
 
-/// Writes what comes until nobody can send any more, then all that waits.
-pub fn run(config: &config::History, path: &Path, spans: &mpsc::Receiver<Span>, board: &Board) {
+/// How often it gives a sign of life, whatever it waits for.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Writes what comes until nobody can send any more, then all that waits. `pulse` beats while it
+/// moves.
+pub fn run(
+    config: &config::History,
+    path: &Path,
+    spans: &mpsc::Receiver<Span>,
+    board: &Board,
+    pulse: &Pulse,
+) {
     let mut history = History::new(path, config.keep_days.get().unsigned_abs());
     match history.take_up() {
         Ok(0) => {}
         Ok(rows) => tracing::info!(rows, "loaded rows that an earlier run could not write"),
         Err(error) => tracing::error!(%error, "cannot read the rows that an earlier run left"),
     }
+    if let Err(error) = history.reserve() {
+        tracing::warn!(%error, "cannot reserve space for rows that have to wait for the next run");
+    }
     let every = Duration::from_secs(config.write_every_s.get().unsigned_abs());
     let mut clock = SteadyClock::new(now_ms(), Instant::now());
     let mut log = Log::default();
     let mut next = Instant::now() + every;
     loop {
-        let ended = match spans.recv_timeout(next.saturating_duration_since(Instant::now())) {
+        pulse.beat();
+        let left = next.saturating_duration_since(Instant::now());
+        let ended = match spans.recv_timeout(left.min(ROUND)) {
             Ok(span) => {
                 history.push(span);
                 board.update(|status| status.history = history.counters());
                 continue;
             }
+            Err(RecvTimeoutError::Timeout) if left > ROUND => continue,
             Err(RecvTimeoutError::Timeout) => false,
             Err(RecvTimeoutError::Disconnected) => true,
         };
@@ -165,7 +182,13 @@ mod tests {
                 .unwrap();
         }
         drop(sender);
-        run(&config::History::default(), &path, &receiver, &board);
+        run(
+            &config::History::default(),
+            &path,
+            &receiver,
+            &board,
+            &Pulse::new(),
+        );
         let mut confirmed = Vec::new();
         crate::history::read(&path, &Default::default(), |span| {
             confirmed.push(span.confirmed);

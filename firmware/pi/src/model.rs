@@ -4,16 +4,24 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use sori_listener::{ClipSummary, Listener, Memory, verify};
+use sori_listener::{Budget, ClipSummary, Listener, MAX_CLASSES, Memory, verify};
 use sori_nn::{Backend, CacheLine, Caches, Network, Prepared};
+use sori_package::text::Plain;
 use sori_package::write::PackageBytes;
-use sori_package::{MelContract, Package};
+use sori_package::{MelContract, Package, file};
 
 use crate::board::Recognizer;
 use crate::config;
 
 /// The genre model that is built in.
 static GENRE: &[u8] = include_bytes!("../../../models/genre/genre.sori");
+
+/// What a package may take. The unit allows the program 400 MB, and for a moment two packages are
+/// there, beside the clips that the page classifies. A Pi Zero 2 verifies that much in ten seconds.
+const BUDGET: Budget = Budget {
+    memory_bytes: 64 << 20,
+    verification: 20_000_000_000,
+};
 
 /// A package that was verified here.
 #[derive(Debug)]
@@ -38,11 +46,22 @@ pub struct Unusable {
     why: String,
 }
 
+impl Unusable {
+    /// None is the built-in one.
+    pub(crate) fn new(path: Option<&Path>, why: impl fmt::Display) -> Self {
+        Self {
+            path: path.map(Path::to_path_buf),
+            why: why.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = Plain(&self.why);
         match &self.path {
-            Some(path) => write!(f, "{} cannot be used: {}", path.display(), self.why),
-            None => write!(f, "the built-in package cannot be used: {}", self.why),
+            Some(path) => write!(f, "{} cannot be used: {why}", Plain(path.display())),
+            None => write!(f, "the built-in package cannot be used: {why}"),
         }
     }
 }
@@ -61,16 +80,13 @@ impl Model {
         let Some(path) = path.filter(|path| must_exist || path.exists()) else {
             return Self::built_in();
         };
-        let unusable = |why: String| Unusable {
-            path: Some(path.clone()),
-            why,
-        };
-        let bytes = std::fs::read(&path).map_err(|error| unusable(error.to_string()))?;
+        let unusable = |why: &dyn fmt::Display| Unusable::new(Some(&path), why);
+        let bytes = file::read(&path).map_err(|error| unusable(&error))?;
         // Before anything else is done with a stranger's bytes.
         if let Some(key) = &configured.key {
-            sori_sign::check(&bytes, key).map_err(|refusal| unusable(refusal.to_string()))?;
+            sori_sign::check(&bytes, key).map_err(|refusal| unusable(&refusal))?;
         }
-        Self::prove(PackageBytes::copy_from(&bytes), Some(&path))
+        Self::prove(bytes, Some(&path))
     }
 
     /// The one that is built in, which no key is asked of: who could change it could change the
@@ -83,14 +99,18 @@ impl Model {
     }
 
     fn prove(bytes: PackageBytes, path: Option<&Path>) -> Result<Self, Unusable> {
-        let unusable = |why: String| Unusable {
-            path: path.map(Path::to_path_buf),
-            why,
-        };
-        let package = Package::parse(&bytes).map_err(|error| unusable(error.to_string()))?;
-        let mel = package.mel().ok_or_else(|| {
-            unusable("it takes only feature rows: quantize it with --contract FILE.toml".into())
-        })?;
+        let unusable = |why: &dyn fmt::Display| Unusable::new(path, why);
+        let package = Package::parse(&bytes).map_err(|error| unusable(&error))?;
+        let mel = package
+            .mel()
+            .ok_or_else(|| unusable(&sori_listener::Error::NoMelContract))?;
+        let found = package.classifier().classes;
+        if found > MAX_CLASSES {
+            return Err(unusable(&sori_listener::Error::TooManyClasses { found }));
+        }
+        BUDGET
+            .admit(&package, Backend::detect(), 1)
+            .map_err(|over| unusable(&over))?;
         let rate_hz = mel.sample_rate_hz;
         let model = Self {
             name: package.provenance().name.to_string(),
@@ -105,7 +125,7 @@ impl Model {
                 verify(prepared, memory, 1).map(|_| ())
             })
             .and_then(|verified| verified.map_err(|mismatch| mismatch.to_string()))
-            .map_err(unusable)?;
+            .map_err(|why| unusable(&why))?;
         Ok(model)
     }
 
@@ -135,10 +155,7 @@ impl Model {
             Listener::new(prepared, memory, rate_hz).map(body)
         })
         .and_then(|result| result.map_err(|error| error.to_string()))
-        .map_err(|why| Unusable {
-            path: self.path.clone(),
-            why,
-        })
+        .map_err(|why| Unusable::new(self.path.as_deref(), why))
     }
 
     /// Gathers what a listener says of a whole clip.

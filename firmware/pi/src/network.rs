@@ -16,6 +16,7 @@ use crate::model::Model;
 use crate::outputs::mqtt::Identity;
 use crate::outputs::{metrics, mqtt};
 use crate::page::{self, Bound, Shared};
+use crate::service::Pulse;
 
 /// How soon a stop is noticed.
 const ROUND: Duration = Duration::from_millis(50);
@@ -63,8 +64,8 @@ impl Network {
         })
     }
 
-    /// Serves until `stop` is set.
-    pub fn run(self, stop: &AtomicBool) {
+    /// Serves until `stop` is set; `pulse` beats while it can.
+    pub fn run(self, stop: &AtomicBool, pulse: &Pulse) {
         let Self {
             runtime,
             bound,
@@ -73,6 +74,7 @@ impl Network {
         } = self;
         let told = async || {
             while !stop.load(Ordering::Relaxed) {
+                pulse.beat();
                 sleep(ROUND).await;
             }
         };

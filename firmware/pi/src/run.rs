@@ -6,7 +6,8 @@
 //!                       └─► history       lines on stdout
 //! ```
 //!
-//! The main thread keeps house: signals, the package's file, the temperature, the watchdog.
+//! The main thread keeps house: signals, the package's file, the temperature, the watchdog. It
+//! waits for nothing that a file, a disk or a package can make slow.
 //! SIGHUP ends all threads and starts them with the new configuration; the board stays.
 
 use std::path::{Path, PathBuf};
@@ -45,6 +46,16 @@ const PATIENCE: Duration = Duration::from_millis(1800);
 /// Longer than any package takes for a block of sound on a Pi Zero.
 const LONGEST_BLOCK: Duration = Duration::from_secs(10);
 
+/// So long the start waits for the package to prove itself; until it has, the built-in one
+/// listens. Less than the unit's `TimeoutStartSec`.
+const LONGEST_PROOF: Duration = Duration::from_secs(10);
+
+/// Page and broker are never without a sign of life for so long.
+const LONGEST_ROUND: Duration = Duration::from_secs(60);
+
+/// Nor is an SD card, which takes its time: to restart would cost the rows that wait for it.
+const LONGEST_WRITE: Duration = Duration::from_secs(300);
+
 /// What the command line says beside the configuration.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -56,6 +67,14 @@ pub struct Options {
     pub fast: bool,
     /// JSON lines on stdout.
     pub json: bool,
+}
+
+/// How a session began.
+enum Begun {
+    /// With this package.
+    With(Arc<Model>),
+    /// Not at all, as asked.
+    Asked(Ended),
 }
 
 /// How a session ended.
@@ -119,7 +138,11 @@ impl Session<'_> {
     /// Runs with one configuration.
     fn run(&mut self, config: &Config, signals: &mut Signals) -> anyhow::Result<Ended> {
         be_modest(&config.service);
-        let model = self.model(config)?;
+        let mut package = PackageFile::new(&config.model, &state_folder(config));
+        let model = match self.model(config, &mut package, signals)? {
+            Begun::With(model) => model,
+            Begun::Asked(ended) => return Ok(ended),
+        };
         let mut threads = Threads::default();
         let lines = match self.options.json {
             true => Some(Lines::start(&self.board, lines::stdout()?, false)?),
@@ -127,7 +150,7 @@ impl Session<'_> {
         };
         let result = self
             .start(config, &model, &mut threads)
-            .and_then(|house| self.keep_house(config, &house, &threads, signals));
+            .and_then(|house| self.keep_house(config, &house, &mut package, &threads, signals));
         match &result {
             Ok(Ended::Reload(_)) => self.service.reloading(),
             _ => self.service.stopping(),
@@ -142,17 +165,42 @@ impl Session<'_> {
         result
     }
 
-    /// The configured package, or the built-in one if that one cannot be used.
-    fn model(&self, config: &Config) -> anyhow::Result<Arc<Model>> {
+    /// The configured package; the built-in one if that one cannot be used, or not yet.
+    fn model(
+        &self,
+        config: &Config,
+        package: &mut PackageFile,
+        signals: &mut Signals,
+    ) -> anyhow::Result<Begun> {
         let mut problem = None;
-        let model = match Model::load(&config.model) {
-            Ok(model) => model,
-            Err(unusable) if config.model.path().is_some() => {
-                tracing::error!("{unusable}; using the built-in one until there is another");
-                problem = Some(unusable.to_string());
-                Model::built_in()?
+        let mut model = None;
+        if package.is_expected() {
+            package.load().context("cannot start a thread")?;
+            let deadline = Instant::now() + LONGEST_PROOF;
+            let loaded = loop {
+                match package.loaded(ROUND) {
+                    Some(loaded) => break Some(loaded),
+                    None if Instant::now() < deadline => {}
+                    None => break None,
+                }
+                if let Some(ended) = self.asked(signals) {
+                    return Ok(Begun::Asked(ended));
+                }
+            };
+            match loaded {
+                Some(Ok(loaded)) => model = Some(loaded),
+                Some(Err(unusable)) => {
+                    tracing::error!("{unusable}; using the built-in one until there is another");
+                    problem = Some(unusable.to_string());
+                }
+                None => tracing::warn!(
+                    "the package is still being verified; until then the built-in one listens"
+                ),
             }
-            Err(unusable) => return Err(unusable.into()),
+        }
+        let model = match model {
+            Some(model) => model,
+            None => Arc::new(Model::built_in()?),
         };
         self.board.update(|status| {
             let recognizer = &mut status.recognizer;
@@ -162,7 +210,29 @@ impl Session<'_> {
             recognizer.refused += u64::from(problem.is_some());
             recognizer.problem = problem;
         });
-        Ok(Arc::new(model))
+        Ok(Begun::With(model))
+    }
+
+    /// What signals ask for, if anything.
+    fn asked(&self, signals: &mut Signals) -> Option<Ended> {
+        for signal in signals.pending() {
+            if signal != SIGHUP {
+                return Some(Ended::Stop);
+            }
+            match Config::load(self.options.config.as_deref()) {
+                Ok(next) => {
+                    tracing::info!("reloading");
+                    self.board
+                        .update(|status| status.configuration_problem = None);
+                    return Some(Ended::Reload(Box::new(next)));
+                }
+                Err(wrong) => {
+                    tracing::error!("{wrong}; keeping the old configuration");
+                    self.refused(&wrong.into());
+                }
+            }
+        }
+        None
     }
 
     fn start(
@@ -201,15 +271,23 @@ impl Session<'_> {
         };
         threads.spawn("listening", move || listening.run(sound))?;
         let (kept, path, on) = (config.history.clone(), config.history.path(), board.clone());
+        let keeping = Pulse::new();
+        let beats = keeping.clone();
         threads.spawn("history", move || {
-            keeping::run(&kept, &path, &received, &on)
+            keeping::run(&kept, &path, &received, &on, &beats)
         })?;
-        let until = stop.clone();
-        threads.spawn("network", move || network.run(&until))?;
+        let (until, serving) = (stop.clone(), Pulse::new());
+        let beats = serving.clone();
+        threads.spawn("network", move || network.run(&until, &beats))?;
         let (all, on, until) = (config.clone(), board.clone(), stop.clone());
         threads.spawn("hardware", move || hardware::run(&all, on, until))?;
+        let pulses = [
+            ("the listening thread", pulse, LONGEST_BLOCK),
+            ("the history thread", keeping, LONGEST_WRITE),
+            ("the network thread", serving, LONGEST_ROUND),
+        ];
         Ok(House {
-            pulse,
+            pulses: pulses.into(),
             models,
             current,
         })
@@ -231,34 +309,28 @@ impl Session<'_> {
         &self,
         config: &Config,
         house: &House,
+        package: &mut PackageFile,
         threads: &Threads,
         signals: &mut Signals,
     ) -> anyhow::Result<Ended> {
-        let mut package = PackageFile::new(&config.model);
-        let listening = Alive::pulse("the listening thread", house.pulse.clone(), LONGEST_BLOCK);
-        let _watchdog = Watchdog::start(&self.service, vec![listening])?;
+        let round = Pulse::new();
+        let pulses = house.pulses.iter().cloned();
+        let parts = pulses
+            .chain([("the main thread", round.clone(), LONGEST_BLOCK)])
+            .map(|(name, pulse, within)| Alive::pulse(name, pulse, within));
+        let board = self.board.clone();
+        let _watchdog = Watchdog::start(&self.service, parts.collect(), move |dead| {
+            board.update(|status| status.stuck = dead.to_vec());
+        })?;
         self.service.ready(&format!(
             "listening; the page is at http://{}",
             config.page.listen
         ));
         let mut looked = Instant::now();
         loop {
-            for signal in signals.pending() {
-                match signal {
-                    SIGHUP => match Config::load(self.options.config.as_deref()) {
-                        Ok(next) => {
-                            tracing::info!("reloading");
-                            self.board
-                                .update(|status| status.configuration_problem = None);
-                            return Ok(Ended::Reload(Box::new(next)));
-                        }
-                        Err(wrong) => {
-                            tracing::error!("{wrong}; keeping the old configuration");
-                            self.refused(&wrong.into());
-                        }
-                    },
-                    _ => return Ok(Ended::Stop),
-                }
+            round.beat();
+            if let Some(ended) = self.asked(signals) {
+                return Ok(ended);
             }
             match threads.over() {
                 None => {}
@@ -273,7 +345,7 @@ impl Session<'_> {
             }
             if looked.elapsed() >= LOOK {
                 looked = Instant::now();
-                self.look(&mut package, house);
+                self.look(package, house);
             }
             thread::sleep(ROUND);
         }
@@ -321,8 +393,8 @@ impl Session<'_> {
 
 /// What the main thread looks after.
 struct House {
-    /// The listening thread's.
-    pulse: Pulse,
+    /// Of each thread that matters, and how long it may be without.
+    pulses: Vec<(&'static str, Pulse, Duration)>,
     /// Packages for it.
     models: mpsc::Sender<Arc<Model>>,
     /// The package that the page classifies with.
@@ -379,6 +451,14 @@ impl Threads {
             }
         }
     }
+}
+
+/// Where the program may write: where its history is.
+fn state_folder(config: &Config) -> PathBuf {
+    let history = config.history.path();
+    history
+        .parent()
+        .map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
 /// Niceness, and the cores to stay on, for all threads to come.

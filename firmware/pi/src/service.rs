@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
+/// How often parts are looked at where systemd asks for nothing.
+const EVERY: Duration = Duration::from_secs(10);
+
 /// The service manager.
 #[derive(Debug, Clone, Default)]
 pub struct Service {
@@ -180,29 +183,28 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Starts the thread, or does nothing if no watchdog is asked for.
+    /// Starts the thread. `on_change` hears which parts give no sign of life, whenever those
+    /// are others; without systemd it is all that does.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(service: &Service, parts: Vec<Alive>) -> io::Result<Self> {
+    pub fn start(
+        service: &Service,
+        parts: Vec<Alive>,
+        on_change: impl Fn(&[&'static str]) + Send + 'static,
+    ) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
         let service = service.clone();
-        let thread = match service.watchdog {
-            Some(limit) => {
-                // Twice in the time would do; a busy processor makes one late.
-                let every = (limit / 3).max(Duration::from_millis(1));
-                let watch = move || watch(&service, &parts, every, &stopped);
-                Some(
-                    thread::Builder::new()
-                        .name("watchdog".into())
-                        .spawn(watch)?,
-                )
-            }
-            None => None,
-        };
+        // Twice in the time would do; a busy processor makes one late.
+        let every = service.watchdog.map_or(EVERY, |limit| limit / 3);
+        let every = every.max(Duration::from_millis(1));
+        let watch = move || watch(&service, &parts, every, &on_change, &stopped);
+        let thread = thread::Builder::new()
+            .name("watchdog".into())
+            .spawn(watch)?;
         Ok(Self {
             stop: Some(stop),
-            thread,
+            thread: Some(thread),
         })
     }
 }
@@ -217,7 +219,13 @@ impl Drop for Watchdog {
     }
 }
 
-fn watch(service: &Service, parts: &[Alive], every: Duration, stopped: &mpsc::Receiver<()>) {
+fn watch(
+    service: &Service,
+    parts: &[Alive],
+    every: Duration,
+    on_change: &impl Fn(&[&'static str]),
+    stopped: &mpsc::Receiver<()>,
+) {
     let mut before = Vec::new();
     loop {
         let dead: Vec<_> = parts
@@ -225,16 +233,17 @@ fn watch(service: &Service, parts: &[Alive], every: Duration, stopped: &mpsc::Re
             .filter(|part| !(part.is)())
             .map(|part| part.name)
             .collect();
-        if dead.is_empty() {
+        if dead.is_empty() && service.watchdog.is_some() {
             service.tell(&[NotifyState::Watchdog]);
         }
         if dead != before {
+            on_change(&dead);
             match dead.is_empty() {
                 true => info!("all threads are running again"),
                 false => {
                     let dead = dead.join(", ");
                     error!(
-                        "{dead}: no sign of life; systemd will restart the service if this persists"
+                        "{dead}: no sign of life; under systemd the service restarts if this persists"
                     );
                     service.status(&format!("no sign of life: {dead}"));
                 }
@@ -249,6 +258,7 @@ fn watch(service: &Service, parts: &[Alive], every: Duration, stopped: &mpsc::Re
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
     use std::sync::atomic::AtomicBool;
 
     use super::*;
@@ -341,7 +351,10 @@ mod tests {
                 is: Box::new(move || other.load(Ordering::Relaxed)),
             },
         ];
-        let watchdog = Watchdog::start(&service, parts).unwrap();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = heard.clone();
+        let on_change = move |dead: &[&'static str]| hears.lock().unwrap().push(dead.to_vec());
+        let watchdog = Watchdog::start(&service, parts, on_change).unwrap();
         for _ in 0..3 {
             assert_eq!(manager.told(), "WATCHDOG=1\n");
         }
@@ -359,13 +372,24 @@ mod tests {
         assert_eq!(manager.told(), "WATCHDOG=1\n");
         // Dropping it waits for the thread: nothing is told after that but what was.
         drop(watchdog);
+        let heard = heard.lock().unwrap();
+        assert_eq!(*heard, [vec!["listening"], Vec::new()]);
     }
 
     #[test]
-    fn without_a_watchdog_nobody_watches() {
+    fn without_a_watchdog_systemd_is_told_nothing_of_one() {
         let manager = Manager::new();
-        let watchdog = Watchdog::start(&manager.service(None), Vec::new()).unwrap();
-        assert!(watchdog.thread.is_none());
+        let service = manager.service(None);
+        let dead = Alive {
+            name: "listening",
+            is: Box::new(|| false),
+        };
+        let (sender, receiver) = mpsc::channel();
+        let on_change = move |dead: &[&'static str]| sender.send(dead.to_vec()).unwrap();
+        let watchdog = Watchdog::start(&service, vec![dead], on_change).unwrap();
+        assert_eq!(receiver.recv_timeout(LIMIT), Ok(vec!["listening"]));
+        drop(watchdog);
+        assert_eq!(manager.told(), "STATUS=no sign of life: listening\n");
     }
 
     #[test]

@@ -328,6 +328,58 @@ fn a_package_is_taken_when_it_proves_itself_and_refused_when_it_does_not() {
 }
 
 /// What `sori deploy --model-only` relies on.
+/// A pipe that nobody writes to, and a terabyte that begins as a package does: each kept the start
+/// waiting, or took the memory that the unit allows. Now the built-in package listens meanwhile,
+/// and a stop takes no longer than ever.
+#[test]
+fn a_model_that_is_no_package_keeps_nothing_waiting() {
+    let genre = include_bytes!("../../../models/genre/genre.sori");
+    for (name, words) in [("pipe", "not a regular file"), ("long", "bytes")] {
+        let folder = tempfile::tempdir().unwrap();
+        let package = folder.path().join(name);
+        match name {
+            "pipe" => {
+                let made = std::process::Command::new("mkfifo").arg(&package).status();
+                assert!(made.unwrap().success());
+            }
+            _ => {
+                fs::write(&package, genre).unwrap();
+                let file = fs::OpenOptions::new().write(true).open(&package).unwrap();
+                file.set_len(1 << 40).unwrap();
+            }
+        }
+        let jazz = microphone("jazz.flac");
+        let more = format!("[model]\npackage = {package:?}");
+        let mut sori = listening(folder.path(), &jazz, &more);
+        let status = sori.status().expect("the page answers");
+        let problem = status["recognizer"]["problem"].as_str().unwrap_or_default();
+        assert!(problem.contains(words), "{status:#?}");
+        assert!(sori.stop() < BACK, "{name}");
+    }
+}
+
+/// What two ends by the kernel's memory killer leave behind while it loads: the third start listens.
+#[test]
+fn a_package_that_killed_the_program_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    let package = folder.path().join("new.sori");
+    fs::write(&package, include_bytes!("../../../models/genre/genre.sori")).unwrap();
+    let data = fs::metadata(&package).unwrap();
+    let since = data
+        .modified()
+        .unwrap()
+        .duration_since(std::time::UNIX_EPOCH);
+    let mark = format!("{} {} 2\n", data.len(), since.unwrap().as_nanos());
+    fs::write(folder.path().join("loading"), mark).unwrap();
+    let jazz = microphone("jazz.flac");
+    let more = format!("[model]\npackage = {package:?}");
+    let mut sori = listening(folder.path(), &jazz, &more);
+    let status = sori.status().expect("the page answers");
+    let problem = status["recognizer"]["problem"].as_str().unwrap_or_default();
+    assert!(problem.contains("set aside"), "{status:#?}");
+    sori.stop();
+}
+
 #[test]
 fn without_a_configured_package_the_state_directory_s_is_taken_when_it_comes() {
     let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, Result};
 use rayon::prelude::*;
-use sori_nn::{Backend, CacheLine, Network, Prepared};
+use sori_listener::{ClipSummary, Event, MAX_CLASSES, unknown_class};
+use sori_nn::{Backend, CacheLine, Network, Prepared, softmax_q15};
 use sori_package::{Activation, Package};
 
 use crate::rows::Rows;
@@ -43,17 +44,9 @@ pub fn logits_of_rows(
     clips: &[Rows],
     preprocess: &dyn Fn(&mut [f32]),
 ) -> Result<Vec<Vec<f32>>> {
-    let input = package.input_activation();
     let steps: Vec<Vec<i8>> = clips
         .iter()
-        .map(|clip| match clip {
-            Rows::Int8(rows) => rows.clone(),
-            Rows::Float(floats) => {
-                let mut floats = floats.clone();
-                preprocess(&mut floats);
-                floats.iter().map(|&x| quantize(x, &input)).collect()
-            }
-        })
+        .map(|clip| steps(package, clip, preprocess))
         .collect();
     let steps: Vec<&[i8]> = steps.iter().map(Vec::as_slice).collect();
     let activation = package.classifier().activation;
@@ -61,6 +54,101 @@ pub fn logits_of_rows(
     Ok(logits
         .map(|logits| logits.iter().map(|&q| dequantize(q, &activation)).collect())
         .collect())
+}
+
+fn steps(package: &Package<'_>, clip: &Rows, preprocess: &dyn Fn(&mut [f32])) -> Vec<i8> {
+    match clip {
+        Rows::Int8(rows) => rows.clone(),
+        Rows::Float(floats) => {
+            let mut floats = floats.clone();
+            preprocess(&mut floats);
+            let input = package.input_activation();
+            floats.iter().map(|&x| quantize(x, &input)).collect()
+        }
+    }
+}
+
+/// What every accuracy counts, for people.
+pub const ACCURACY: &str =
+    "a clip's answer is its most probable label that can be named, however probable `unknown` is";
+
+/// A package's answer to each clip: what `classify` would name, were it sure. That is the most
+/// probable class that can be named, by the mean of the probabilities of the output rows at which
+/// the running mean was full. Every accuracy is a share of such answers.
+///
+/// # Errors
+/// As [`logits`].
+pub fn answers(
+    package: &Package<'_>,
+    clips: &[Rows],
+    preprocess: &(dyn Fn(&mut [f32]) + Sync),
+) -> Result<Vec<usize>> {
+    let backend = Backend::detect();
+    let mut weights = vec![CacheLine([0; 64]); Prepared::lines(package, backend)];
+    let prepared = Prepared::new(package, backend, &mut weights)?;
+    let classifier = package.classifier();
+    clips
+        .par_iter()
+        .map(|clip| {
+            let steps = steps(package, clip, preprocess);
+            let words = Network::arena_bytes(&prepared, 1).div_ceil(size_of::<CacheLine>());
+            let mut arena = vec![CacheLine([0; 64]); words];
+            let arena = bytemuck::cast_slice_mut(&mut arena);
+            let mut network = Network::new(&prepared, arena, 1)?;
+            if classifier.classes > MAX_CLASSES {
+                let (mut outputs, mut full) = (0, Vec::new());
+                network.finish(&steps, &mut |logits| {
+                    outputs += 1;
+                    // Until then each is the last there is.
+                    if outputs <= classifier.pool_rows {
+                        full.clear();
+                    }
+                    let floats = logits
+                        .iter()
+                        .map(|&q| dequantize(q, &classifier.activation));
+                    full.push(floats.collect());
+                });
+                return answer_of(&full, None).context(TOO_SHORT);
+            }
+            let mut summary = ClipSummary::new(package);
+            let mut probabilities = vec![0; classifier.classes];
+            network.finish(&steps, &mut |logits| {
+                softmax_q15(logits, classifier.softmax_step_q16, &mut probabilities);
+                summary.observe(&Event::Output {
+                    logits,
+                    probabilities_q15: &probabilities,
+                });
+            });
+            let best = summary.clip().best;
+            best.map(usize::from).context(TOO_SHORT)
+        })
+        .collect()
+}
+
+const TOO_SHORT: &str = "a clip has too few rows for an answer";
+
+/// The same from the logits of a float network at those output rows; none without any.
+pub fn answer_of(logits: &[Vec<f32>], unknown: Option<usize>) -> Option<usize> {
+    let mean = mean_probabilities(logits)?;
+    let classes = (0..mean.len()).filter(|&class| Some(class) != unknown);
+    // The first of equals, as on a device.
+    classes.rev().max_by(|&a, &b| mean[a].total_cmp(&mean[b]))
+}
+
+/// The mean of the probabilities of each row's logits.
+pub fn mean_probabilities(logits: &[Vec<f32>]) -> Option<Vec<f64>> {
+    let mut mean = vec![0.0; logits.first()?.len()];
+    for row in logits {
+        for (mean, p) in mean.iter_mut().zip(softmax(row)) {
+            *mean += p / logits.len() as f64;
+        }
+    }
+    Some(mean)
+}
+
+/// The class that cannot be named, if a package has one.
+pub fn unknown(package: &Package<'_>) -> Option<usize> {
+    unknown_class(package).map(usize::from)
 }
 
 /// The nearest step of an activation, within its clamp.

@@ -19,7 +19,8 @@ pub struct Comparison {
     pub largest_difference: f64,
     /// Mean over clips of the largest difference of two probabilities.
     pub mean_probability_change: f64,
-    /// Share of the labelled clips that each gets right; `None` if no clip has a label.
+    /// Share of the labelled clips whose [answer](crate::answers) is their own, of each; `None` if
+    /// no clip has a label.
     pub accuracy: Option<[f64; 2]>,
     /// By class.
     pub per_class: Vec<ClassChange>,
@@ -28,7 +29,7 @@ pub struct Comparison {
 /// How results for one class change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct ClassChange {
-    /// Clips that each network assigns to this class.
+    /// Clips to which each network's answer is this class.
     pub named: [usize; 2],
     /// Clips of that label.
     pub labelled: usize,
@@ -37,21 +38,26 @@ pub struct ClassChange {
 }
 
 impl Comparison {
-    /// Of both networks' logits, clip by clip; `expected` is the class that each clip should be,
-    /// where that is known. None where there is no clip.
+    /// Of both networks' logits at the end of each clip, and of their answers to it; `expected` is
+    /// the class that each clip should be, where that is known. None where there is no clip.
     ///
     /// # Panics
     /// When the two do not have the same number of clips, and all clips the same classes.
-    pub fn new(logits: [&[Vec<f32>]; 2], expected: &[Option<usize>]) -> Option<Self> {
+    pub fn new(
+        logits: [&[Vec<f32>]; 2],
+        answers: [&[usize]; 2],
+        expected: &[Option<usize>],
+    ) -> Option<Self> {
         let [first, second] = logits;
         assert_eq!([first.len(), second.len()], [expected.len(); 2], "clips");
+        assert_eq!(answers.map(<[_]>::len), [expected.len(); 2], "answers");
         let classes = first.first()?.len();
         let clips = expected.len();
         let mut sqnr = Sqnr::default();
         let mut per_class = vec![ClassChange::default(); classes];
         let (mut same, mut largest, mut changes, mut labelled) = (0, 0f64, 0.0, 0);
         let mut right = [0; 2];
-        for ((a, b), expected) in first.iter().zip(second).zip(expected) {
+        for (clip, ((a, b), expected)) in first.iter().zip(second).zip(expected).enumerate() {
             assert_eq!([a.len(), b.len()], [classes; 2], "classes");
             for (&a, &b) in a.iter().zip(b) {
                 sqnr.add(a, b);
@@ -60,8 +66,8 @@ impl Comparison {
             let probabilities = [softmax(a), softmax(b)];
             let pairs = probabilities[0].iter().zip(&probabilities[1]);
             changes += pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-            let named = [best(a), best(b)];
-            same += usize::from(named[0] == named[1]);
+            same += usize::from(best(a) == best(b));
+            let named = answers.map(|answers| answers[clip]);
             for (n, &class) in named.iter().enumerate() {
                 per_class[class].named[n] += 1;
             }
@@ -96,7 +102,9 @@ mod tests {
         let first = [vec![2.0, 0.0], vec![0.0, 1.0], vec![0.0, 3.0]];
         let second = [vec![2.0, 0.0], vec![1.0, 0.0], vec![0.0, 3.0]];
         let expected = [Some(0), Some(1), None];
-        let comparison = Comparison::new([&first, &second], &expected).expect("three clips");
+        let answers: [&[usize]; 2] = [&[0, 1, 1], &[0, 0, 1]];
+        let comparison =
+            Comparison::new([&first, &second], answers, &expected).expect("three clips");
         assert_eq!(comparison.agreement, 2.0 / 3.0);
         assert_eq!(comparison.accuracy, Some([1.0, 0.5]));
         assert_eq!(comparison.largest_difference, 1.0);
@@ -106,9 +114,9 @@ mod tests {
 
     #[test]
     fn no_clip_is_no_comparison_and_no_label_no_accuracy() {
-        assert_eq!(Comparison::new([&[], &[]], &[]), None);
+        assert_eq!(Comparison::new([&[], &[]], [&[], &[]], &[]), None);
         let alike = [vec![1.0, 2.0]];
-        let comparison = Comparison::new([&alike, &alike], &[None]).expect("a clip");
+        let comparison = Comparison::new([&alike, &alike], [&[1], &[1]], &[None]).expect("a clip");
         assert_eq!(comparison.accuracy, None);
         assert_eq!(comparison.agreement, 1.0);
     }

@@ -83,7 +83,7 @@ impl Contract {
     /// # Errors
     /// Names the file, and the line and key that are wrong.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path)
+        let text = crate::file::read_text(path)
             .with_context(|| format!("cannot read {}: check the path", path.display()))?;
         Self::parse(&text).with_context(|| format!("{} is not a contract", path.display()))
     }

@@ -1,7 +1,11 @@
 //! Clips for calibration and evaluation.
 
+use std::borrow::Cow;
+
 use anyhow::{Context as _, Result, bail, ensure};
-use sori_package::TensorShape;
+use sori_package::{Activation, TensorShape};
+
+use crate::answers::dequantize;
 
 /// Feature rows of one clip, `[rows][width][channels]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +17,14 @@ pub enum Rows {
 }
 
 impl Rows {
+    /// In real numbers; int8 rows are steps of `input`.
+    pub fn floats(&self, input: &Activation) -> Cow<'_, [f32]> {
+        match self {
+            Self::Int8(rows) => rows.iter().map(|&q| dequantize(q, input)).collect(),
+            Self::Float(floats) => floats.into(),
+        }
+    }
+
     /// Reads an .npy file: int8 or float32, `[rows, width, channels]`, or `[rows, width]`
     /// if there is one channel.
     ///

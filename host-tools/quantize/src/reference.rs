@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
 use rayon::prelude::*;
-use sori_host::{Rows, dequantize};
+use sori_host::Rows;
 use sori_package::Activation;
 use tract_onnx::pb::{ModelProto, ValueInfoProto};
 use tract_onnx::prelude::*;
@@ -57,13 +57,7 @@ impl<'o> Reference<'o> {
     ) -> Result<Vec<Vec<f32>>> {
         clips
             .par_iter()
-            .map(|clip| match clip {
-                Rows::Float(floats) => self.logits(floats, pool_rows),
-                Rows::Int8(rows) => {
-                    let floats: Vec<f32> = rows.iter().map(|&q| dequantize(q, input)).collect();
-                    self.logits(&floats, pool_rows)
-                }
-            })
+            .map(|clip| self.logits(&clip.floats(input), pool_rows))
             .collect()
     }
 

@@ -11,7 +11,9 @@ use sori_host::verify;
 use sori_package::Package;
 use sori_quantize::contract::Contract;
 use sori_quantize::{Onnx, Options, Quantized, Refused, Request, Rows, quantize};
-use tract_onnx::pb::{ModelProto, NodeProto, StringStringEntryProto};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto,
+};
 
 fn clips(seed: u64, number: u64) -> Vec<Rows> {
     (0..number)
@@ -322,7 +324,125 @@ fn weights_in_other_files_are_found_beside_the_model_and_nowhere_else() {
     Onnx::read(&path).expect("all its weights are there");
     external("../weights.bin");
     refused("not beside the model");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::symlink;
+        // A link out of the folder, a device, and a pipe that nobody writes to.
+        external("link");
+        symlink("/etc/passwd", folder.join("link")).expect("a link");
+        refused("not beside the model");
+        let pipe = std::process::Command::new("mkfifo")
+            .arg(folder.join("pipe"))
+            .status();
+        assert!(pipe.expect("mkfifo").success());
+        external("pipe");
+        refused("regular file");
+        // As a cache of downloads keeps them: links to files that lie side by side elsewhere.
+        let cache = folder.join("cache");
+        std::fs::create_dir_all(folder.join("blobs")).expect("a folder");
+        std::fs::create_dir_all(&cache).expect("a folder");
+        external("weights.bin");
+        for name in ["m.onnx", "weights.bin"] {
+            let blob = folder.join("blobs").join(name);
+            std::fs::copy(folder.join(name), &blob).expect("copied");
+            symlink(&blob, cache.join(name)).expect("a link");
+        }
+        Onnx::read(&cache.join("m.onnx")).expect("a link to both");
+    }
     std::fs::remove_dir_all(&folder).expect("removed");
+}
+
+/// A tensor of so many values that takes a few bytes of the file.
+fn of_shape(dims: &[i64]) -> TensorProto {
+    TensorProto {
+        name: "shape".into(),
+        dims: vec![dims.len() as i64],
+        data_type: 7,
+        int64_data: dims.to_vec(),
+        ..Default::default()
+    }
+}
+
+/// Each of these took gigabytes, all of the stack, or the program.
+#[test]
+fn constants_that_would_take_the_machine_are_refused_by_the_node() {
+    let node = |op: &str, inputs: &[&str], output: &str| NodeProto {
+        op_type: op.into(),
+        name: format!("make_{output}"),
+        input: inputs.iter().map(|&input| input.into()).collect(),
+        output: vec![output.into()],
+        ..Default::default()
+    };
+    let refused = |change: &dyn Fn(&mut GraphProto)| {
+        let mut model = network(PLAIN);
+        let graph = model.graph.as_mut().expect("a graph");
+        // What the head multiplies by is computed.
+        graph.initializer.retain(|t| t.name != "head_w");
+        change(graph);
+        let refusal = Onnx::from_bytes(&encode(&model)).expect_err("refused");
+        refusal.to_string()
+    };
+    let huge = refused(&|graph| {
+        graph.initializer.push(of_shape(&[1 << 20, 1 << 20]));
+        graph
+            .node
+            .insert(0, node("ConstantOfShape", &["shape"], "head_w"));
+    });
+    assert!(huge.contains("make_head_w"), "{huge}");
+    let doubled = refused(&|graph| {
+        graph.initializer.push(of_shape(&[64; 64]));
+        let names: Vec<String> = (0..40).map(|n| format!("twice{n}")).collect();
+        let mut before = "shape";
+        for (at, name) in names.iter().enumerate() {
+            let mut concat = node("Concat", &[before, before], name);
+            concat.attribute = vec![AttributeProto {
+                name: "axis".into(),
+                r#type: 2,
+                ..Default::default()
+            }];
+            graph.node.insert(at, concat);
+            before = name;
+        }
+        graph.node.insert(40, node("Identity", &[before], "head_w"));
+    });
+    assert!(doubled.contains("values"), "{doubled}");
+    let circle = refused(&|graph| {
+        graph.node.insert(0, node("Neg", &["b"], "a"));
+        graph.node.insert(0, node("Neg", &["a"], "b"));
+        graph.node.insert(0, node("Neg", &["b"], "head_w"));
+    });
+    assert!(circle.contains("reads itself"), "{circle}");
+    let circle = refused(&|graph| {
+        let inputs = ["b", "shape"];
+        graph.initializer.push(of_shape(&[1]));
+        graph
+            .node
+            .insert(0, node("DequantizeLinear", &inputs, "head_w"));
+        graph
+            .node
+            .insert(0, node("DequantizeLinear", &["head_w", "shape"], "b"));
+    });
+    assert!(circle.contains("reads itself"), "{circle}");
+    // A stored tensor that has other values than its shape needs.
+    for dims in [
+        vec![1 << 40],
+        vec![-1],
+        vec![3, 5],
+        vec![i64::MAX, i64::MAX],
+    ] {
+        let damaged = refused(&|graph| {
+            graph.initializer.push(TensorProto {
+                name: "head_w".into(),
+                dims: dims.clone(),
+                data_type: 1,
+                raw_data: vec![0; 8],
+                ..Default::default()
+            });
+        });
+        assert!(damaged.contains("head_w"), "{damaged}");
+    }
+    let odd = refused(&|graph| graph.node.insert(0, node("RandomNormal", &[], "head_w")));
+    assert!(odd.contains("RandomNormal"), "{odd}");
 }
 
 type Change = fn(&mut ModelProto);

@@ -3,6 +3,7 @@
 //! same samples.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::panic::{self, AssertUnwindSafe};
@@ -11,6 +12,7 @@ use std::sync::Once;
 
 use anyhow::{Context as _, Result, bail};
 use sori_dsp::Resampler;
+use sori_sound::{FULL_SCALE, from_float, mean};
 use symphonia::core::audio::{AudioBuffer, AudioBufferRef, Signal as _};
 use symphonia::core::codecs::{CODEC_TYPE_NULL, Decoder, DecoderOptions};
 use symphonia::core::errors::Error as DecodeError;
@@ -22,9 +24,6 @@ use symphonia::core::sample::Sample;
 
 /// Extensions of audio files.
 pub(crate) const EXTENSIONS: [&str; 5] = ["wav", "flac", "mp3", "ogg", "oga"];
-
-/// Full scale of the samples.
-const FULL_SCALE: i32 = 1 << 23;
 
 /// One file to work on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,12 +54,13 @@ pub(crate) fn find(inputs: &[PathBuf]) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// The files below a folder with one of the extensions, sorted by name.
+/// The files below a folder with one of the extensions, sorted by name. Links are followed, and
+/// each folder is looked at once, however many ways lead to it.
 pub(crate) fn with_extensions(folder: &Path, extensions: &[&str]) -> Result<Vec<Source>> {
     let mut walk = Walk {
         root: folder,
         extensions,
-        open: Vec::new(),
+        seen: HashSet::new(),
         sources: Vec::new(),
     };
     walk.folder(folder)?;
@@ -70,19 +70,34 @@ pub(crate) fn with_extensions(folder: &Path, extensions: &[&str]) -> Result<Vec<
 struct Walk<'a> {
     root: &'a Path,
     extensions: &'a [&'a str],
-    /// The folders on the current path: a link back to one of them would never end.
-    open: Vec<PathBuf>,
+    seen: HashSet<FolderId>,
     sources: Vec<Source>,
+}
+
+/// Device and inode; where there is no such thing, the path without links.
+#[cfg(unix)]
+type FolderId = (u64, u64);
+#[cfg(not(unix))]
+type FolderId = PathBuf;
+
+#[cfg(unix)]
+fn folder_id(folder: &Path) -> io::Result<FolderId> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = std::fs::metadata(folder)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn folder_id(folder: &Path) -> io::Result<FolderId> {
+    folder.canonicalize()
 }
 
 impl Walk<'_> {
     fn folder(&mut self, folder: &Path) -> Result<()> {
         let cannot = || format!("cannot list {}: check the path", folder.display());
-        let itself = folder.canonicalize().with_context(cannot)?;
-        if self.open.contains(&itself) {
+        if !self.seen.insert(folder_id(folder).with_context(cannot)?) {
             return Ok(());
         }
-        self.open.push(itself);
         let mut entries = std::fs::read_dir(folder)
             .with_context(cannot)?
             .collect::<io::Result<Vec<_>>>()
@@ -97,7 +112,6 @@ impl Walk<'_> {
                 self.sources.push(Source { path, relative });
             }
         }
-        self.open.pop();
         Ok(())
     }
 }
@@ -312,19 +326,6 @@ impl AudioFile {
     }
 }
 
-/// A sample of full scale ±1 in 24-bit scale, clipped; `None` if it is not finite.
-pub(crate) fn from_float(x: f64) -> Option<i32> {
-    let scaled = (x * f64::from(FULL_SCALE)).round();
-    let clipped = scaled.clamp(f64::from(-FULL_SCALE), f64::from(FULL_SCALE - 1));
-    x.is_finite().then_some(clipped as i32)
-}
-
-/// Mean over the channels, rounded to nearest with halves going up.
-pub(crate) fn mean(sum: i64, channels: usize) -> i32 {
-    let divisor = channels.max(1) as i64;
-    (sum + divisor / 2).div_euclid(divisor) as i32
-}
-
 /// Averages the channels into `mono`; returns how many values were not finite.
 fn mix_down(buffer: &AudioBufferRef<'_>, mono: &mut Vec<i32>) -> u64 {
     let mut not_a_number = 0;
@@ -394,6 +395,77 @@ mod tests {
     fn tone(frames: usize, rate_hz: u32) -> impl Iterator<Item = i16> {
         let step = TAU * 440.0 / f64::from(rate_hz);
         (0..frames).map(move |n| ((n as f64 * step).sin() * 20_000.0).round() as i16)
+    }
+
+    /// The decoder here, and what reads pipes here and files and pages on a Pi: one recording is
+    /// one sequence of samples, to the last bit, in every form that both read.
+    #[test]
+    fn every_door_gives_the_same_samples() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.wav");
+        let noise = |n: u32| f64::from(n.wrapping_mul(2_654_435_761)) / f64::from(1u32 << 31) - 1.0;
+        for channels in [1, 2, 5] {
+            for (bits, format) in [
+                (8, hound::SampleFormat::Int),
+                (16, hound::SampleFormat::Int),
+                (24, hound::SampleFormat::Int),
+                (32, hound::SampleFormat::Int),
+                (32, hound::SampleFormat::Float),
+            ] {
+                let spec = hound::WavSpec {
+                    bits_per_sample: bits,
+                    sample_format: format,
+                    ..spec(channels, 16_000)
+                };
+                let mut writer = hound::WavWriter::create(&path, spec).unwrap();
+                for n in 0..4_000 * u32::from(channels) {
+                    let x = noise(n);
+                    match format {
+                        hound::SampleFormat::Float => writer.write_sample(x as f32).unwrap(),
+                        hound::SampleFormat::Int => {
+                            let scaled = x * f64::from(1u32 << (bits - 1));
+                            writer.write_sample(scaled.floor() as i32).unwrap();
+                        }
+                    }
+                }
+                writer.finalize().unwrap();
+                let file = File::open(&path).unwrap();
+                let mut reader = sori_sound::Reader::new(file, None).unwrap();
+                let (mut piped, mut block) = (Vec::new(), Vec::new());
+                while reader.next_block(None, &mut block).unwrap() {
+                    piped.extend_from_slice(&block);
+                }
+                assert_eq!(piped.len(), 4_000);
+                assert_eq!(read(&path, 16_000).unwrap().0, piped, "{spec:?}");
+            }
+        }
+    }
+
+    /// Folders that lead to each other in every way, and one that is deeper than any path.
+    #[cfg(unix)]
+    #[test]
+    fn each_folder_is_looked_at_once_however_many_ways_lead_to_it() {
+        use std::os::unix::fs::symlink;
+        let root = tempfile::tempdir().unwrap();
+        let folders: Vec<_> = (0..12).map(|n| root.path().join(format!("f{n}"))).collect();
+        for folder in &folders {
+            std::fs::create_dir(folder).unwrap();
+            std::fs::write(folder.join("x.wav"), b"").unwrap();
+        }
+        for from in &folders {
+            for (n, to) in folders.iter().enumerate() {
+                symlink(to, from.join(format!("to{n}"))).unwrap();
+            }
+        }
+        let found = with_extensions(root.path(), &["wav"]).unwrap();
+        assert_eq!(found.len(), 12);
+        let mut deep = root.path().join("deep");
+        while deep.as_os_str().len() < 3_900 {
+            deep.push("d");
+        }
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::write(deep.join("x.wav"), b"").unwrap();
+        assert_eq!(with_extensions(root.path(), &["wav"]).unwrap().len(), 13);
     }
 
     /// A single channel passes unchanged; several differ in sign and size.

@@ -8,7 +8,7 @@ use clap::Args;
 use rayon::prelude::*;
 
 use crate::audio::Source;
-use crate::output;
+use crate::{exit, output};
 
 /// The option shared by commands that process many files.
 #[derive(Debug, Clone, Copy, Args)]
@@ -65,7 +65,7 @@ pub(crate) fn run<T: Send>(
             while let Some(result) = early.remove(&next) {
                 if let Err(error) = &result {
                     failed += 1;
-                    bar.suspend(|| eprintln!("sori: {error:#}"));
+                    bar.suspend(|| exit::warn(format_args!("{error:#}")));
                 }
                 bar.suspend(|| on_done(next, &sources[next], result))?;
                 next += 1;
@@ -83,7 +83,7 @@ pub(crate) fn run<T: Send>(
 /// Prints the warnings about a file that was used nevertheless.
 pub(crate) fn warn(source: &Source, warnings: &[String]) {
     for warning in warnings {
-        eprintln!("sori: {}: {warning}", source.path.display());
+        exit::warn(format_args!("{}: {warning}", source.path.display()));
     }
 }
 

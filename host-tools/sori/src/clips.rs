@@ -4,10 +4,10 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rayon::prelude::*;
-use sori_host::Rows;
+use sori_host::{Rows, file};
 use sori_package::{MelContract, TensorShape};
 
-use crate::{audio, frontend, output};
+use crate::{audio, exit, frontend, output};
 
 /// A file as rows.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(crate) fn load(
     };
     let mut clips = Vec::new();
     for source in arrays {
-        let bytes = std::fs::read(&source.path)
+        let bytes = file::read(&source.path, file::MAX_DATA)
             .with_context(|| format!("cannot read {}", source.path.display()))?;
         let rows = Rows::from_npy(&bytes, shape)
             .with_context(|| format!("cannot use {}", source.path.display()))?;
@@ -60,7 +60,8 @@ pub(crate) fn load(
         .map(|source| {
             let heard = frontend::rows_of(&source.path, mel)?;
             for warning in heard.warnings {
-                bar.suspend(|| eprintln!("sori: {}: {warning}", source.path.display()));
+                let path = source.path.display();
+                bar.suspend(|| exit::warn(format_args!("{path}: {warning}")));
             }
             bar.inc(1);
             Ok(clip(&source.path, Rows::Int8(heard.features)))

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use sori_package::text::Plain;
+
 /// Failures with their own exit code. The text says what to do.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -45,13 +47,18 @@ impl fmt::Display for Failure {
 
 impl Error for Failure {}
 
+/// Prints a line on stderr. Names of files, labels and more from outside stand in it.
+pub(crate) fn warn(text: fmt::Arguments<'_>) {
+    eprintln!("sori: {}", Plain(text));
+}
+
 /// Prints the error on one line of stderr and picks the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     // `sori … | head` is not a failure.
     if error.chain().any(is_broken_pipe) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("sori: {error:#}");
+    warn(format_args!("{error:#}"));
     ExitCode::from(code(error))
 }
 

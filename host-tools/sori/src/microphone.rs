@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result, bail};
 use cpal::traits::{DeviceTrait as _, HostTrait as _, StreamTrait as _};
 use cpal::{Device, FromSample, I24, SampleFormat, SizedSample, Stream, StreamConfig};
 
-use crate::audio;
 use crate::exit::Failure;
 
 /// Blocks that may wait for the network: a few seconds at usual block sizes.
@@ -162,7 +161,7 @@ impl Route {
                     Some(channel) => sample(&frame[channel]),
                     None => {
                         let sum = frame.iter().map(|x| i64::from(sample(x))).sum();
-                        audio::mean(sum, self.channels)
+                        sori_sound::mean(sum, self.channels)
                     }
                 }
             });

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use indicatif::{ProgressBar, ProgressStyle};
+use sori_package::text::Plain;
 
 /// Writes a file through a temporary one beside it, so that an interrupted or
 /// failed run leaves either the old file or the new one. Creates missing folders.
@@ -39,6 +40,18 @@ pub(crate) fn stream_atomically(
         .map_err(|error| error.error)
         .with_context(cannot)?;
     Ok(())
+}
+
+/// Names of files come from outside: what a terminal would obey is shown escaped. JSON has its
+/// own escapes, and errors get them as a whole.
+pub(crate) trait Shown {
+    fn shown(&self) -> Plain<std::path::Display<'_>>;
+}
+
+impl Shown for Path {
+    fn shown(&self) -> Plain<std::path::Display<'_>> {
+        Plain(self.display())
+    }
 }
 
 /// Prints a line on stdout. `println!` panics when the reader is gone; this returns an error

@@ -3,16 +3,29 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use sori_listener::Budget;
+use sori_nn::Backend;
+use sori_package::file::{self, Unreadable};
 use sori_package::write::PackageBytes;
-use sori_package::{MelContract, Package};
+use sori_package::{MAX_STRIPE, MelContract, Package};
 
 use crate::exit::Failure;
+use crate::output::Shown as _;
+
+/// What a package may take of a laptop: no network of the family comes near it.
+const BUDGET: Budget = Budget {
+    memory_bytes: 1 << 30,
+    verification: 500_000_000_000,
+};
 
 /// A package file in memory, aligned as its tables need.
 pub(crate) fn read(path: &Path) -> Result<PackageBytes> {
-    let bytes = std::fs::read(path)
-        .with_context(|| format!("cannot read {}: check the path", path.display()))?;
-    Ok(PackageBytes::copy_from(&bytes))
+    match file::read(path) {
+        Err(Unreadable::Package(error)) => {
+            Err(error).with_context(|| format!("cannot use {}", path.display()))
+        }
+        read => read.with_context(|| format!("cannot read {}: check the path", path.display())),
+    }
 }
 
 /// The package that `--model` names, or the built-in one.
@@ -28,9 +41,15 @@ pub(crate) fn name(path: Option<&Path>) -> &Path {
     path.unwrap_or(Path::new("the built-in genre.sori"))
 }
 
-/// Parses it; the error names the file.
+/// Parses it and looks at what it would take; the error names the file.
 pub(crate) fn parse<'a>(bytes: &'a PackageBytes, path: &Path) -> Result<Package<'a>> {
-    Package::parse(bytes).with_context(|| format!("cannot use {}", path.display()))
+    let cannot = || format!("cannot use {}", path.display());
+    let package = Package::parse(bytes).with_context(cannot)?;
+    BUDGET
+        .admit(&package, Backend::detect(), MAX_STRIPE)
+        .map_err(|over| Failure::Incompatible(over.to_string()))
+        .with_context(cannot)?;
+    Ok(package)
 }
 
 /// A package that hears audio.
@@ -61,7 +80,7 @@ impl<'a> Audible<'a> {
         format!(
             "{} ({}), {} labels, {files} file{plural}\n",
             self.package.provenance().name,
-            self.name.display(),
+            self.name.shown(),
             self.labels.len()
         )
     }

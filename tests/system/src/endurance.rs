@@ -74,7 +74,14 @@ fn fuzz(steps: &mut Steps) -> anyhow::Result<()> {
         bail!("cargo-fuzz is missing: cargo install cargo-fuzz");
     }
     steps.run(&Step::new("fuzzing: seeds", "cargo +nightly run --example seeds").within(FUZZ))?;
-    for (target, longest) in [("parse", 8192), ("frontend", 4096)] {
+    for (target, longest) in [
+        ("parse", 8192),
+        ("frontend", 4096),
+        ("wav", 4096),
+        ("onnx", 65_536),
+        ("text", 4096),
+        ("signature", 64),
+    ] {
         let title = format!("fuzzing: {target}");
         let command = format!(
             "cargo +nightly fuzz run {target} -- -max_len={longest} -max_total_time={FUZZ_SECONDS}"

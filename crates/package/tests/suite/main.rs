@@ -3,6 +3,7 @@
 
 mod bytes;
 mod damage;
+mod file;
 mod format;
 mod refusals;
 mod round_trip;

@@ -403,6 +403,29 @@ fn labels_are_one_a_class_and_come_back_whole() {
     assert_contents(|spec| spec.labels = vec!["a\nb".into()]);
 }
 
+/// A terminal would obey it, and a line break would forge a line of the program that shows it.
+#[test]
+#[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
+fn text_that_a_terminal_would_obey_is_refused_wherever_it_stands() {
+    for bad in [
+        '\0', '\t', '\n', '\r', '\u{1b}', '\u{7f}', '\u{9b}', '\u{2028}', '\u{202e}', '\u{2066}',
+    ] {
+        let places: [fn(&mut Spec) -> &mut String; 6] = [
+            |spec| &mut spec.labels[1],
+            |spec| &mut spec.provenance.name,
+            |spec| &mut spec.provenance.source_sha256,
+            |spec| &mut spec.provenance.calibration,
+            |spec| &mut spec.provenance.tool,
+            |spec| &mut spec.provenance.metrics,
+        ];
+        for text in places {
+            assert_contents(|spec| text(spec).push(bad));
+        }
+    }
+    // Other scripts, marks on letters and pictures are text.
+    accepted(|spec| spec.labels[0] = "재즈, Ю́нга ❤\u{fe0f} ‘blues’".into());
+}
+
 #[test]
 #[cfg_attr(miri, ignore = "builds dozens of packages, seconds each under Miri")]
 fn the_contract_the_rule_and_the_network_belong_together() {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use ::alsa::pcm::{Access, Format as AlsaFormat, Frames, HwParams, PCM};
 use ::alsa::{Direction, ValueOr};
+use sori_sound::Encoding;
 use tracing::{debug, warn};
 
 use super::cards::{self, Recorder};
-use super::sample::Format;
 use super::{Kind, RATES_HZ, Source, Trouble};
 use crate::engine::Layout;
 
@@ -30,13 +30,13 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const QUIET: Duration = Duration::from_secs(2);
 
 /// The best first: what keeps the most bits.
-const FORMATS: [(AlsaFormat, Format); 6] = [
-    (AlsaFormat::S32LE, Format::S32),
-    (AlsaFormat::S243LE, Format::S24),
-    (AlsaFormat::S24LE, Format::S24In32),
-    (AlsaFormat::S16LE, Format::S16),
-    (AlsaFormat::FloatLE, Format::F32),
-    (AlsaFormat::U8, Format::U8),
+const FORMATS: [(AlsaFormat, Encoding); 6] = [
+    (AlsaFormat::S32LE, Encoding::S32),
+    (AlsaFormat::S243LE, Encoding::S24Packed),
+    (AlsaFormat::S24LE, Encoding::S24),
+    (AlsaFormat::S16LE, Encoding::S16),
+    (AlsaFormat::FloatLE, Encoding::Float),
+    (AlsaFormat::U8, Encoding::U8),
 ];
 
 /// 48 kHz, or what becomes 16 kHz without much ado; then as much as there is.
@@ -70,7 +70,7 @@ pub struct Microphone {
 #[derive(Debug)]
 struct Open {
     pcm: PCM,
-    format: Format,
+    format: Encoding,
     frame_bytes: usize,
     bytes: Vec<u8>,
     /// When there was sound, or when it was opened.
@@ -316,7 +316,7 @@ impl From<::alsa::Error> for Disagreement {
 }
 
 /// The best that the device offers: format, layout, frames of a period.
-fn agree(pcm: &PCM, buffer: Frames) -> Result<(Format, Layout, usize), Disagreement> {
+fn agree(pcm: &PCM, buffer: Frames) -> Result<(Encoding, Layout, usize), Disagreement> {
     let parameters = HwParams::any(pcm)?;
     let none = |what| move |_| Disagreement::None(what);
     parameters

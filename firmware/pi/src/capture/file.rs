@@ -7,22 +7,12 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use hound::SampleFormat;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sori_sound::wav;
 use tracing::warn;
 
-use super::sample::Format;
 use super::{Kind, RATES_HZ, Source, Trouble};
 use crate::engine::Layout;
-
-/// What comes before the samples: no more of it is read in search of them.
-const LONGEST_HEAD: usize = 16 << 20;
-
-/// A writer that does not know the length yet writes one near the end of 31 or 32 bits.
-const UNKNOWN_LENGTH: u32 = 0x7fff_0000;
-
-/// A header that claims more is damaged, and would ask for gigabytes.
-const MOST_CHANNELS: u16 = 64;
 
 /// How fast a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +37,9 @@ pub struct Wav {
 
 #[derive(Debug)]
 struct Open {
-    format: Format,
-    layout: Layout,
+    layout: sori_sound::Layout,
+    /// Samples that were no numbers.
+    not_finite: u64,
     /// Bytes of samples that the file says are still in `bytes` or to be read.
     left: Option<u64>,
     started: Instant,
@@ -123,103 +114,26 @@ impl Wav {
 
     /// Once the head is there: it goes, and what it says stays.
     fn parse(&mut self) -> Result<Option<Open>, Trouble> {
-        let Some(head) = head(&self.bytes).map_err(|why| self.unusable(why))? else {
+        let Some(head) = wav::head(&self.bytes).map_err(|why| self.unusable(why))? else {
             return Ok(None);
         };
-        let (format, layout) = understood(head.format).map_err(|why| self.unusable(why))?;
-        let (begin, length) = (head.begin, head.length);
-        self.bytes.drain(..begin);
+        let rate_hz = head.layout.rate_hz;
+        if !RATES_HZ.contains(&rate_hz) {
+            return Err(self.unusable(format_args!(
+                "its sample rate is {rate_hz} Hz; {} to {} Hz are supported",
+                RATES_HZ.start(),
+                RATES_HZ.end()
+            )));
+        }
+        self.bytes.drain(..head.begin);
         Ok(Some(Open {
-            format,
-            layout,
-            left: (length != 0 && length < UNKNOWN_LENGTH).then_some(length.into()),
+            layout: head.layout,
+            left: head.len,
+            not_finite: 0,
             started: Instant::now(),
             frames: 0,
         }))
     }
-}
-
-/// What comes before the samples.
-struct Head<'b> {
-    /// The chunk that describes them, with its name and length.
-    format: &'b [u8],
-    /// Where they begin.
-    begin: usize,
-    /// Their bytes, as far as the writer knew.
-    length: u32,
-}
-
-/// Finds the samples; none if there are too few bytes to say. hound would do it, but not
-/// before a file is whole, and not with a length that nobody knew.
-fn head(bytes: &[u8]) -> Result<Option<Head<'_>>, &'static str> {
-    let tag = &bytes[..bytes.len().min(4)];
-    let kind = bytes.get(8..12).unwrap_or(b"WAVE");
-    if !b"RIFF".starts_with(tag) || kind != b"WAVE" {
-        return Err("it is not a WAV file");
-    }
-    let (mut at, mut format) = (12, None);
-    while let Some((&name, rest)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk::<4>) {
-        let Some((&length, _)) = rest.split_first_chunk::<4>() else {
-            break;
-        };
-        let (begin, length) = (at + 8, u32::from_le_bytes(length));
-        match &name {
-            b"data" => {
-                let format = format.ok_or("nothing describes its samples")?;
-                return Ok(Some(Head {
-                    format,
-                    begin,
-                    length,
-                }));
-            }
-            b"fmt " => format = bytes.get(at..begin.saturating_add(length as usize)),
-            _ => {}
-        }
-        // Chunks begin at even places.
-        at = begin
-            .saturating_add(length as usize)
-            .saturating_add(length as usize % 2);
-    }
-    Ok(None)
-}
-
-fn understood(format: &[u8]) -> Result<(Format, Layout), String> {
-    let file = [&b"RIFF\0\0\0\0WAVE"[..], format, b"data\0\0\0\0"].concat();
-    let reader = hound::WavReader::new(&file[..]).map_err(|error| error.to_string())?;
-    let spec = reader.spec();
-    // After the name, the length, and 12 bytes of other things: the bytes of a frame.
-    let frame = format
-        .get(20..22)
-        .map_or(0, |b| u16::from_le_bytes([b[0], b[1]]));
-    let bytes = frame / spec.channels.max(1);
-    let format = match (spec.sample_format, spec.bits_per_sample, bytes) {
-        (SampleFormat::Int, 8, 1) => Format::U8,
-        (SampleFormat::Int, 16, 2) => Format::S16,
-        (SampleFormat::Int, 24, 3) => Format::S24,
-        (SampleFormat::Int, 24, 4) => Format::S24In32,
-        (SampleFormat::Int, 32, 4) => Format::S32,
-        (SampleFormat::Float, 32, 4) => Format::F32,
-        (_, bits, bytes) => return Err(format!("its samples have {bits} bits in {bytes} bytes")),
-    };
-    if !RATES_HZ.contains(&spec.sample_rate) {
-        return Err(format!(
-            "its sample rate is {} Hz; {} to {} Hz are supported",
-            spec.sample_rate,
-            RATES_HZ.start(),
-            RATES_HZ.end()
-        ));
-    }
-    if spec.channels > MOST_CHANNELS {
-        return Err(format!(
-            "it has {} channels; at most {MOST_CHANNELS} are supported",
-            spec.channels
-        ));
-    }
-    let layout = Layout {
-        rate_hz: spec.sample_rate,
-        channels: spec.channels.into(),
-    };
-    Ok((format, layout))
 }
 
 impl Source for Wav {
@@ -238,8 +152,8 @@ impl Source for Wav {
             if let Some(open) = self.parse()? {
                 break open;
             }
-            if self.bytes.len() > LONGEST_HEAD {
-                return Err(self.unusable("no samples begin in its first 16 MB"));
+            if self.bytes.len() > wav::MAX_HEAD {
+                return Err(self.unusable(wav::Unsupported::Endless));
             }
             match self.fill(64 << 10)? {
                 None if self.bytes.is_empty() => return Err(self.unusable("it is empty")),
@@ -252,7 +166,10 @@ impl Source for Wav {
                 Some(_) => {}
             }
         };
-        let layout = open.layout;
+        let layout = Layout {
+            rate_hz: open.layout.rate_hz,
+            channels: open.layout.channels,
+        };
         self.open = Some(open);
         Ok(layout)
     }
@@ -264,7 +181,7 @@ impl Source for Wav {
                 format!("{} is over", self.name()),
             ));
         };
-        let frame = open.format.bytes() * open.layout.channels;
+        let frame = open.layout.frame_bytes();
         let blocks_per_second = match self.speed {
             Speed::Real => 50,
             Speed::Full => 10,
@@ -284,13 +201,20 @@ impl Source for Wav {
             if let Some(left @ 1..) = open.left.map(|left| left / frame as u64) {
                 warn!("{} ends {left} frames early: it was cut off", self.name());
             }
+            if open.not_finite > 0 {
+                warn!(
+                    "{}: {} samples are NaN or infinite and count as 0",
+                    self.name(),
+                    open.not_finite
+                );
+            }
             return Err(Trouble::new(
                 Kind::Ended,
                 format!("{} is over", self.name()),
             ));
         }
         let used = frames * frame;
-        open.format.decode(&self.bytes[..used], into);
+        open.not_finite += open.layout.encoding.decode(&self.bytes[..used], into);
         self.bytes.drain(..used);
         open.left = open.left.map(|left| left.saturating_sub(used as u64));
         open.frames += frames as u64;

@@ -1,5 +1,7 @@
 use std::io::{Cursor, Write as _};
 
+use hound::SampleFormat;
+
 use super::*;
 
 fn written(
@@ -177,4 +179,25 @@ fn what_is_no_wav_is_refused_with_what_would_do() {
         .open()
         .expect_err("a folder");
     assert_eq!(trouble.kind, Kind::Unusable, "{trouble}");
+}
+
+/// What the page and `sori` make of the same file, here from a file and at full speed.
+#[test]
+fn a_file_of_floats_is_rounded_as_everywhere() {
+    let bytes = written(spec(32, SampleFormat::Float, 1, 16_000), |writer| {
+        for n in 0..5_000u32 {
+            let x = f64::from(n.wrapping_mul(2_654_435_761)) / f64::from(1u32 << 31) - 1.0;
+            writer.write_sample(x as f32).expect("a WAV in memory");
+        }
+        for x in [f32::NAN, f32::INFINITY] {
+            writer.write_sample(x).expect("a WAV in memory");
+        }
+    });
+    let mut reader = sori_sound::Reader::new(&bytes[..], None).expect("a WAV file");
+    let (mut expected, mut block) = (Vec::new(), Vec::new());
+    while reader.next_block(None, &mut block).expect("in memory") {
+        expected.extend_from_slice(&block);
+    }
+    assert_eq!(expected[5_000..], [0, 0]);
+    assert_eq!(listen(&bytes, Speed::Full).1, expected);
 }

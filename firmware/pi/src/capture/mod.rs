@@ -10,7 +10,6 @@
 pub mod cards;
 pub mod file;
 pub mod ring;
-pub mod sample;
 mod thread;
 
 #[cfg(feature = "alsa")]

@@ -17,7 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::App;
 use super::refusal::Refusal;
-use crate::board::{Command, SCHEMA_VERSION, Status, now_ms};
+use crate::board::{Command, SCHEMA_VERSION, State as Capturing, Status, now_ms};
 use crate::history::{self, Format, Span};
 
 /// The year 10000, which no clock of a Pi reaches.
@@ -60,8 +60,29 @@ pub(super) fn told(board: &crate::board::Board) -> String {
     serde_json::to_string(&told).expect("all keys are strings")
 }
 
-pub(super) async fn healthz() -> &'static str {
-    "ok\n"
+/// Whether it does what it is there for: it listens, and what it hears is kept. It needs no token,
+/// so that it says what is wrong and not why.
+pub(super) async fn healthz(State(app): State<Arc<App>>) -> (StatusCode, String) {
+    let status = app.shared.board.status();
+    let listens =
+        status.capture.problem.is_none() && status.capture.state != Capturing::NoMicrophone;
+    let stuck = status.stuck.iter().map(|name| format!("{name} is stuck"));
+    let problems: Vec<String> = [
+        (!listens).then_some("no sound comes in"),
+        status
+            .history_problem
+            .is_some()
+            .then_some("the history cannot be written"),
+    ]
+    .into_iter()
+    .flatten()
+    .map(String::from)
+    .chain(stuck)
+    .collect();
+    match problems.is_empty() {
+        true => (StatusCode::OK, "ok\n".into()),
+        false => (StatusCode::SERVICE_UNAVAILABLE, problems.join("\n") + "\n"),
+    }
 }
 
 pub(super) async fn status(State(app): State<Arc<App>>) -> Response {

@@ -4,7 +4,7 @@
 //! microphone has the other cores.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufReader, Read};
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +12,10 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use hound::{SampleFormat, WavReader, WavSpec};
 use serde::Serialize;
 use sori_listener::{Clip, Decision, Event, Verdict};
+use sori_sound::wav::Unsupported;
+use sori_sound::{Layout, Reader, Unreadable};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -25,12 +26,6 @@ use super::{App, Limits};
 use crate::board::SCHEMA_VERSION;
 use crate::engine;
 use crate::model::Model;
-
-/// Full scale of a listener's samples.
-const FULL_SCALE: f32 = 8_388_608.0;
-
-/// Frames that a listener is given at once.
-const BLOCK: usize = 4096;
 
 /// What WAV goes by.
 const KINDS: [&str; 6] = [
@@ -56,7 +51,7 @@ pub(super) struct Classified {
     seconds: Vec<Second>,
     duration_s: f64,
     rate_hz: u32,
-    channels: u16,
+    channels: usize,
     /// Level of the loudest row, dBFS.
     peak_dbfs: f64,
     /// What a person should know of the file.
@@ -103,7 +98,7 @@ pub(super) async fn classify(
         let heard = hearing.await;
         uploaded?;
         heard.unwrap_or_else(|_| {
-            // hound panics on nothing that is known; should it, the file is to blame.
+            // Nothing is known that makes it panic; should it, the file is to blame.
             Err(unprocessable("the file is damaged: export it again"))
         })
     };
@@ -203,13 +198,10 @@ impl Read for Upload {
 
 /// Hears a whole file, as the microphone's sound is heard.
 fn hear(model: &Model, file: impl Read, most_seconds: u32) -> Result<Classified, Refusal> {
-    let mut reader = WavReader::new(BufReader::with_capacity(64 << 10, file)).map_err(no_wav)?;
-    let spec = reader.spec();
-    let mut frames = Frames {
-        most: u64::from(most_seconds) * u64::from(spec.sample_rate),
-        channels: usize::from(spec.channels),
-        ..Frames::default()
-    };
+    let mut reader = Reader::new(file, None).map_err(no_wav)?;
+    let layout = reader.layout();
+    let most = u64::from(most_seconds) * u64::from(layout.rate_hz);
+    let mut frames = 0;
     let mut summary = model.summary();
     let mut seconds: Vec<Second> = Vec::new();
     let mut on_event = |event: Event<'_>| {
@@ -224,19 +216,24 @@ fn hear(model: &Model, file: impl Read, most_seconds: u32) -> Result<Classified,
             }
         }
     };
-    let heard = model.listen(spec.sample_rate, |mut listener| {
-        let mut block = Vec::with_capacity(BLOCK);
-        loop {
-            let more = frames.read(&mut reader, spec, &mut block)?;
-            listener.push(&block, &mut on_event);
-            if !more {
-                listener.finish(&mut on_event);
-                return Ok(());
+    let heard = model.listen(layout.rate_hz, |mut listener| {
+        let mut block = Vec::new();
+        // The upload cannot fail, so an error is its end.
+        while matches!(reader.next_block(None, &mut block), Ok(true)) {
+            frames += block.len() as u64;
+            if frames > most {
+                return Err(Refusal::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    format!("the file is longer than {most_seconds} s: send a part of it"),
+                ));
             }
+            listener.push(&block, &mut on_event);
         }
+        listener.finish(&mut on_event);
+        Ok(())
     });
     heard.map_err(|error| {
-        unprocessable(format!("{error} (the file has {} Hz)", spec.sample_rate))
+        unprocessable(format!("{error} (the file has {} Hz)", layout.rate_hz))
     })??;
     let clip = summary.clip();
     if clip.rows == 0 {
@@ -244,32 +241,32 @@ fn hear(model: &Model, file: impl Read, most_seconds: u32) -> Result<Classified,
             "the file has less than a tenth of a second of audio: send more",
         ));
     }
-    Ok(classified(&clip, seconds, model, spec, &frames))
-}
-
-fn classified(
-    clip: &Clip,
-    seconds: Vec<Second>,
-    model: &Model,
-    spec: WavSpec,
-    frames: &Frames,
-) -> Classified {
-    let confidence = engine::confidence(clip.verdict, &clip.probabilities_q15, &model.labels);
-    let probabilities = clip.probabilities_q15.iter();
-    let probabilities = probabilities.map(|&p| f64::from(p) / f64::from(1 << 15));
+    let duration_s = frames as f64 / f64::from(layout.rate_hz);
     let mut warnings = Vec::new();
-    let duration_s = frames.count as f64 / f64::from(spec.sample_rate);
-    if frames.cut {
+    if reader.is_cut() {
         warnings.push(format!(
             "the file is truncated: only its first {duration_s:.1} s were classified"
         ));
     }
-    if frames.not_numbers > 0 {
+    if reader.not_finite() > 0 {
         warnings.push(format!(
             "{} samples are NaN or infinite and count as 0",
-            frames.not_numbers
+            reader.not_finite()
         ));
     }
+    Ok(Classified {
+        seconds,
+        duration_s,
+        warnings,
+        ..classified(&clip, model, layout)
+    })
+}
+
+/// Without what follows from the file's length.
+fn classified(clip: &Clip, model: &Model, layout: Layout) -> Classified {
+    let confidence = engine::confidence(clip.verdict, &clip.probabilities_q15, &model.labels);
+    let probabilities = clip.probabilities_q15.iter();
+    let probabilities = probabilities.map(|&p| f64::from(p) / f64::from(1 << 15));
     Classified {
         schema_version: SCHEMA_VERSION,
         verdict: engine::name(clip.verdict, &model.labels).into(),
@@ -278,12 +275,12 @@ fn classified(
             .best
             .map(|best| engine::name(Verdict::Label(best), &model.labels).into()),
         probabilities: model.labels.iter().cloned().zip(probabilities).collect(),
-        seconds,
-        duration_s,
-        rate_hz: spec.sample_rate,
-        channels: spec.channels,
+        seconds: Vec::new(),
+        duration_s: 0.0,
+        rate_hz: layout.rate_hz,
+        channels: layout.channels,
         peak_dbfs: f64::from(clip.peak_dbfs_q8) / 256.0,
-        warnings,
+        warnings: Vec::new(),
     }
 }
 
@@ -296,107 +293,29 @@ fn second(decision: &Decision, labels: &[String]) -> Second {
     }
 }
 
-fn no_wav(error: hound::Error) -> Refusal {
+fn no_wav(error: Unreadable) -> Refusal {
     match error {
-        hound::Error::FormatError("no RIFF tag found" | "no WAVE tag found") => Refusal::new(
+        Unreadable::Wav(Unsupported::NotWav) => Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "this is not a WAV file: ffmpeg -i FILE out.wav creates one",
         ),
-        hound::Error::IoError(_) => {
-            unprocessable("the file ends before its audio begins: export it again")
-        }
-        hound::Error::Unsupported => unprocessable(
+        Unreadable::Wav(Unsupported::Compressed { .. }) => unprocessable(
             "the WAV file is compressed: ffmpeg -i FILE -c:a pcm_s16le out.wav creates one that is not",
         ),
-        error => unprocessable(format!(
-            "the WAV file is damaged ({error}): ffmpeg -i FILE out.wav may repair it"
+        Unreadable::Wav(unsupported) => unprocessable(format!(
+            "the WAV file cannot be used: {unsupported}: ffmpeg -i FILE out.wav may repair it"
         )),
-    }
-}
-
-/// Frames of a file, as the mean of their channels.
-#[derive(Debug, Default)]
-struct Frames {
-    channels: usize,
-    most: u64,
-    count: u64,
-    cut: bool,
-    not_numbers: u64,
-}
-
-impl Frames {
-    /// Reads a block in 24-bit scale; whether more may follow.
-    fn read(
-        &mut self,
-        reader: &mut WavReader<impl Read>,
-        spec: WavSpec,
-        block: &mut Vec<i32>,
-    ) -> Result<bool, Refusal> {
-        block.clear();
-        while block.len() < BLOCK {
-            let mut sum = 0;
-            for channel in 0..self.channels {
-                match self.sample(reader, spec) {
-                    Some(Ok(sample)) => sum += i64::from(sample),
-                    // The upload cannot fail, so it has ended: a frame that is not whole is
-                    // left out.
-                    Some(Err(hound::Error::IoError(_))) => {
-                        self.cut = true;
-                        return Ok(false);
-                    }
-                    Some(Err(error)) => return Err(no_wav(error)),
-                    None => {
-                        self.cut |= channel > 0;
-                        return Ok(false);
-                    }
-                }
-            }
-            if self.count == self.most {
-                return Err(Refusal::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    format!(
-                        "the file is longer than {} s: send a part of it",
-                        self.most / u64::from(spec.sample_rate.max(1))
-                    ),
-                ));
-            }
-            self.count += 1;
-            let channels = self.channels as i64;
-            block.push((sum + channels / 2).div_euclid(channels) as i32);
-        }
-        Ok(true)
-    }
-
-    fn sample(
-        &mut self,
-        reader: &mut WavReader<impl Read>,
-        spec: WavSpec,
-    ) -> Option<hound::Result<i32>> {
-        match spec.sample_format {
-            SampleFormat::Int => {
-                let sample = reader.samples::<i32>().next()?;
-                Some(sample.map(|sample| match spec.bits_per_sample {
-                    bits @ ..=24 => sample << (24 - bits),
-                    bits => sample >> (bits - 24),
-                }))
-            }
-            SampleFormat::Float => {
-                let sample = reader.samples::<f32>().next()?;
-                Some(sample.map(|sample| {
-                    self.not_numbers += u64::from(!sample.is_finite());
-                    let sample = if sample.is_finite() { sample } else { 0.0 };
-                    (sample * FULL_SCALE)
-                        .round()
-                        .clamp(-FULL_SCALE, FULL_SCALE - 1.0) as i32
-                }))
-            }
-        }
+        _ => unprocessable("the file ends before its audio begins: export it again"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use hound::{SampleFormat, WavSpec};
+
     use super::*;
+
+    const FULL_SCALE: f32 = sori_sound::FULL_SCALE as f32;
 
     /// The last channel has the sound times the number of channels, the others nothing: the
     /// mean is the same however many there are.

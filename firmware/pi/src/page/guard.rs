@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::limit::{Allowance, Client};
+use super::login::Secret;
 use super::refusal::Refusal;
 use super::{App, Limits, login};
 
@@ -57,31 +58,29 @@ impl Guard {
         self.token.is_some()
     }
 
-    /// Whether the secret is right. Wrong ones are counted.
+    /// Whether the secret is right. Only wrong ones use up the allowance of an address, so that
+    /// nobody who guesses keeps out who knows.
     ///
     /// # Errors
-    /// There were too many wrong ones: this one is not even looked at.
-    pub(super) fn try_secret(&self, client: Client, secret: &[u8]) -> Result<bool, Refusal> {
+    /// It is wrong, like too many before it.
+    pub(super) fn try_secret(&self, client: Client, secret: &Secret<'_>) -> Result<bool, Refusal> {
         let Some(token) = &self.token else {
             return Ok(true);
         };
-        let now = Instant::now();
-        self.failures.check(client, now).map_err(|again| {
+        if token.is(secret) {
+            return Ok(true);
+        }
+        let taken = self.failures.take(client, Instant::now());
+        taken.map(|()| false).map_err(|again| {
             Refusal::too_many(
                 "too many wrong tokens from this address: wait a moment",
                 again,
             )
-        })?;
-        let right = token.is(secret);
-        if !right {
-            // It was checked just now; two at once only make the count one too high.
-            let _ = self.failures.take(client, now);
-        }
-        Ok(right)
+        })
     }
 
-    /// The cookie that stands for the token.
-    pub(super) fn cookie(&self) -> Option<HeaderValue> {
+    /// A new cookie that stands for the token, if there is one.
+    pub(super) fn cookie(&self) -> Option<Result<HeaderValue, getrandom::Error>> {
         self.token.as_ref().map(login::Token::cookie)
     }
 

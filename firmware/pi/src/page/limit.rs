@@ -53,27 +53,6 @@ impl Allowance {
     /// # Errors
     /// None is left: when to come again.
     pub(super) fn take(&self, client: Client, now: Instant) -> Result<(), Duration> {
-        self.with(client, now, |amount| {
-            let left = *amount >= 1.0;
-            *amount -= f64::from(u8::from(left));
-            left
-        })
-    }
-
-    /// Whether one is left.
-    ///
-    /// # Errors
-    /// None is: when to come again.
-    pub(super) fn check(&self, client: Client, now: Instant) -> Result<(), Duration> {
-        self.with(client, now, |amount| *amount >= 1.0)
-    }
-
-    fn with(
-        &self,
-        client: Client,
-        now: Instant,
-        is_left: impl FnOnce(&mut f64) -> bool,
-    ) -> Result<(), Duration> {
         let mut all = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let refilled = |left: &Left| {
             let seconds = now.saturating_duration_since(left.at).as_secs_f64();
@@ -92,12 +71,12 @@ impl Allowance {
         });
         left.amount = refilled(left);
         left.at = now;
-        match is_left(&mut left.amount) {
-            true => Ok(()),
-            false => Err(Duration::from_secs_f64(
-                (1.0 - left.amount).max(0.0) / self.per_second,
-            )),
+        if left.amount < 1.0 {
+            let missing = 1.0 - left.amount;
+            return Err(Duration::from_secs_f64(missing / self.per_second));
         }
+        left.amount -= 1.0;
+        Ok(())
     }
 }
 
@@ -119,13 +98,11 @@ mod tests {
             allowance.take(client(0), start),
             Err(Duration::from_secs(2))
         );
-        assert!(allowance.check(client(0), start).is_err());
         assert!(
             allowance.take(client(1), start).is_ok(),
             "another's is full"
         );
         let later = start + Duration::from_secs(2);
-        assert!(allowance.check(client(0), later).is_ok());
         assert!(allowance.take(client(0), later).is_ok());
         assert!(allowance.take(client(0), later).is_err());
     }

@@ -1,7 +1,5 @@
-//! The token: as a header for programs, as a cookie for people.
+//! The token: as a header for programs; for people a cookie that stands for it.
 
-use std::borrow::Cow;
-use std::hint::black_box;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -11,7 +9,10 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use axum::{Extension, Form};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 
 use super::limit::Client;
 use super::refusal::Refusal;
@@ -22,8 +23,17 @@ const COOKIE: &str = "sori-pi";
 /// A month.
 const COOKIE_SECONDS: u32 = 30 * 24 * 3600;
 
+/// A cookie's value: random bytes, then their HMAC-SHA256 (RFC 2104) under the token.
+const COOKIE_LEN: usize = NONCE_LEN + 32;
+const NONCE_LEN: usize = 16;
+
 /// The token, never printed.
-pub(super) struct Token(String);
+pub(super) struct Token {
+    /// Of one length for every token, so that comparing tells nothing of the token's.
+    digest: [u8; 32],
+    /// What cookies are made with.
+    key: Hmac<Sha256>,
+}
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -33,29 +43,63 @@ impl std::fmt::Debug for Token {
 
 impl Token {
     pub(super) fn new(token: &str) -> Self {
-        Self(token.into())
+        let mut key =
+            Hmac::new_from_slice(token.as_bytes()).expect("HMAC takes keys of any length");
+        key.update(b"sori-pi cookie 1");
+        Self {
+            digest: Sha256::digest(token).into(),
+            key,
+        }
     }
 
-    /// Takes as long for every secret of its length, so that the time does not tell how
-    /// much of it was right.
-    pub(super) fn is(&self, secret: &[u8]) -> bool {
-        let token = self.0.as_bytes();
-        let differences = token
-            .iter()
-            .zip(secret)
-            .fold(0, |all, (a, b)| black_box(all | (a ^ b)));
-        token.len() == secret.len() && differences == 0
+    /// In the same time for every secret of its length, right or wrong.
+    pub(super) fn is(&self, secret: &Secret<'_>) -> bool {
+        match secret {
+            Secret::Token(token) => self.digest.ct_eq(&Sha256::digest(token)).into(),
+            Secret::Cookie(cookie) => self.made(cookie),
+        }
     }
 
-    /// It outlives a restart, and ends with the token. Scripts and other sites have no
-    /// access to it. It is not `Secure`: the page speaks plain HTTP.
-    pub(super) fn cookie(&self) -> HeaderValue {
-        let value = BASE64_URL_SAFE_NO_PAD.encode(&self.0);
+    /// A new cookie. It outlives a restart, and ends with the token, which it does not tell.
+    /// Scripts and other sites have no access to it. It is not `Secure`: the page speaks plain
+    /// HTTP.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub(super) fn cookie(&self) -> Result<HeaderValue, getrandom::Error> {
+        let mut value = [0; COOKIE_LEN];
+        let (nonce, tag) = value.split_at_mut(NONCE_LEN);
+        getrandom::fill(nonce)?;
+        tag.copy_from_slice(&self.of(nonce).finalize().into_bytes());
+        let value = BASE64_URL_SAFE_NO_PAD.encode(value);
         let cookie = format!(
             "{COOKIE}={value}; Path=/; Max-Age={COOKIE_SECONDS}; HttpOnly; SameSite=Strict"
         );
-        HeaderValue::try_from(cookie).expect("base64 is visible ASCII")
+        Ok(HeaderValue::try_from(cookie).expect("base64 is visible ASCII"))
     }
+
+    fn made(&self, cookie: &str) -> bool {
+        let Ok(value) = BASE64_URL_SAFE_NO_PAD.decode(cookie) else {
+            return false;
+        };
+        value.len() == COOKIE_LEN
+            && self
+                .of(&value[..NONCE_LEN])
+                .verify_slice(&value[NONCE_LEN..])
+                .is_ok()
+    }
+
+    fn of(&self, nonce: &[u8]) -> Hmac<Sha256> {
+        self.key.clone().chain_update(nonce)
+    }
+}
+
+/// What a request brings to be let in.
+pub(super) enum Secret<'a> {
+    /// The token itself.
+    Token(&'a [u8]),
+    /// The value of a cookie.
+    Cookie(&'a str),
 }
 
 /// The secret of `Authorization: Bearer`.
@@ -66,19 +110,16 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// The secret that a request brings, in either form.
-pub(super) fn secret(headers: &HeaderMap) -> Option<Cow<'_, [u8]>> {
-    if let Some(secret) = bearer(headers) {
-        return Some(Cow::Borrowed(secret));
+pub(super) fn secret(headers: &HeaderMap) -> Option<Secret<'_>> {
+    if let Some(token) = bearer(headers) {
+        return Some(Secret::Token(token));
     }
     let cookies = headers.get_all(header::COOKIE).iter();
-    let value = cookies
+    cookies
         .filter_map(|cookies| cookies.to_str().ok())
         .flat_map(|cookies| cookies.split(';'))
         .filter_map(|cookie| cookie.trim().split_once('='))
-        .find_map(|(name, value)| (name == COOKIE).then_some(value))?;
-    // What is no base64 is a wrong token, not none.
-    let secret = BASE64_URL_SAFE_NO_PAD.decode(value).unwrap_or_default();
-    Some(Cow::Owned(secret))
+        .find_map(|(name, value)| (name == COOKIE).then_some(Secret::Cookie(value)))
 }
 
 /// Where to sign in; with no token, nowhere.
@@ -107,7 +148,8 @@ pub(super) async fn sign_in(
     let Ok(Form(Sent { token })) = sent else {
         return form(StatusCode::BAD_REQUEST, "Enter the token.");
     };
-    match app.guard.try_secret(client.0, token.trim().as_bytes()) {
+    let secret = Secret::Token(token.trim().as_bytes());
+    match app.guard.try_secret(client.0, &secret) {
         Err(refusal) => {
             let words = "Too many wrong tokens from this address. Wait a minute.";
             let mut response = form(refusal.status(), words);
@@ -122,13 +164,18 @@ pub(super) async fn sign_in(
             StatusCode::UNAUTHORIZED,
             "Wrong token. It is in the configuration file, as token in [page].",
         ),
-        Ok(true) => {
-            let mut response = Redirect::to("/").into_response();
-            if let Some(cookie) = app.guard.cookie() {
+        Ok(true) => match app.guard.cookie() {
+            Some(Err(_)) => form(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The system has no random numbers yet. Wait a minute.",
+            ),
+            Some(Ok(cookie)) => {
+                let mut response = Redirect::to("/").into_response();
                 response.headers_mut().insert(header::SET_COOKIE, cookie);
+                response
             }
-            response
-        }
+            None => Redirect::to("/").into_response(),
+        },
     }
 }
 
@@ -175,36 +222,66 @@ mod tests {
     #[test]
     fn only_the_token_is_the_token() {
         let token = Token::new("0123456789abcdef");
-        assert!(token.is(b"0123456789abcdef"));
+        assert!(token.is(&Secret::Token(b"0123456789abcdef")));
         for wrong in [
             "",
             "0123456789abcde",
             "0123456789abcdef0",
             "0123456789abcdeF",
         ] {
-            assert!(!token.is(wrong.as_bytes()), "{wrong}");
+            assert!(!token.is(&Secret::Token(wrong.as_bytes())), "{wrong}");
         }
         assert_eq!(format!("{token:?}"), "Token");
+    }
+
+    /// The pair of a new cookie, as a browser sends it back.
+    fn pair(token: &Token) -> String {
+        let cookie = token.cookie().unwrap();
+        cookie.to_str().unwrap().split(';').next().unwrap().into()
+    }
+
+    #[test]
+    fn a_cookie_stands_for_its_token_alone_and_does_not_tell_it() {
+        let token = Token::new("0123456789abcdef");
+        let pair = pair(&token);
+        let value = pair.strip_prefix("sori-pi=").unwrap();
+        assert!(token.is(&Secret::Cookie(value)));
+        assert!(
+            Token::new("0123456789abcdef").is(&Secret::Cookie(value)),
+            "after a restart"
+        );
+        assert!(!Token::new("0123456789abcdeg").is(&Secret::Cookie(value)));
+        assert_ne!(pair, self::pair(&token), "one for each that signs in");
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(value).unwrap();
+        assert!(!bytes.windows(8).any(|part| part == b"01234567"));
+        for at in 0..bytes.len() {
+            let mut forged = bytes.clone();
+            forged[at] ^= 1;
+            let forged = BASE64_URL_SAFE_NO_PAD.encode(forged);
+            assert!(!token.is(&Secret::Cookie(&forged)), "{at}");
+        }
+        let token_itself = BASE64_URL_SAFE_NO_PAD.encode("0123456789abcdef");
+        for wrong in ["", "?", &token_itself, &value[..value.len() - 2]] {
+            assert!(!token.is(&Secret::Cookie(wrong)), "{wrong}");
+        }
     }
 
     #[test]
     fn a_secret_comes_as_header_or_as_cookie() {
         let token = Token::new("with spaces; = and ü");
-        let cookie = token.cookie();
-        let pair = cookie.to_str().unwrap().split(';').next().unwrap();
+        let pair = pair(&token);
         let of = |name: header::HeaderName, value: &str| {
             let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
             let headers: HeaderMap = [(name, value)].into_iter().collect();
-            secret(&headers).map(Cow::into_owned)
+            secret(&headers).map(|secret| token.is(&secret))
         };
-        let right = Some(b"with spaces; = and \xc3\xbc".to_vec());
-        assert_eq!(of(header::COOKIE, &format!("a=b; {pair}; c")), right);
+        assert_eq!(of(header::COOKIE, &format!("a=b; {pair}; c")), Some(true));
         assert_eq!(
             of(header::AUTHORIZATION, "bearer with spaces; = and ü"),
-            right
+            Some(true)
         );
         assert_eq!(of(header::COOKIE, "other=x"), None);
-        assert_eq!(of(header::COOKIE, "sori-pi=?"), Some(Vec::new()));
+        assert_eq!(of(header::COOKIE, "sori-pi=?"), Some(false));
         assert_eq!(of(header::AUTHORIZATION, "Basic abc"), None);
         assert_eq!(of(header::AUTHORIZATION, "x"), None);
     }

@@ -3,10 +3,38 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use sori_pi::board::{Command, News};
+use sori_pi::board::{Command, News, State};
 use sori_pi::page::Limits;
 
 use crate::peer::{Answer, JSON, PATIENCE, Server, heard};
+
+/// 200 while it does what it is there for; a line for each reason why not, without details.
+#[test]
+fn health_is_the_truth() {
+    let server = Server::start();
+    assert_eq!(server.get("/healthz").status, 200);
+    server.board.update(|status| {
+        status.capture.state = State::NoMicrophone;
+        status.capture.problem = Some("hw:secret is gone".into());
+        status.history_problem = Some("/var/secret: the disk is full".into());
+        status.stuck = vec!["the listening thread"];
+    });
+    let sick = server.get("/healthz");
+    assert_eq!(sick.status, 503);
+    let words = sick.text();
+    assert_eq!(words.lines().count(), 3, "{words}");
+    assert!(
+        words.contains("listening thread") && !words.contains("secret"),
+        "{words}"
+    );
+    server.board.update(|status| {
+        status.capture.state = State::Listening;
+        status.capture.problem = None;
+        status.history_problem = None;
+        status.stuck.clear();
+    });
+    assert_eq!(server.get("/healthz").status, 200);
+}
 
 #[test]
 fn everything_that_is_described_answers() {

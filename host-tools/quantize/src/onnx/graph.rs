@@ -4,14 +4,14 @@
 use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use tract_onnx::pb::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+use tract_onnx::pb::{AttributeProto, ModelProto, NodeProto, ValueInfoProto};
 use tract_onnx::prelude::*;
 
+use super::constants::Constants;
 use crate::float::Quantization;
 
 pub(super) struct Graph<'m> {
-    model: &'m ModelProto,
-    graph: &'m GraphProto,
+    constants: Constants<'m>,
     /// Who reads a tensor that depends on the input.
     consumers: HashMap<&'m str, Vec<&'m NodeProto>>,
     /// Tensors that depend on the input.
@@ -74,8 +74,7 @@ impl<'m> Graph<'m> {
             );
         };
         let mut walk = Self {
-            model,
-            graph,
+            constants: Constants::new(model, graph),
             consumers: HashMap::new(),
             live: HashSet::from([input.name.as_str()]),
             input,
@@ -280,63 +279,20 @@ impl<'m> Graph<'m> {
         if self.live.contains(tensor) {
             return Ok(None);
         }
-        let mut writers = self.graph.node.iter();
-        let writer = writers.find(|node| node.output.iter().any(|output| output == tensor));
+        let writer = self.constants.writer(tensor);
         if let Some(node) = writer.filter(|node| node.op_type == "DequantizeLinear") {
             return self.dequantized(node).map(Some);
         }
-        let mut needed = HashSet::from([tensor.to_string()]);
-        let mut nodes: Vec<NodeProto> = Vec::new();
-        for node in self.graph.node.iter().rev() {
-            if node.output.iter().any(|output| needed.contains(output)) {
-                needed.extend(node.input.iter().cloned());
-                nodes.push(node.clone());
-            }
-        }
-        nodes.reverse();
-        let stored = self.graph.initializer.iter();
-        let initializer: Vec<_> = stored
-            .filter(|t| needed.contains(&t.name))
-            .cloned()
-            .collect();
-        if nodes.is_empty() {
-            let [proto] = &initializer[..] else {
-                bail!("tensor {tensor} is neither computed nor stored");
-            };
-            let provider = tract_onnx::data_resolver::MmapDataResolver;
-            return Ok(Some(tract_onnx::tensor::load_tensor(
-                &provider, proto, None,
-            )?));
-        }
-        let graph = GraphProto {
-            node: nodes,
-            name: "constant".into(),
-            initializer,
-            output: vec![ValueInfoProto {
-                name: tensor.into(),
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
-        let model = ModelProto {
-            graph: Some(graph),
-            ..self.model.clone()
-        };
-        let outputs = tract_onnx::onnx()
-            .model_for_proto_model(&model)?
-            .into_optimized()?
-            .into_runnable()?
-            .run(tvec![])?;
-        Ok(Some(outputs[0].clone().into_tensor()))
+        let constant = self.constants.get(tensor)?;
+        Ok(Some(Tensor::clone(&constant)))
     }
 
     /// `(q − zero point) · scale` of stored weights, a scale for each entry of an axis.
     fn dequantized(&self, node: &NodeProto) -> Result<Tensor> {
         let at = name(node);
-        let quantized = node.input.first().map(|tensor| self.constant(tensor));
+        let quantized = node.input.first().map(|tensor| self.constants.get(tensor));
         let quantized = quantized
             .transpose()?
-            .flatten()
             .with_context(|| format!("{at}: its input is not constant"))?;
         let scales = self
             .floats(node, 1)?
@@ -374,8 +330,7 @@ impl<'m> Graph<'m> {
 
     /// Scales by which the file stores a tensor, in order; none where it stores floats.
     pub(super) fn stored_scales(&self, tensor: &str) -> Result<Option<Vec<f32>>> {
-        let mut writers = self.graph.node.iter();
-        let writer = writers.find(|node| node.output.iter().any(|output| output == tensor));
+        let writer = self.constants.writer(tensor);
         match writer.filter(|node| node.op_type == "DequantizeLinear") {
             Some(node) => self.floats(node, 1),
             None => Ok(None),

@@ -1,17 +1,19 @@
 //! ONNX files: read whole, including weights in external files, and recognized as a
 //! MobileNetV2.
 
+mod constants;
+mod external;
 mod graph;
 mod import;
 
-use std::path::{Component, Path};
+use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use prost::Message as _;
 use sha2::{Digest as _, Sha256};
 use sori_host::contract::Contract;
-use tract_onnx::pb::tensor_proto::DataLocation;
-use tract_onnx::pb::{ModelProto, TensorProto};
+use sori_host::file;
+use tract_onnx::pb::ModelProto;
 
 use crate::float::FloatNetwork;
 
@@ -52,9 +54,9 @@ impl Onnx {
     /// # Errors
     /// The file cannot be read, or [`Refused`].
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path)
+        let bytes = file::read(path, file::MAX_DATA)
             .with_context(|| format!("cannot read {}: check the path", path.display()))?;
-        Ok(Self::new(&bytes, path.parent())?)
+        Ok(Self::new(&bytes, Some(path))?)
     }
 
     /// From the file's bytes; its weights must be among them.
@@ -65,9 +67,9 @@ impl Onnx {
         Self::new(bytes, None)
     }
 
-    fn new(bytes: &[u8], folder: Option<&Path>) -> Result<Self, Refused> {
+    fn new(bytes: &[u8], path: Option<&Path>) -> Result<Self, Refused> {
         let mut model = decode(bytes)?;
-        resolve(&mut model, folder)?;
+        external::resolve(&mut model, path)?;
         let contract = embedded_contract(&model)
             .map(|text| Contract::parse(text).context("the contract in the file's metadata"))
             .transpose()?;
@@ -107,65 +109,6 @@ fn embedded_contract(model: &ModelProto) -> Option<&str> {
     let mut entries = model.metadata_props.iter();
     let entry = entries.find(|entry| entry.key == CONTRACT_KEY)?;
     Some(&entry.value)
-}
-
-/// Brings weights that are kept in other files into the model.
-fn resolve(model: &mut ModelProto, folder: Option<&Path>) -> Result<()> {
-    let Some(graph) = &mut model.graph else {
-        return Ok(());
-    };
-    let in_nodes = graph.node.iter_mut().flat_map(|node| &mut node.attribute);
-    let in_nodes = in_nodes.filter_map(|attribute| attribute.t.as_mut());
-    for tensor in graph.initializer.iter_mut().chain(in_nodes) {
-        if tensor.data_location == Some(DataLocation::External as i32) {
-            let name = tensor.name.clone();
-            load(tensor, folder).with_context(|| {
-                format!("the weights of {name} are in a separate file, which cannot be used")
-            })?;
-        }
-    }
-    Ok(())
-}
-
-fn load(tensor: &mut TensorProto, folder: Option<&Path>) -> Result<()> {
-    let entry = |key: &str| {
-        let mut entries = tensor.external_data.iter();
-        entries.find(|entry| entry.key == key).map(|e| &e.value)
-    };
-    let number = |key: &str| -> Result<Option<usize>> {
-        let text = entry(key);
-        text.map(|text| text.parse().with_context(|| format!("{key} {text:?}")))
-            .transpose()
-    };
-    let location =
-        entry("location").context("the model does not name the file: export it again")?;
-    let folder = folder.context("give the model as a file, or export with external_data=False")?;
-    // A model from elsewhere must not open any file of this machine.
-    let plain = Path::new(location)
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    if !plain {
-        bail!("{location} is not beside the model");
-    }
-    let path = folder.join(location);
-    let bytes = std::fs::read(&path)
-        .with_context(|| format!("{} must be beside the model", path.display()))?;
-    let start = number("offset")?.unwrap_or(0);
-    let end = match number("length")? {
-        Some(length) => start.saturating_add(length),
-        None => bytes.len(),
-    };
-    let data = bytes.get(start..end).with_context(|| {
-        format!(
-            "{} has {} bytes, but bytes {start} to {end} are needed: copy it again",
-            path.display(),
-            bytes.len()
-        )
-    })?;
-    tensor.raw_data = data.to_vec();
-    tensor.external_data.clear();
-    tensor.data_location = None;
-    Ok(())
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use sori_dsp::FrontEnd;
 use sori_nn::memory::{self, LayerKind};
 use sori_nn::{Backend, CacheLine, Network, Prepared};
+use sori_package::text::Plain;
 use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
 
@@ -197,7 +198,7 @@ impl Bench {
     /// Compares with an inference of `ours_ns` nanoseconds.
     fn tract(&self, rows: usize, ours_ns: f64) -> Result<Vec<Peer>> {
         let peer = |path: &PathBuf| {
-            let onnx = std::fs::read(path)
+            let onnx = sori_host::file::read(path, sori_host::file::MAX_DATA)
                 .with_context(|| format!("cannot read {}: check the path", path.display()))?;
             let tract = TractInference::new(&onnx, rows)
                 .with_context(|| format!("cannot time {}", path.display()))?;
@@ -409,7 +410,7 @@ impl Report<'_> {
             out,
             "{} ({}), {machine}, input {rows}×{width}×{channels}, {:.1} million multiplications",
             self.name,
-            self.file,
+            Plain(&self.file),
             self.macs as f64 / 1e6
         )?;
         if self.calibrated_on_noise {
@@ -431,7 +432,7 @@ impl Report<'_> {
         );
         for peer in &self.tract {
             add(
-                format!("tract, {} (× {:.1})", peer.file, peer.ratio),
+                format!("tract, {} (× {:.1})", Plain(&peer.file), peer.ratio),
                 &peer.spread,
             );
         }

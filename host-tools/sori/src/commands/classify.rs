@@ -12,6 +12,7 @@ use sori_nn::Backend;
 
 use crate::backend::Weights;
 use crate::hearing::{self, Heard};
+use crate::output::Shown as _;
 use crate::package::{self, Audible};
 use crate::{audio, batch, output};
 
@@ -160,7 +161,7 @@ fn row(source: &audio::Source, heard: &Heard, labels: &[&str]) -> [String; 6] {
     let others = ranked.iter().filter(|(label, _)| *label != verdict);
     let then: Vec<String> = others.take(2).map(percent).collect();
     [
-        source.relative.display().to_string(),
+        source.relative.shown().to_string(),
         verdict.into(),
         bar,
         confidence,

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use serde::Serialize;
-use sori_host::{Comparison, Rows, logits_of_rows};
+use sori_host::{ACCURACY, Comparison, Rows, logits_of_rows};
+use sori_package::text::Plain;
 use sori_package::write::PackageBytes;
 use sori_package::{Package, TensorShape};
 
@@ -139,10 +140,26 @@ impl Compare {
                 listener.classifier().pool_rows,
             ),
         };
+        let unknown = sori_host::unknown(listener);
+        let pool_rows = listener.classifier().pool_rows;
+        let answers = |network: &Contender<'_>| match network {
+            Contender::Package(package) => sori_host::answers(package, &rows, &preprocess),
+            Contender::Onnx(onnx) => {
+                let reference = Reference::new(onnx);
+                let input = listener.input_activation();
+                rows.iter()
+                    .map(|rows| {
+                        let logits = reference.stream_logits(&rows.floats(&input), pool_rows)?;
+                        sori_host::answer_of(&logits, unknown).context("no class can be named")
+                    })
+                    .collect()
+            }
+        };
         let [first, second] = [logits(&networks[0])?, logits(&networks[1])?];
+        let [ours, theirs] = [answers(&networks[0])?, answers(&networks[1])?];
         let report = Report {
             networks: paths.map(|path| path.display().to_string()),
-            comparison: Comparison::new([&first, &second], &expected)
+            comparison: Comparison::new([&first, &second], [&ours, &theirs], &expected)
                 .context("no clips to compare on")?,
             labels,
         };
@@ -165,7 +182,8 @@ impl Report<'_> {
             per_class,
             ..
         } = &self.comparison;
-        writeln!(out, "A {}\nB {}\n", self.networks[0], self.networks[1])?;
+        let [a, b] = self.networks.each_ref().map(Plain);
+        writeln!(out, "A {a}\nB {b}\n")?;
         let mut table =
             output::table(&["class", "named by A", "by B", "clips", "A right", "B right"]);
         for (n, class) in per_class.iter().enumerate() {
@@ -200,7 +218,7 @@ impl Report<'_> {
         if let Some([a, b]) = accuracy {
             writeln!(
                 out,
-                "accuracy: A {:.1} %, B {:.1} % ({:+.1} points)",
+                "accuracy: A {:.1} %, B {:.1} % ({:+.1} points); {ACCURACY}",
                 100.0 * a,
                 100.0 * b,
                 100.0 * (b - a)

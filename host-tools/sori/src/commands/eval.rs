@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 use sori_dsp::FrontEnd;
-use sori_host::{dequantize, softmax};
+use sori_host::dequantize;
 use sori_listener::{ClipSummary, Event, unknown_class};
 use sori_nn::{Backend, Prepared};
 use sori_package::write::PackageBytes;
@@ -20,7 +20,7 @@ use crate::exit::Failure;
 use crate::hearing::Workspace;
 use crate::onnx::{self, Onnx, Reference};
 use crate::package::{self, Audible};
-use crate::{audio, batch, frontend, hearing, output};
+use crate::{audio, batch, exit, frontend, hearing, output};
 
 #[derive(Debug, Args)]
 #[command(
@@ -143,10 +143,10 @@ impl Eval {
                 };
                 batch::warn(source, &warnings);
                 if answers[0].best.is_none() {
-                    eprintln!(
-                        "sori: {} is too short to classify: it is not counted",
+                    exit::warn(format_args!(
+                        "{} is too short to classify: it is not counted",
                         source.path.display()
-                    );
+                    ));
                 }
                 excerpts.push(Excerpt {
                     label: clips[n].label,
@@ -393,13 +393,8 @@ impl Network<'_> {
             rows.extend(floats);
         });
         let logits = float.stream_logits(&rows, self.package().classifier().pool_rows)?;
-        let mut mean = vec![0.0; logits[0].len()];
-        for row in &logits {
-            mean.iter_mut()
-                .zip(softmax(row))
-                .for_each(|(mean, p)| *mean += p / logits.len() as f64);
-        }
-        Ok(largest(&mean, unknown).map(|_| mean))
+        let mean = sori_host::mean_probabilities(&logits);
+        Ok(mean.filter(|mean| largest(mean, unknown).is_some()))
     }
 }
 
@@ -453,7 +448,9 @@ fn labelled(folder: &Path, labels: &[&str]) -> Result<Vec<Labelled>> {
         );
     }
     for genre in unlabelled {
-        eprintln!("sori: {genre} is not one of the labels ({known}): its files are not counted");
+        exit::warn(format_args!(
+            "{genre} is not one of the labels ({known}): its files are not counted"
+        ));
     }
     Ok(clips)
 }

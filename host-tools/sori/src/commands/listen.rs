@@ -8,13 +8,14 @@ use clap::Args;
 use serde::Serialize;
 use sori_listener::{Decision, Event, Listener, Verdict, unknown_class};
 use sori_nn::Backend;
+use sori_sound::Layout;
 
 use crate::backend::Weights;
 use crate::exit::Failure;
 use crate::hearing::{self, Workspace};
 use crate::output;
 use crate::package::{self, Audible};
-use crate::pcm::{Encoding, Layout, PcmReader};
+use crate::pcm::{self, Format};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: arecord -q -f S16_LE -r 16000 -c 1 | sori listen")]
@@ -27,7 +28,7 @@ pub(crate) struct Listen {
     rate: u32,
     /// Sample format of standard input
     #[arg(long, value_enum, default_value = "S16_LE", ignore_case = true)]
-    format: Encoding,
+    format: Format,
     /// Number of channels on standard input
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=32))]
     channels: u8,
@@ -68,17 +69,15 @@ impl Listen {
             .into());
         }
         let layout = Layout {
-            encoding: self.format,
+            encoding: self.format.into(),
             rate_hz: self.rate,
             channels: self.channels.into(),
-            channel: self.channel,
         };
-        let mut input = PcmReader::new(io::stdin().lock(), layout)?;
+        let mut input = pcm::open(io::stdin().lock(), layout, self.channel)?;
         let Layout {
             encoding,
             rate_hz,
             channels,
-            ..
         } = input.layout();
         let mut listener = workspace
             .listener(&prepared, rate_hz)
@@ -86,8 +85,12 @@ impl Listen {
         display.settings(&format!(
             "standard input, {encoding:?}, {rate_hz} Hz, channels: {channels}"
         ));
-        while let Some(samples) = input.next_block()? {
-            display.hear(&mut listener, samples)?;
+        let mut samples = Vec::new();
+        while input
+            .next_block(self.channel, &mut samples)
+            .context("cannot read standard input")?
+        {
+            display.hear(&mut listener, &samples)?;
         }
         display.finish(&mut listener)
     }

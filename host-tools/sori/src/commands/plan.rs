@@ -8,6 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::memory_plan::{Summary, fit, size, with};
+use crate::output::Shown as _;
 use crate::{output, package};
 
 #[derive(Debug, Args)]
@@ -69,7 +70,7 @@ impl Plan {
                 output::write_atomically(out, bytes)?;
                 match self.json {
                     true => Ok(()),
-                    false => output::line(&format!("wrote {}", out.display())),
+                    false => output::line(&format!("wrote {}", out.shown())),
                 }
             }
             None => Ok(()),

@@ -14,6 +14,7 @@ use sori_quantize::{Gate, Method, Onnx, Options, Quantized, Report, Request};
 
 use crate::exit::Failure;
 use crate::memory_plan::{self, Summary};
+use crate::output::Shown as _;
 use crate::{clips, output};
 
 #[derive(Debug, Args)]
@@ -163,7 +164,7 @@ impl Quantize {
         }
         output::write_atomically(&self.out, &quantized.bytes)?;
         if !self.json {
-            output::line(&format!("wrote {}", self.out.display()))?;
+            output::line(&format!("wrote {}", self.out.shown()))?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use sori_sign::{PublicKey, SecretKey};
 
 use crate::exit::Failure;
+use crate::output::Shown as _;
 use crate::{output, package, signing_key};
 
 #[derive(Debug, Args)]
@@ -77,7 +78,7 @@ impl Sign {
             ))?;
         }
         if let Some(to) = to {
-            output::line(&format!("signed {}", to.display()))?;
+            output::line(&format!("signed {}", to.shown()))?;
         }
         output::line(&format!(
             "in sori-pi.toml, to accept only packages signed with this key:\n[model]\nkey = \"{}\"",

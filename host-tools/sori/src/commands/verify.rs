@@ -10,6 +10,7 @@ use sori_sign::PublicKey;
 use crate::backend::Weights;
 use crate::commands::sign;
 use crate::exit::Failure;
+use crate::output::Shown as _;
 use crate::{output, package};
 
 #[derive(Debug, Args)]
@@ -31,7 +32,7 @@ impl Verify {
         let parsed = package::parse(&bytes, &self.model)?;
         if let Some(key) = &self.key {
             sign::check(&bytes, key, &self.model)?;
-            output::line(&format!("{}: signed by {key}", self.model.display()))?;
+            output::line(&format!("{}: signed by {key}", self.model.shown()))?;
         }
         for &backend in backends {
             let mut weights = Weights::new(&parsed, backend);
@@ -43,7 +44,7 @@ impl Verify {
                 })?;
             output::line(&format!(
                 "{}: {} feature rows and {} output rows on {backend}, in stripes of {} rows: every bit is equal",
-                self.model.display(),
+                self.model.shown(),
                 verified.feature_rows,
                 verified.output_rows,
                 sori_host::VERIFIED_STRIPES

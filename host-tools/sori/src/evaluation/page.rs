@@ -2,6 +2,7 @@
 
 use std::io;
 
+use sori_host::ACCURACY;
 use sori_host::page::{Page, escape, svg_open, write};
 
 use super::statistics::{Bin, Roc, Share};
@@ -49,6 +50,7 @@ impl Evaluation<'_> {
             self.tracks.n,
             self.rejected
         )?;
+        writeln!(out, "  {ACCURACY}")?;
         for fold in &self.folds {
             writeln!(
                 out,

@@ -88,7 +88,9 @@ fn row<K: Core, S: Scale, const STRIDE: usize>(
             let whole = (left / outputs).min(MOST_WINDOWS);
             if whole > 0 {
                 match S::FAST {
-                    true => core.windows::<STRIDE>(&channel, &columns, whole, output),
+                    // SAFETY: `whole` windows are at most those that the columns were filled for,
+                    // and all their outputs are of this row.
+                    true => unsafe { core.windows::<STRIDE>(&channel, &columns, whole, output) },
                     false => {
                         windows::<K, S, STRIDE>(core, &channel, scale, &columns, whole, output);
                     }
@@ -105,7 +107,8 @@ fn row<K: Core, S: Scale, const STRIDE: usize>(
                 channel.start += whole * STEP;
                 let mut some = [0; STEP];
                 match S::FAST {
-                    true => core.windows::<STRIDE>(&channel, &columns, 1, &mut some),
+                    // SAFETY: there is room for one more window, whose outputs are `some`.
+                    true => unsafe { core.windows::<STRIDE>(&channel, &columns, 1, &mut some) },
                     false => {
                         windows::<K, S, STRIDE>(core, &channel, scale, &columns, 1, &mut some);
                     }

@@ -78,13 +78,14 @@ impl Core for Dsp {
 
     #[cfg(all(target_arch = "arm", feature = "dsp"))]
     #[inline(always)]
-    fn blocks<const ADDS: bool>(
+    unsafe fn blocks<const ADDS: bool>(
         self,
         channel: &OutputChannel<'_>,
         units: &[u32],
         output: &mut [i8],
     ) {
-        instructions::blocks::<ADDS>(channel, units, output);
+        // SAFETY: the caller's promise.
+        unsafe { instructions::blocks::<ADDS>(channel, units, output) };
     }
 
     #[inline(always)]
@@ -121,14 +122,15 @@ impl Core for Dsp {
 
     #[cfg(all(target_arch = "arm", feature = "dsp"))]
     #[inline(always)]
-    fn windows<const STRIDE: usize>(
+    unsafe fn windows<const STRIDE: usize>(
         self,
         channel: &DepthwiseChannel<Taps>,
         columns: &Columns,
         count: usize,
         output: &mut [i8],
     ) {
-        instructions::windows::<STRIDE>(channel, columns, count, output);
+        // SAFETY: the caller's promise.
+        unsafe { instructions::windows::<STRIDE>(channel, columns, count, output) };
     }
 }
 
@@ -483,8 +485,10 @@ mod instructions {
         };
     }
 
+    /// # Safety
+    /// As [`Core::blocks`](crate::arch::cortex_m::Core::blocks) says.
     #[inline(always)]
-    pub(super) fn blocks<const ADDS: bool>(
+    pub(super) unsafe fn blocks<const ADDS: bool>(
         channel: &OutputChannel<'_>,
         units: &[u32],
         output: &mut [i8],
@@ -497,7 +501,7 @@ mod instructions {
             return blocks_of_8(&[low, high], &mut turns, units);
         }
         // SAFETY: reads 4 weights and 8 units a group until the units' end, all of which are
-        // there; writes the outputs `stride` places apart, of which the caller says that they are.
+        // there; writes the outputs `stride` places apart, which the caller promised are there.
         unsafe {
             match ADDS {
                 true => blocks!(turns, units, adds!()),
@@ -573,8 +577,10 @@ mod instructions {
         };
     }
 
+    /// # Safety
+    /// As [`Core::windows`](crate::arch::cortex_m::Core::windows) says.
     #[inline(always)]
-    pub(super) fn windows<const STRIDE: usize>(
+    pub(super) unsafe fn windows<const STRIDE: usize>(
         channel: &DepthwiseChannel<Taps>,
         columns: &Columns,
         count: usize,
@@ -582,7 +588,7 @@ mod instructions {
     ) {
         let (turns, rows) = WindowLoop::new(channel, columns, count);
         // SAFETY: reads windows of six columns until the last one, which `rows` holds; writes the
-        // outputs `stride` places apart, of which the caller says that they are there.
+        // outputs `stride` places apart, which the caller promised are there.
         unsafe {
             match STRIDE {
                 1 => asm!(

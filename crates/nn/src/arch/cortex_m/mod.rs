@@ -53,10 +53,16 @@ pub(crate) trait Core: Copy {
     /// The same of two pixels as they are.
     fn dot_pair(self, acc: [i32; PAIR], weights: &[i8], pixels: [&[i8]; PAIR]) -> [i32; PAIR];
 
-    /// One output channel of whole blocks of pixels, with a residual or without. The first output is that of `output`'s first
-    /// place, and the last one is in it.
+    /// One output channel of whole blocks of pixels, with a residual or without, the first output
+    /// at `output`'s first place.
+    ///
+    /// # Safety
+    /// `units` is whole blocks of [`BLOCK`] pixels of `channel.pixel_units`, of which the weights
+    /// have as many groups as make those, and at least one. The last of the outputs,
+    /// `channel.stride` places apart, is within `output`; with `ADDS` as much is there of
+    /// `channel.residual`.
     #[inline(always)]
-    fn blocks<const ADDS: bool>(
+    unsafe fn blocks<const ADDS: bool>(
         self,
         channel: &OutputChannel<'_>,
         units: &[Self::Unit],
@@ -85,11 +91,15 @@ pub(crate) trait Core: Copy {
     /// Two of stride 2, from the same columns, of which the last one does not count.
     fn pair(self, bias: i32, rows: [&[i8; SPAN]; 3], taps: &Self::Taps) -> [i32; 2];
 
-    /// One channel of a row of windows [`STEP`] columns apart.
+    /// One channel of a row of windows [`STEP`] columns apart, the first output at `output`'s first
+    /// place.
     ///
-    /// The output of the first one begins at `output`'s first place.
+    /// # Safety
+    /// `count` is 1 to [`MOST_WINDOWS`], `channel.start` at most [`FIRST_COLUMN`] and so much more
+    /// that the last window ends within the columns. The last of the outputs, `channel.stride`
+    /// places apart, is within `output`.
     #[inline(always)]
-    fn windows<const STRIDE: usize>(
+    unsafe fn windows<const STRIDE: usize>(
         self,
         channel: &DepthwiseChannel<Self::Taps>,
         columns: &Columns,

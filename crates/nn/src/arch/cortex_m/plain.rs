@@ -57,13 +57,14 @@ impl Core for Plain {
 
     #[cfg(all(target_arch = "arm", target_os = "none"))]
     #[inline(always)]
-    fn blocks<const ADDS: bool>(
+    unsafe fn blocks<const ADDS: bool>(
         self,
         channel: &OutputChannel<'_>,
         units: &[i8],
         output: &mut [i8],
     ) {
-        instructions::blocks::<ADDS>(channel, units, output);
+        // SAFETY: the caller's promise.
+        unsafe { instructions::blocks::<ADDS>(channel, units, output) };
     }
 
     #[inline(always)]
@@ -101,14 +102,15 @@ impl Core for Plain {
 
     #[cfg(all(target_arch = "arm", target_os = "none"))]
     #[inline(always)]
-    fn windows<const STRIDE: usize>(
+    unsafe fn windows<const STRIDE: usize>(
         self,
         channel: &DepthwiseChannel<[i32; 9]>,
         columns: &Columns,
         count: usize,
         output: &mut [i8],
     ) {
-        instructions::windows::<STRIDE>(channel, columns, count, output);
+        // SAFETY: the caller's promise.
+        unsafe { instructions::windows::<STRIDE>(channel, columns, count, output) };
     }
 }
 
@@ -256,8 +258,10 @@ mod instructions {
         };
     }
 
+    /// # Safety
+    /// As [`Core::blocks`](crate::arch::cortex_m::Core::blocks) says.
     #[inline(always)]
-    pub(super) fn blocks<const ADDS: bool>(
+    pub(super) unsafe fn blocks<const ADDS: bool>(
         channel: &OutputChannel<'_>,
         units: &[i8],
         output: &mut [i8],
@@ -266,7 +270,7 @@ mod instructions {
         debug_assert!(inputs > 0 && units.len().is_multiple_of(4 * inputs));
         let mut turns = BlockLoop::new(channel, inputs, units.as_ptr_range().end.cast(), output);
         // SAFETY: reads a weight and four units an input until the units' end, all of which are
-        // there; writes the outputs `stride` places apart, of which the caller says that they are.
+        // there; writes the outputs `stride` places apart, which the caller promised are there.
         unsafe {
             match ADDS {
                 true => blocks!(turns, units, adds!()),
@@ -366,8 +370,10 @@ mod instructions {
         };
     }
 
+    /// # Safety
+    /// As [`Core::windows`](crate::arch::cortex_m::Core::windows) says.
     #[inline(always)]
-    pub(super) fn windows<const STRIDE: usize>(
+    pub(super) unsafe fn windows<const STRIDE: usize>(
         channel: &DepthwiseChannel<[i32; 9]>,
         columns: &Columns,
         count: usize,
@@ -375,7 +381,7 @@ mod instructions {
     ) {
         let (turns, rows) = WindowLoop::new(channel, columns, count);
         // SAFETY: reads windows of six columns until the last one, which `rows` holds; writes the
-        // outputs `stride` places apart, of which the caller says that they are there.
+        // outputs `stride` places apart, which the caller promised are there.
         unsafe {
             match STRIDE {
                 1 => asm!(

@@ -280,10 +280,16 @@ impl<'a, K: Core> Layer<'a, K> {
                 units.split_at_unchecked(whole * channel.pixel_units)
             };
             let adds = !PLANAR && self.residual.is_some();
-            let run = |channel: &OutputChannel<'_>, units: &[K::Unit], output: &mut [i8]| match adds
-            {
-                true => core.blocks::<true>(channel, units, output),
-                false => core.blocks::<false>(channel, units, output),
+            let run = |channel: &OutputChannel<'_>, units: &[K::Unit], output: &mut [i8]| {
+                // SAFETY: the units below are whole blocks, and the weights whole groups of a
+                // pixel's; `run` asserted that all outputs of this channel are there and, where
+                // something is added, as much of that, and `some` and `added` are a block.
+                unsafe {
+                    match adds {
+                        true => core.blocks::<true>(channel, units, output),
+                        false => core.blocks::<false>(channel, units, output),
+                    }
+                }
             };
             if whole > 0 {
                 run(&channel, blocks, output);

@@ -24,6 +24,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use sori_host::file;
 
 use self::ssh::{Connection, Cut, Target};
 use self::target::{Last, Probed, quoted};
@@ -470,8 +471,11 @@ fn ended(last: &Last) -> String {
 
 impl Payload {
     fn read(path: PathBuf, kind: Kind) -> Result<Self> {
-        let bytes = fs::read(&path)
-            .with_context(|| format!("cannot read {}: check the path", path.display()))?;
+        let bytes = match kind {
+            Kind::Model => package::read(&path)?.to_vec(),
+            Kind::Deb => file::read(&path, file::MAX_DATA)
+                .with_context(|| format!("cannot read {}: check the path", path.display()))?,
+        };
         // A Debian package is an ar archive.
         if kind == Kind::Deb && !bytes.starts_with(b"!<arch>\ndebian-binary") {
             return Err(Failure::Usage(format!(

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use sori_host::file;
 use sori_package::write::PackageBytes;
 use sori_sign::PublicKey;
 
@@ -238,7 +239,7 @@ impl Pi {
         let given = |path: &Path, name: &str| -> Result<Carried> {
             Ok(Carried {
                 name: name.to_owned(),
-                bytes: fs::read(path)
+                bytes: file::read(path, file::MAX_DATA)
                     .with_context(|| format!("cannot read {}: check the path", path.display()))?,
                 path: Some(path.to_owned()),
             })
@@ -345,7 +346,7 @@ fn is_deb(name: &str, architecture: Architecture) -> bool {
 
 /// Reads a Debian package whose name fits the image; dpkg checks that again.
 fn read_deb(path: &Path, architecture: Architecture) -> Result<Carried> {
-    let bytes = fs::read(path)
+    let bytes = file::read(path, file::MAX_DATA)
         .with_context(|| format!("cannot read {}: check the path", path.display()))?;
     let name = path
         .file_name()

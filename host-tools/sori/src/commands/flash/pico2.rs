@@ -6,6 +6,7 @@ use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
+use sori_host::file;
 
 use crate::exit::Failure;
 use crate::{output, uf2};
@@ -20,7 +21,7 @@ const FILE: &str = "sori.uf2";
 
 /// Writes `firmware` to `to`: a drive, `probe` or a UF2 file; without it, to the only drive found.
 pub(super) fn run(firmware: &Path, to: Option<PathBuf>) -> Result<()> {
-    let elf = match fs::read(firmware) {
+    let elf = match file::read(firmware, file::MAX_DATA) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(Failure::Usage(format!(
                 "no firmware at {}: build it with cargo build --release in firmware/pico2, or name it with --firmware",
