@@ -15,8 +15,9 @@ const PER_ROW: u64 = 1 << 10;
 /// ```
 /// use sori_listener::Budget;
 /// use sori_nn::Backend;
-/// # use sori_package::{Aligned, Package};
-/// # static GENRE: &Aligned<[u8]> = &Aligned(*include_bytes!("../../../models/genre/genre.sori"));
+/// use sori_package::{Aligned, Package};
+///
+/// static GENRE: &Aligned<[u8]> = &Aligned(*sori_genre::PACKAGE);
 ///
 /// let package = Package::parse(&GENRE.0)?;
 /// let budget = Budget { memory_bytes: 64 << 20, verification: 20_000_000_000 };

@@ -776,3 +776,57 @@ fn flash_through_a_probe_is_probe_rs_or_says_that_it_is_missing() {
         format!("download --chip RP235x --binary-format elf {elf}\nreset --chip RP235x\n");
     assert!(echoed.starts_with(&expected), "{echoed}");
 }
+
+/// By the same package on the same folder, with a class of which `unknown` takes some clips.
+#[test]
+fn eval_and_compare_count_the_same_accuracy() {
+    let folder = Folder::new();
+    for genre in ["blues", "disco", "jazz", "metal", "pop", "rock"] {
+        let to = Path::new(&folder.at("music")).join(genre);
+        fs::create_dir_all(&to).unwrap();
+        let clip = format!("{genre}.flac");
+        fs::copy(in_genre(&format!("demo/{clip}")), to.join(clip)).unwrap();
+    }
+    let (music, package) = (folder.at("music"), in_genre("genre.sori"));
+    let json = |arguments: &[&str]| -> Value {
+        let output = sori(arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let eval = json(&["eval", "--model", &package, &music, "--json"]);
+    let compare = json(&["compare", &package, &package, "--on", &music, "--json"]);
+    assert!(eval["accuracy"].as_f64().is_some_and(|share| share > 0.5));
+    assert_eq!(compare["accuracy"][0], eval["accuracy"]);
+    assert_eq!(compare["accuracy"][1], eval["accuracy"]);
+}
+
+/// What a terminal would obey is shown, and forges no line.
+#[cfg(unix)]
+#[test]
+fn names_of_files_are_shown_and_not_obeyed() {
+    let folder = Folder::new();
+    let evil = "a\nsori: signed by ed25519:forged\u{1b}[2J.wav";
+    let path = folder.at(evil);
+    fs::write(&path, b"no sound").unwrap();
+    let output = sori(&["classify", &path]);
+    let stderr = text(&output.stderr);
+    assert!(!stderr.contains('\u{1b}'), "{stderr}");
+    assert!(
+        stderr.contains(r"a\nsori: signed by ed25519:forged\u{1b}[2J"),
+        "{stderr}"
+    );
+    let forged = |line: &str| line.starts_with("sori: signed");
+    assert!(!stderr.lines().any(forged), "{stderr}");
+    fs::copy(
+        in_genre("demo/jazz.flac"),
+        folder.at("a\u{1b}]0;x\u{7}\nb.flac"),
+    )
+    .unwrap();
+    let output = sori(&["classify", &folder.at("a\u{1b}]0;x\u{7}\nb.flac")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    assert!(
+        shown.contains(r"a\u{1b}]0;x\u{7}\nb.flac") && !shown.contains('\u{1b}'),
+        "{shown}"
+    );
+}
