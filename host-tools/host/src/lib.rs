@@ -6,7 +6,7 @@
 //! - [`answers`]: what it says of them, by which every accuracy is counted.
 //! - [`Comparison`]: how two networks' answers to the same clips differ.
 //! - [`verify`]: a package's golden vectors computed again, in memory of its own.
-//! - [`file`]: reads files of bounded length.
+//! - [`mod@file`]: reads files of bounded length.
 //! - [`page`]: HTML reports in one file.
 #![forbid(unsafe_code)]
 
