@@ -558,11 +558,12 @@ pub fn export(
 
 /// Labels are the user's: one may have a comma, or begin as what a spreadsheet computes.
 fn csv_field(text: &str) -> String {
-    match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-        true => format!("\"'{}\"", text.replace('"', "\"\"")),
-        false if text.contains(['"', ',', '\n', '\r']) => {
-            format!("\"{}\"", text.replace('"', "\"\""))
-        }
+    let guard = match text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => "'",
+        false => "",
+    };
+    match !guard.is_empty() || text.contains(['"', ',', '\n', '\r']) {
+        true => format!("\"{guard}{}\"", text.replace('"', "\"\"")),
         false => text.into(),
     }
 }

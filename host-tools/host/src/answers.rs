@@ -129,10 +129,15 @@ const TOO_SHORT: &str = "a clip has too few rows for an answer";
 
 /// The same from the logits of a float network at those output rows; none without any.
 pub fn answer_of(logits: &[Vec<f32>], unknown: Option<usize>) -> Option<usize> {
-    let mean = mean_probabilities(logits)?;
-    let classes = (0..mean.len()).filter(|&class| Some(class) != unknown);
-    // The first of equals, as on a device.
-    classes.rev().max_by(|&a, &b| mean[a].total_cmp(&mean[b]))
+    largest(&mean_probabilities(logits)?, unknown)
+}
+
+/// The most probable class that can be named; the first of equals, as on a device.
+pub fn largest(probabilities: &[f64], unknown: Option<usize>) -> Option<usize> {
+    let classes = (0..probabilities.len()).filter(|&class| Some(class) != unknown);
+    classes
+        .rev()
+        .max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]))
 }
 
 /// The mean of the probabilities of each row's logits.

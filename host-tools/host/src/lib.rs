@@ -19,7 +19,7 @@ pub mod page;
 mod rows;
 
 pub use answers::{
-    ACCURACY, Sqnr, answer_of, answers, best, dequantize, logits, logits_of_rows,
+    ACCURACY, Sqnr, answer_of, answers, best, dequantize, largest, logits, logits_of_rows,
     mean_probabilities, quantize, softmax, unknown,
 };
 pub use comparison::{ClassChange, Comparison};

@@ -89,7 +89,9 @@ impl<R: Read> Reader<R> {
                 }
                 Ok(None) => {}
             }
-            if reader.fill(BLOCK).map_err(Unreadable::Io)? == 0 {
+            // Twice as much each time: a head of many chunks is walked anew from its first.
+            let most = BLOCK.max(reader.there);
+            if reader.fill(most).map_err(Unreadable::Io)? == 0 {
                 return match otherwise {
                     // So short that it may have become one.
                     Some(_) if !reader.bytes[..reader.there].starts_with(&wav::TAG) => Ok(reader),
@@ -283,5 +285,18 @@ mod tests {
             assert!(Reader::new(bytes, raw).is_ok(), "{bytes:?}");
             assert!(Reader::new(bytes, None).is_err(), "{bytes:?}");
         }
+    }
+
+    /// Millions of empty chunks before the samples that never come: seconds, not minutes.
+    #[test]
+    fn a_head_of_many_chunks_is_walked_a_few_times() {
+        let mut bytes = b"RIFF\0\0\0\0WAVE".to_vec();
+        for _ in 0..(crate::wav::MAX_HEAD / 8) {
+            bytes.extend(b"JUNK\0\0\0\0");
+        }
+        let began = std::time::Instant::now();
+        let refusal = Reader::new(&bytes[..], None).expect_err("no samples");
+        assert!(matches!(refusal, Unreadable::Wav(_) | Unreadable::Ends));
+        assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
     }
 }

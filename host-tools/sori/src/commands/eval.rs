@@ -7,15 +7,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 use sori_dsp::FrontEnd;
-use sori_host::dequantize;
-use sori_listener::{ClipSummary, Event, unknown_class};
+use sori_host::{dequantize, largest};
+use sori_listener::{ClipSummary, Event};
 use sori_nn::{Backend, Prepared};
 use sori_package::write::PackageBytes;
 use sori_package::{MelContract, Package};
 
 use crate::backend::Weights;
 use crate::evaluation::conditions::{self, CLEAN, CONDITIONS, Condition};
-use crate::evaluation::{Answer, Evaluation, Excerpt, NotMusic, largest};
+use crate::evaluation::{Answer, Evaluation, Excerpt, NotMusic};
 use crate::exit::Failure;
 use crate::hearing::Workspace;
 use crate::onnx::{self, Onnx, Reference};
@@ -127,7 +127,7 @@ impl Eval {
         if !self.json {
             output::line(&models[0].headline(clips.len()))?;
         }
-        let unknown = unknown_class(&models[0].package).map(usize::from);
+        let unknown = sori_host::unknown(&models[0].package);
         let asked = match self.conditions {
             true => [&[CLEAN][..], &CONDITIONS].concat(),
             false => vec![CLEAN],
@@ -349,7 +349,7 @@ impl Network<'_> {
         let mut workspace = Workspace::new(&self.prepared, &self.mel);
         let mut listener = workspace.listener(&self.prepared, self.mel.sample_rate_hz)?;
         let mut summary = ClipSummary::new(self.package());
-        let unknown = unknown_class(self.package()).map(usize::from);
+        let unknown = sori_host::unknown(self.package());
         let row_seconds = self.mel.hop_samples as f64 / f64::from(self.mel.sample_rate_hz);
         let (mut rows, mut stream) = (0u32, Vec::new());
         let mut observe = |event: Event<'_>| {

@@ -7,6 +7,7 @@ pub(crate) mod statistics;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use sori_host::largest;
 use sori_listener::Verdict;
 
 use crate::confusion::Confusion;
@@ -362,15 +363,6 @@ impl Tracks {
         let (class, &count) = counts.iter().enumerate().max_by_key(|(_, count)| **count)?;
         Some((class, count as f64 / self.0.len() as f64))
     }
-}
-
-/// The most probable class other than `unknown`.
-pub(crate) fn largest(probabilities: &[f64], unknown: Option<usize>) -> Option<usize> {
-    let classes = probabilities.iter().enumerate().rev();
-    classes
-        .filter(|(k, _)| Some(*k) != unknown)
-        .max_by(|a, b| a.1.total_cmp(b.1))
-        .map(|(k, _)| k)
 }
 
 /// The probability of any genre: one minus that of the class `unknown`, if there is one.
