@@ -5,22 +5,12 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use sori_counts::noise;
 use sori_dsp::design::MelSpec;
 use sori_dsp::{Backend, FrontEnd, Resampler};
 use sori_package::MelContract;
 
 const RATE_HZ: u32 = 16_000;
-
-/// Noise, which no branch can predict.
-fn noise(samples: u32) -> Vec<i32> {
-    let mut state = 1u32;
-    (0..samples)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            state as i32 >> 9
-        })
-        .collect()
-}
 
 fn a_second(criterion: &mut Criterion) {
     let spec = MelSpec::default();

@@ -13,6 +13,7 @@
 
 use std::hint::black_box;
 
+use sori_counts::{between_marks, noise};
 use sori_dsp::design::MelSpec;
 use sori_dsp::{Backend, FrontEnd, Resampler};
 
@@ -35,7 +36,7 @@ fn main() {
             let mut frontend = frontend.with_backend(backend);
             let samples = noise(RATE_HZ);
             frontend.push(&samples[..mel.window_samples], &mut |_| ());
-            counted_between_marks(&mut || {
+            between_marks(&mut || {
                 frontend.push(&samples, &mut |row| {
                     black_box(row.features);
                 })
@@ -43,7 +44,7 @@ fn main() {
         }
         "microfft" => {
             let frame: [f32; 1024] = std::array::from_fn(|n| n as f32);
-            counted_between_marks(&mut || {
+            between_marks(&mut || {
                 for _ in 0..RATE_HZ as usize / mel.hop_samples {
                     let mut frame = black_box(frame);
                     black_box(microfft::real::rfft_1024(&mut frame));
@@ -57,44 +58,11 @@ fn main() {
             let resampler = resampler.with_table(table).expect("the table is exact");
             let mut resampler = resampler.with_backend(backend);
             let samples = noise(from_hz);
-            counted_between_marks(&mut || {
+            between_marks(&mut || {
                 resampler.push(&samples, &mut |sample| {
                     black_box(sample);
                 })
             });
         }
     }
-}
-
-fn counted_between_marks(second: &mut dyn FnMut()) {
-    mark(1001);
-    counted(second);
-    mark(1002);
-}
-
-#[inline(never)]
-fn counted(second: &mut dyn FnMut()) {
-    second();
-    black_box(());
-}
-
-/// A write to a descriptor that is not open: nothing but a mark in the stream of system calls.
-fn mark(descriptor: i32) {
-    use std::io::Write;
-    use std::mem::ManuallyDrop;
-    use std::os::fd::FromRawFd;
-    // SAFETY: the file is never dropped, so a descriptor that is not ours is not closed.
-    let mut file = ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(descriptor) });
-    // It fails, as it should.
-    let _ = file.write(b".");
-}
-
-fn noise(samples: u32) -> Vec<i32> {
-    let mut state = 1u32;
-    (0..samples)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            state as i32 >> 9
-        })
-        .collect()
 }

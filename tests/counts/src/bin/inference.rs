@@ -19,6 +19,7 @@ use std::hint::black_box;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use sori_counts::between_marks;
 use sori_nn::memory::LayerKind;
 use sori_nn::testing::{Noise, benchmark_network};
 use sori_nn::{Backend, CacheLine, Caches, Network, Prepared, Runtime};
@@ -94,30 +95,6 @@ fn main() {
         }
         mode => panic!("no mode {mode}"),
     }
-}
-
-fn between_marks(work: &mut dyn FnMut()) {
-    mark(1001);
-    counted(work);
-    mark(1002);
-}
-
-#[inline(never)]
-fn counted(work: &mut dyn FnMut()) {
-    work();
-    // Without it the call above could become a jump, which leaves this function.
-    black_box(());
-}
-
-/// A write to a descriptor that is not open: nothing but a mark in the stream of system calls.
-fn mark(descriptor: i32) {
-    use std::io::Write;
-    use std::mem::ManuallyDrop;
-    use std::os::fd::FromRawFd;
-    // SAFETY: the file is never dropped, so a descriptor that is not ours is not closed.
-    let mut file = ManuallyDrop::new(unsafe { std::fs::File::from_raw_fd(descriptor) });
-    // It fails, as it should.
-    let _ = file.write(b".");
 }
 
 fn median(run: &mut dyn FnMut()) {
