@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
+use rayon::prelude::*;
 use serde::Serialize;
 use sori_host::{ACCURACY, Comparison, Rows, logits_of_rows};
 use sori_package::text::Plain;
@@ -147,7 +148,7 @@ impl Compare {
             Contender::Onnx(onnx) => {
                 let reference = Reference::new(onnx);
                 let input = listener.input_activation();
-                rows.iter()
+                rows.par_iter()
                     .map(|rows| {
                         let logits = reference.stream_logits(&rows.floats(&input), pool_rows)?;
                         sori_host::answer_of(&logits, unknown).context("no class can be named")
