@@ -2,7 +2,7 @@
 //! `i32`.
 //!
 //! Bit-exactness begins here, so there is one rule for each step and no second place that has it:
-//! [`Encoding::sample`] for a sample, [`mean`] for the channels of a frame, [`wav::head`] for the
+//! [`Encoding::decode`] for samples, [`mean`] for the channels of a frame, [`wav::head`] for the
 //! beginning of a WAV file. [`Reader`] puts them together for whatever can be read.
 //!
 //! # What it will not do

@@ -1,10 +1,10 @@
 use std::fmt;
 use std::io::{self, Read};
 
-use crate::{Layout, mean, wav};
+use crate::{Layout, wav};
 
-/// Bytes read at a time: 64 ms at most, of 8 kHz in 16 bits, so that a pipe is heard as it comes.
-const BLOCK: usize = 1024;
+/// Most bytes read at a time: as much as a pipe holds. What has come is returned at once.
+const BLOCK: usize = 64 << 10;
 
 /// Mono samples of anything that can be read, as they come.
 #[derive(Debug)]
@@ -78,9 +78,7 @@ impl<R: Read> Reader<R> {
                     reader.use_up(head.begin);
                     return Ok(reader);
                 }
-                Err(wav::Unsupported::NotWav)
-                    if otherwise.is_some() && !so_far.starts_with(&wav::TAG) =>
-                {
+                Err(wav::Unsupported::NotWav) if otherwise.is_some() && !wav::is_begun(so_far) => {
                     return Ok(reader);
                 }
                 Err(unsupported) => return Err(Unreadable::Wav(unsupported)),
@@ -94,7 +92,7 @@ impl<R: Read> Reader<R> {
             if reader.fill(most).map_err(Unreadable::Io)? == 0 {
                 return match otherwise {
                     // So short that it may have become one.
-                    Some(_) if !reader.bytes[..reader.there].starts_with(&wav::TAG) => Ok(reader),
+                    Some(_) if !wav::is_begun(&reader.bytes[..reader.there]) => Ok(reader),
                     _ => Err(Unreadable::Ends),
                 };
             }
@@ -111,7 +109,7 @@ impl<R: Read> Reader<R> {
         self.not_finite
     }
 
-    /// It ended within a frame, or before the end that its header states.
+    /// It ended within a frame, before the end that its header states, or with an error.
     pub fn is_cut(&self) -> bool {
         self.is_cut
     }
@@ -125,7 +123,9 @@ impl<R: Read> Reader<R> {
     /// # Panics
     /// If there is no such channel.
     pub fn next_block(&mut self, channel: Option<usize>, mono: &mut Vec<i32>) -> io::Result<bool> {
-        let (encoding, channels) = (self.layout.encoding, self.layout.channels);
+        let Layout {
+            encoding, channels, ..
+        } = self.layout;
         let frame = self.layout.frame_bytes();
         mono.clear();
         loop {
@@ -134,19 +134,7 @@ impl<R: Read> Reader<R> {
             });
             let used = due / frame * frame;
             if used > 0 {
-                let not_finite = &mut self.not_finite;
-                mono.extend(self.bytes[..used].chunks_exact(frame).map(|frame| {
-                    let mut samples = frame.chunks_exact(encoding.bytes()).map(|bytes| {
-                        encoding.sample(bytes).unwrap_or_else(|| {
-                            *not_finite += 1;
-                            0
-                        })
-                    });
-                    match channel {
-                        Some(channel) => samples.nth(channel).expect("the caller's channel exists"),
-                        None => mean(samples.map(i64::from).sum(), channels),
-                    }
-                }));
+                self.not_finite += encoding.mix(&self.bytes[..used], channels, channel, mono);
                 self.use_up(used);
                 self.left = self.left.map(|left| left - used as u64);
                 return Ok(true);
@@ -156,7 +144,9 @@ impl<R: Read> Reader<R> {
                 self.is_cut |= self.left != Some(0);
                 return Ok(false);
             }
-            if self.fill(BLOCK.max(2 * frame))? == 0 {
+            let read = self.fill(BLOCK.max(2 * frame));
+            self.is_cut |= read.is_err();
+            if read? == 0 {
                 self.is_cut |= self.there > 0 || self.left.is_some();
                 return Ok(false);
             }
@@ -285,6 +275,22 @@ mod tests {
             assert!(Reader::new(bytes, raw).is_ok(), "{bytes:?}");
             assert!(Reader::new(bytes, None).is_err(), "{bytes:?}");
         }
+    }
+
+    /// 64-bit lengths, as recorders write them who expect more than 4 GB.
+    #[test]
+    fn the_length_of_a_long_file_stands_before_its_samples() {
+        let mut bytes = b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0".to_vec();
+        bytes.extend([0, 6, 3].map(u64::to_le_bytes).concat());
+        bytes.extend(b"\0\0\0\0fmt \x10\0\0\0\x01\0\x01\0\x80\x3e\0\0\0\x7d\0\0\x02\0\x10\0");
+        bytes.extend(b"data\xff\xff\xff\xff");
+        bytes.extend([1i16, 2, 3, 4].map(i16::to_le_bytes).concat());
+        let raw = layout(Encoding::S24, 2);
+        assert_eq!(all(&bytes, 7, raw, None), (vec![256, 512, 768], false));
+        // Its length does not count where the samples have one.
+        let length = bytes.windows(4).position(|w| w == b"data").unwrap() + 4;
+        bytes[length..][..4].copy_from_slice(&2u32.to_le_bytes());
+        assert_eq!(all(&bytes, 7, raw, None), (vec![256], false));
     }
 
     /// Millions of empty chunks before the samples that never come: seconds, not minutes.

@@ -1,12 +1,13 @@
-//! The beginning of a WAV file (RIFF, Microsoft's `WAVEFORMATEX` and `WAVEFORMATEXTENSIBLE`), as
-//! much of it as has come: on a pipe it comes in parts, and its lengths may not be known.
+//! The beginning of a WAV file (RIFF with Microsoft's `WAVEFORMATEX` or `WAVEFORMATEXTENSIBLE`; RF64
+//! of EBU Tech 3306 for more than 4 GB), as much of it as has come: on a pipe it comes in parts, and
+//! its lengths may not be known.
 
 use std::fmt;
 
 use crate::{Encoding, Layout};
 
-/// What a WAV file begins with.
-pub const TAG: [u8; 4] = *b"RIFF";
+/// What a WAV file begins with: of 32-bit lengths, or of 64-bit ones by either name.
+const TAGS: [[u8; 4]; 3] = [*b"RIFF", *b"RF64", *b"BW64"];
 
 /// Most channels. A header that claims more is damaged, and would ask for gigabytes.
 pub const MAX_CHANNELS: usize = 64;
@@ -82,17 +83,22 @@ impl fmt::Display for Unsupported {
 
 impl std::error::Error for Unsupported {}
 
+/// Whether that can be nothing else.
+pub fn is_begun(bytes: &[u8]) -> bool {
+    TAGS.iter().any(|tag| bytes.starts_with(tag))
+}
+
 /// Finds the samples; none if there are too few bytes to say.
 ///
 /// # Errors
 /// See [`Unsupported`].
 pub fn head(bytes: &[u8]) -> Result<Option<Head>, Unsupported> {
-    let tag = &bytes[..bytes.len().min(TAG.len())];
+    let tag = &bytes[..bytes.len().min(4)];
     let kind = bytes.get(8..12).unwrap_or(b"WAVE");
-    if !TAG.starts_with(tag) || kind != b"WAVE" {
+    if !TAGS.iter().any(|known| known.starts_with(tag)) || kind != b"WAVE" {
         return Err(Unsupported::NotWav);
     }
-    let (mut at, mut layout) = (12usize, None);
+    let (mut at, mut layout, mut long) = (12usize, None, None);
     while let Some((&name, rest)) = bytes.get(at..).and_then(<[u8]>::split_first_chunk::<4>) {
         let Some((&len, _)) = rest.split_first_chunk::<4>() else {
             break;
@@ -104,7 +110,10 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>, Unsupported> {
                 return Ok(Some(Head {
                     layout: layout.ok_or(Unsupported::Undescribed)?,
                     begin,
-                    len: (1..UNKNOWN_LENGTH).contains(&len).then_some(len.into()),
+                    len: match len {
+                        1..UNKNOWN_LENGTH => Some(len.into()),
+                        _ => long.filter(|&len| len > 0),
+                    },
                 }));
             }
             b"fmt " => {
@@ -115,6 +124,13 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>, Unsupported> {
                     break;
                 };
                 layout = Some(self::layout(format)?);
+            }
+            b"ds64" => {
+                // After the length of the whole file.
+                let Some(length) = bytes.get(begin + 8..begin + 16) else {
+                    break;
+                };
+                long = length.first_chunk().copied().map(u64::from_le_bytes);
             }
             _ => {}
         }
@@ -131,6 +147,8 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>, Unsupported> {
 fn layout(format: &[u8]) -> Result<Layout, Unsupported> {
     const PCM: u16 = 1;
     const FLOAT: u16 = 3;
+    const A_LAW: u16 = 6;
+    const MU_LAW: u16 = 7;
     const EXTENSIBLE: u16 = 0xfffe;
     let Some(head) = format.first_chunk::<16>() else {
         return Err(Unsupported::Undescribed);
@@ -159,7 +177,9 @@ fn layout(format: &[u8]) -> Result<Layout, Unsupported> {
         (PCM, 24 | 32, 4) => Encoding::S32,
         (FLOAT, 32, 4) => Encoding::Float,
         (FLOAT, 64, 8) => Encoding::Double,
-        (PCM | FLOAT, ..) => return Err(Unsupported::Width { bits, bytes }),
+        (A_LAW, 8, 1) => Encoding::ALaw,
+        (MU_LAW, 8, 1) => Encoding::MuLaw,
+        (PCM | FLOAT | A_LAW | MU_LAW, ..) => return Err(Unsupported::Width { bits, bytes }),
         _ => return Err(Unsupported::Compressed { tag }),
     };
     Ok(Layout {

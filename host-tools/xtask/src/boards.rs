@@ -59,6 +59,11 @@ impl Board {
             .filter(move |board| std::mem::replace(&mut last, board.target) != board.target)
     }
 
+    /// Whether it is among those.
+    pub(crate) fn is_built(&self) -> bool {
+        Self::builds().any(|board| board.core == self.core)
+    }
+
     /// Cargo's arguments: package, profile, target, and the board's features with those of the
     /// program.
     pub(crate) fn build(&self, features: &str) -> String {

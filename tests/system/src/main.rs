@@ -7,6 +7,7 @@
 //! | `package-test` | installs, runs, upgrades, removes and purges sori-pi's package in a separate Debian | root, what `dist` needs, `debootstrap`, `ffmpeg` |
 //! | `image` | builds the appliance image; with `--power-cuts`, boots it in QEMU and cuts its power; with `--deploy`, deploys to it there | root, what `package-test` needs, `dosfstools`, `mtools`, `fdisk`, `device-tree-compiler`; `qemu-system-arm`, `curl`, `openssh-client` |
 //! | `pi` | the Pi's binary on the real alsa-lib under QEMU, its page in Chromium | what `dist` needs, `mosquitto`, `npm`, `chromium` |
+//! | `fuzz` | each target of `tests/hostile`, or those named, for an hour or so many seconds | nightly, `cargo-fuzz` |
 //! | `endurance` | `dist --twice`, `package-test`, `flash --devices`, both trials of `image`, an hour of noise, a day of audio, Miri, fuzzing | root, nightly with Miri, `cargo-fuzz` |
 //!
 //! `cargo xtask COMMAND` starts them. Nothing is skipped: a test that cannot run fails and says why.
@@ -15,12 +16,15 @@
 mod debian_root;
 mod endurance;
 mod flash;
+mod fuzz;
 mod image;
 mod package_test;
 mod pi;
 mod sound;
 
 use std::process::ExitCode;
+
+use anyhow::Context as _;
 
 use xtask::{dist, steps, tools};
 
@@ -40,10 +44,11 @@ fn main() -> ExitCode {
         ("package-test", []) => package_test::run(),
         ("image", _) => image::run(&arguments),
         ("pi", []) => pi::run(),
+        ("fuzz", _) => fuzz(&arguments),
         ("endurance", []) => endurance::run(),
         _ => {
             eprintln!(
-                "Usage: cargo xtask flash [--devices] | package-test | image [--power-cuts | --deploy] | pi | endurance"
+                "Usage: cargo xtask flash [--devices] | package-test | image [--power-cuts | --deploy] | pi | fuzz [SECONDS [TARGET…]] | endurance"
             );
             return ExitCode::from(2);
         }
@@ -55,4 +60,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn fuzz(arguments: &[String]) -> anyhow::Result<()> {
+    let mut steps = steps::Steps::default();
+    let (seconds, names) = match arguments.split_first() {
+        Some((seconds, names)) => (seconds.parse().context("SECONDS is a number")?, names),
+        None => (3600, arguments),
+    };
+    fuzz::run(&mut steps, seconds, names)?;
+    steps.summary();
+    Ok(())
 }

@@ -27,25 +27,25 @@ impl Dotprod {
     }
 }
 
-/// Calls a function that needs the features of the token at hand.
+/// Calls intrinsics that need the features of the token at hand.
 macro_rules! supported {
     ($call:expr) => {
-        // SAFETY: this is a method of a token that exists only where the processor has the
-        // features, and the loads and stores are of array references of their length.
+        // SAFETY: nothing but registers is read or written, and only methods of a token, which
+        // exists only where the processor has the features, come here.
         unsafe { $call }
     };
 }
 
 #[inline(always)]
 fn load(block: &[i8; 16]) -> int8x16_t {
-    supported!(vld1q_s8(block.as_ptr()))
+    bytemuck::cast(*block)
 }
 
 #[inline(always)]
 fn load_partial(values: &[i8]) -> int8x16_t {
     match values.first_chunk::<8>() {
         Some(half) if values.len() == 8 => {
-            supported!(vcombine_s8(vld1_s8(half.as_ptr()), vdup_n_s8(0)))
+            supported!(vcombine_s8(bytemuck::cast(*half), vdup_n_s8(0)))
         }
         _ => load(&bytemuck::cast(partial(values))),
     }
@@ -87,7 +87,8 @@ macro_rules! common {
             fn vectorized<K: Kernel, S: Simd>(simd: S, kernel: K) {
                 kernel.run(simd);
             }
-            supported!(vectorized(self, kernel))
+            // SAFETY: this token exists only where the processor has these features.
+            unsafe { vectorized(self, kernel) }
         }
 
         #[inline(always)]
@@ -97,7 +98,7 @@ macro_rules! common {
 
         #[inline(always)]
         fn lanes(self, block: &[i32; 4]) -> int32x4_t {
-            supported!(vld1q_s32(block.as_ptr()))
+            bytemuck::cast(*block)
         }
 
         #[inline(always)]
@@ -146,12 +147,12 @@ macro_rules! common {
                 let bytes = match C {
                     1 => {
                         let values = values.first_chunk::<4>().expect("a vector of lanes");
-                        let bits = bytemuck::pod_read_unaligned(bytemuck::cast_slice(values));
+                        let bits = bytemuck::cast(*values);
                         vreinterpretq_s8_u32(vdupq_n_u32(bits))
                     }
                     2 => {
                         let values = values.first_chunk::<8>().expect("two vectors of lanes");
-                        vcombine_s8(vld1_s8(values.as_ptr()), vdup_n_s8(0))
+                        vcombine_s8(bytemuck::cast(*values), vdup_n_s8(0))
                     }
                     _ => load(values.first_chunk().expect("four vectors of lanes")),
                 };
@@ -229,13 +230,13 @@ macro_rules! common {
                         0 => vget_low_s8(bytes),
                         _ => vget_high_s8(bytes),
                     };
-                    vst1_s8(output.as_mut_ptr(), bytes);
+                    *output = bytemuck::cast(bytes);
                 }
                 _ => {
                     let output = output
                         .first_chunk_mut::<16>()
                         .expect("four vectors of lanes");
-                    vst1q_s8(output.as_mut_ptr(), bytes);
+                    *output = bytemuck::cast(bytes);
                 }
             })
         }
@@ -264,7 +265,7 @@ impl Simd for Neon {
 
     #[inline(always)]
     fn input(self, block: &[i8; 8]) -> int8x16_t {
-        supported!(vcombine_s8(vld1_s8(block.as_ptr()), vdup_n_s8(0)))
+        supported!(vcombine_s8(bytemuck::cast(*block), vdup_n_s8(0)))
     }
 
     #[inline(always)]
@@ -291,7 +292,7 @@ impl Simd for Neon {
             }
             spread
         };
-        let input = supported!(vqtbl1q_s8(input, vld1q_u8(spread.as_ptr())));
+        let input = supported!(vqtbl1q_s8(input, bytemuck::cast(spread)));
         self.dot(acc, input, weights)
     }
 

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use sori_beeps::{BEEP_S, Beep, Ear, Hit};
 use sori_listener::{ClipSummary, Listener, Verdict};
 
 use super::playlist::{GAP_S, read_clip};
 use super::report::{Answer, Heard, Report, Straight};
 use super::sound::Sound;
-use super::sync::{BEEP_S, Beep, Ear, Hit};
 use super::{Manifest, Trouble};
 use crate::meter::Meter;
 use crate::model::Model;

@@ -19,10 +19,7 @@ mod judge;
 mod playlist;
 mod recording;
 mod report;
-#[cfg(test)]
-mod room;
 mod sound;
-mod sync;
 #[cfg(test)]
 mod tests;
 

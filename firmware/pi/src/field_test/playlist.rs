@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use hound::{SampleFormat, WavSpec, WavWriter};
 use serde::{Deserialize, Serialize};
+use sori_beeps::{BEEP_S, Beep};
 use sori_dsp::Resampler;
 
-use super::sync::{BEEP_S, Beep};
 use super::{Trouble, sound};
 use crate::board::SCHEMA_VERSION;
 use crate::meter::FULL_SCALE;

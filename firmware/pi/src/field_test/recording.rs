@@ -6,8 +6,8 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use hound::{SampleFormat, WavSpec, WavWriter};
+use sori_beeps::{BEEP_S, Beep, Ear, Hit};
 
-use super::sync::{BEEP_S, Beep, Ear, Hit};
 use super::{Manifest, Trouble};
 use crate::engine::Layout;
 use crate::meter::{Meter, Reading};

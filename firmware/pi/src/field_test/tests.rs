@@ -4,8 +4,8 @@ use std::f64::consts::TAU;
 use std::fs;
 
 use hound::{SampleFormat, WavReader, WavSpec, WavWriter};
+use sori_beeps::room::{Noise, Room, drift};
 
-use super::room::{Noise, Room, drift};
 use super::*;
 use crate::engine::Layout;
 use crate::meter::FULL_SCALE;
@@ -91,7 +91,7 @@ impl Test {
         drift(&sound, ppm)
             .into_iter()
             .flat_map(|x| {
-                let sample = gain * x + noise * hiss.next() + 0.01;
+                let sample = gain * x + noise * hiss.sample() + 0.01;
                 [0, (sample.clamp(-1.0, 1.0) * (FULL_SCALE - 1.0)) as i32]
             })
             .collect()
@@ -229,7 +229,7 @@ fn without_a_beep_it_is_said_what_to_do() {
     let test = Test::new();
     let mut hiss = Noise::new(4);
     let noise: Vec<i32> = (0..48_000 * 20)
-        .map(|_| (1000.0 * hiss.next()) as i32)
+        .map(|_| (1000.0 * hiss.sample()) as i32)
         .collect();
     let trouble = test.record(&noise, 5.0).expect_err("no beep");
     let text = trouble.to_string();

@@ -195,11 +195,12 @@ mod instructions {
     /// Of a block's pixel, to the units `[group][even, odd][p]`.
     #[inline(always)]
     pub(super) fn unpack(pixel: &[[i8; 4]], units: &mut [u32]) {
-        debug_assert!(units.len() > (2 * pixel.len()).saturating_sub(1) * BLOCK);
         if pixel.is_empty() {
             return;
         }
-        // SAFETY: reads the pixel a group at a time, and writes two units of each, four apart.
+        assert!(units.len() > (2 * pixel.len() - 1) * BLOCK);
+        // SAFETY: reads the pixel a group at a time, and writes two units of each, four apart: the
+        // last of them is within the units.
         unsafe {
             asm!(
                 "2:",
@@ -242,13 +243,13 @@ mod instructions {
     /// `acc[p] + Σ weights · units[p]`.
     #[inline(always)]
     pub(super) fn dot(mut acc: [i32; BLOCK], weights: &[[i8; 4]], units: &[u32]) -> [i32; BLOCK] {
-        debug_assert!(units.len() >= 2 * BLOCK * weights.len());
+        assert!(units.len() >= 2 * BLOCK * weights.len());
         if weights.is_empty() {
             return acc;
         }
         let [a, b, c, d] = &mut acc;
-        // SAFETY: reads the weights, 4 bytes a turn, and the units, 8 words a turn; LDM wants
-        // whole words, which units are.
+        // SAFETY: reads the weights, 4 bytes a turn, and the units, 8 words a turn, of which there
+        // are enough; LDM wants whole words, which units are.
         unsafe {
             asm!(
                 "2:",
@@ -282,11 +283,11 @@ mod instructions {
         low: &[[i8; 4]],
         high: &[[i8; 4]],
     ) -> [i32; PAIR] {
-        debug_assert!(low.len() == weights.len() && high.len() == weights.len());
+        assert!(low.len() == weights.len() && high.len() == weights.len());
         if weights.is_empty() {
             return [a, b];
         }
-        // SAFETY: reads the weights and both pixels, a group a turn.
+        // SAFETY: reads the weights and both pixels, which are as long, a group a turn.
         unsafe {
             asm!(
                 "2:",
@@ -323,11 +324,15 @@ mod instructions {
     }
 
     /// Eight input channels, whose weights stay in registers.
+    ///
+    /// # Safety
+    /// `units` is whole blocks of 16, at least one, and ends where `turns` says. The last of the
+    /// outputs that `turns` makes of them is within what its `output` points into.
     #[inline(always)]
-    fn blocks_of_8(weights: &[[i8; 4]; 2], turns: &mut BlockLoop, units: &[u32]) {
+    unsafe fn blocks_of_8(weights: &[[i8; 4]; 2], turns: &mut BlockLoop, units: &[u32]) {
         let [low, high] = weights.map(|group| u32::from_le_bytes(bytemuck::cast(group)));
-        // SAFETY: reads 16 units a turn until their end; writes the outputs `stride` places apart, of
-        // which the caller says that they are there.
+        // SAFETY: reads 16 units a turn until their end; writes the outputs `stride` places apart,
+        // which the caller promised are there.
         unsafe {
             asm!(
                 "2:",
@@ -498,7 +503,8 @@ mod instructions {
         let end = units.as_ptr_range().end.cast();
         let mut turns = BlockLoop::new(channel, groups.len(), end, output);
         if let (false, &[low, high]) = (ADDS, groups) {
-            return blocks_of_8(&[low, high], &mut turns, units);
+            // SAFETY: the caller's promise; two groups of weights have 16 units a block.
+            return unsafe { blocks_of_8(&[low, high], &mut turns, units) };
         }
         // SAFETY: reads 4 weights and 8 units a group until the units' end, all of which are
         // there; writes the outputs `stride` places apart, which the caller promised are there.

@@ -23,7 +23,7 @@ impl Avx512Vnni {
 
 #[inline(always)]
 fn load(block: &[i8; 64]) -> __m512i {
-    supported!(_mm512_loadu_si512(block.as_ptr().cast()))
+    bytemuck::cast(*block)
 }
 
 /// One fused multiply-add in single precision, the zero point included; `scale` holds the bits
@@ -62,7 +62,8 @@ impl Simd for Avx512Vnni {
         fn vectorized<K: Kernel>(simd: Avx512Vnni, kernel: K) {
             kernel.run(simd);
         }
-        supported!(vectorized(self, kernel))
+        // SAFETY: this token exists only where the processor has these features.
+        unsafe { vectorized(self, kernel) }
     }
 
     #[inline(always)]
@@ -72,7 +73,7 @@ impl Simd for Avx512Vnni {
 
     #[inline(always)]
     fn lanes(self, block: &[i32; 16]) -> __m512i {
-        supported!(_mm512_loadu_si512(block.as_ptr().cast()))
+        bytemuck::cast(*block)
     }
 
     #[inline(always)]
@@ -88,7 +89,8 @@ impl Simd for Avx512Vnni {
     #[inline(always)]
     fn bytes_partial(self, values: &[i8]) -> __m512i {
         let mask = (1u64 << values.len().min(63)) - 1;
-        supported!(_mm512_maskz_loadu_epi8(mask, values.as_ptr()))
+        // SAFETY: the mask has no bit past the values, and the token stands for the features.
+        unsafe { _mm512_maskz_loadu_epi8(mask, values.as_ptr()) }
     }
 
     #[inline(always)]
@@ -98,9 +100,7 @@ impl Simd for Avx512Vnni {
 
     #[inline(always)]
     fn input(self, block: &[i8; 4]) -> __m512i {
-        supported!(_mm512_set1_epi32(bytemuck::pod_read_unaligned(
-            bytemuck::cast_slice(block)
-        )))
+        supported!(_mm512_set1_epi32(bytemuck::cast(*block)))
     }
 
     #[inline(always)]
@@ -168,12 +168,12 @@ impl Simd for Avx512Vnni {
             match C {
                 1 => {
                     let values = values.first_chunk::<16>().expect("a vector of lanes");
-                    let bytes = _mm_loadu_si128(values.as_ptr().cast());
+                    let bytes = bytemuck::cast(*values);
                     [_mm512_cvtepu8_epi32(bytes); C]
                 }
                 2 => {
                     let values = values.first_chunk::<32>().expect("two vectors of lanes");
-                    let words = _mm512_cvtepu8_epi16(_mm256_loadu_si256(values.as_ptr().cast()));
+                    let words = _mm512_cvtepu8_epi16(bytemuck::cast(*values));
                     let wide = [
                         _mm512_unpacklo_epi16(words, zero),
                         _mm512_unpackhi_epi16(words, zero),
@@ -275,7 +275,7 @@ impl Simd for Avx512Vnni {
                     2 => _mm512_extracti32x4_epi32::<2>(bytes),
                     _ => _mm512_extracti32x4_epi32::<3>(bytes),
                 };
-                _mm_storeu_si128(output.as_mut_ptr().cast(), bytes);
+                *output = bytemuck::cast(bytes);
             }
             2 => {
                 let output = output
@@ -285,13 +285,13 @@ impl Simd for Avx512Vnni {
                     0 => _mm512_castsi512_si256(bytes),
                     _ => _mm512_extracti64x4_epi64::<1>(bytes),
                 };
-                _mm256_storeu_si256(output.as_mut_ptr().cast(), bytes);
+                *output = bytemuck::cast(bytes);
             }
             _ => {
                 let output = output
                     .first_chunk_mut::<64>()
                     .expect("four vectors of lanes");
-                _mm512_storeu_si512(output.as_mut_ptr().cast(), bytes);
+                *output = bytemuck::cast(bytes);
             }
         })
     }
@@ -299,6 +299,7 @@ impl Simd for Avx512Vnni {
     #[inline(always)]
     fn store_partial(self, bytes: __m512i, output: &mut [i8]) {
         let mask = (1u64 << output.len().min(63)) - 1;
-        supported!(_mm512_mask_storeu_epi8(output.as_mut_ptr(), mask, bytes))
+        // SAFETY: the mask has no bit past the output, and the token stands for the features.
+        unsafe { _mm512_mask_storeu_epi8(output.as_mut_ptr(), mask, bytes) }
     }
 }

@@ -7,11 +7,11 @@ mod ymm;
 pub(crate) use avx512::Avx512Vnni;
 pub(crate) use ymm::{Avx2, AvxVnni};
 
-/// Calls a function that needs the features of the token at hand.
+/// Calls intrinsics that need the features of the token at hand.
 macro_rules! supported {
     ($call:expr) => {
-        // SAFETY: this is a method of a token that exists only where the processor has the
-        // features, and the loads and stores are of array references of their length.
+        // SAFETY: nothing but registers is read or written, and only methods of a token, which
+        // exists only where the processor has the features, come here.
         unsafe { $call }
     };
 }

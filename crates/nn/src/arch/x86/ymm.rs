@@ -44,14 +44,12 @@ pub(crate) struct EvenOdd(__m256i, __m256i);
 
 #[inline(always)]
 fn load(block: &[i8; 32]) -> __m256i {
-    supported!(_mm256_loadu_si256(block.as_ptr().cast()))
+    bytemuck::cast(*block)
 }
 
 #[inline(always)]
 fn broadcast(block: &[i8; 4]) -> __m256i {
-    supported!(_mm256_set1_epi32(bytemuck::pod_read_unaligned(
-        bytemuck::cast_slice(block)
-    )))
+    supported!(_mm256_set1_epi32(bytemuck::cast(*block)))
 }
 
 #[inline(always)]
@@ -107,7 +105,8 @@ macro_rules! common {
             fn vectorized<K: Kernel, S: Simd>(simd: S, kernel: K) {
                 kernel.run(simd);
             }
-            supported!(vectorized(self, kernel))
+            // SAFETY: this token exists only where the processor has these features.
+            unsafe { vectorized(self, kernel) }
         }
 
         #[inline(always)]
@@ -117,7 +116,7 @@ macro_rules! common {
 
         #[inline(always)]
         fn lanes(self, block: &[i32; 8]) -> __m256i {
-            supported!(_mm256_loadu_si256(block.as_ptr().cast()))
+            bytemuck::cast(*block)
         }
 
         #[inline(always)]
@@ -129,9 +128,7 @@ macro_rules! common {
         fn bytes_partial(self, values: &[i8]) -> __m256i {
             if let Some(half) = values.first_chunk::<16>() {
                 if values.len() == 16 {
-                    return supported!(_mm256_castsi128_si256(_mm_loadu_si128(
-                        half.as_ptr().cast()
-                    )));
+                    return supported!(_mm256_castsi128_si256(bytemuck::cast(*half)));
                 }
             }
             let mut block = [0; 32];
@@ -182,12 +179,12 @@ macro_rules! common {
                 match C {
                     1 => {
                         let values = values.first_chunk::<8>().expect("a vector of lanes");
-                        let bytes = _mm_loadl_epi64(values.as_ptr().cast());
+                        let bytes = _mm_cvtsi64_si128(bytemuck::cast(*values));
                         [_mm256_cvtepu8_epi32(bytes); C]
                     }
                     2 => {
                         let values = values.first_chunk::<16>().expect("two vectors of lanes");
-                        let words = _mm256_cvtepu8_epi16(_mm_loadu_si128(values.as_ptr().cast()));
+                        let words = _mm256_cvtepu8_epi16(bytemuck::cast(*values));
                         let wide = [
                             _mm256_unpacklo_epi16(words, zero),
                             _mm256_unpackhi_epi16(words, zero),
@@ -294,13 +291,13 @@ macro_rules! common {
                         0 => _mm256_castsi256_si128(bytes),
                         _ => _mm256_extracti128_si256::<1>(bytes),
                     };
-                    _mm_storeu_si128(output.as_mut_ptr().cast(), bytes);
+                    *output = bytemuck::cast(bytes);
                 }
                 _ => {
                     let output = output
                         .first_chunk_mut::<32>()
                         .expect("four vectors of lanes");
-                    _mm256_storeu_si256(output.as_mut_ptr().cast(), bytes);
+                    *output = bytemuck::cast(bytes);
                 }
             })
         }

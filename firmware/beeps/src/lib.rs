@@ -7,6 +7,7 @@
 //!
 //! The correlation is divided by the loudness of what is heard (a normalized matched
 //! filter): its value says how much of the sound is the beep, at any level.
+#![forbid(unsafe_code)]
 
 use std::f64::consts::{PI, TAU};
 
@@ -15,10 +16,14 @@ use rustfft::num_complex::Complex32;
 use rustfft::{Fft as _, FftDirection};
 use sori_dsp::Resampler;
 
-use crate::meter::FULL_SCALE;
+#[cfg(feature = "room")]
+pub mod room;
 
-/// Length of a beep.
-pub(super) const BEEP_S: f64 = 1.0;
+/// Full scale of the samples.
+const FULL_SCALE: f64 = sori_sound::FULL_SCALE as f64;
+
+/// Length of a beep, seconds.
+pub const BEEP_S: f64 = 1.0;
 /// What every small speaker plays and every microphone hears.
 const LOW_HZ: f64 = 500.0;
 const HIGH_HZ: f64 = 4000.0;
@@ -46,7 +51,7 @@ const NOTHING: f64 = 1e-14;
 
 /// Which of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beep {
+pub enum Beep {
     /// Rises.
     Start,
     /// Falls.
@@ -55,7 +60,7 @@ pub(super) enum Beep {
 
 impl Beep {
     /// Its samples, at most 1.
-    pub(super) fn samples(self, rate_hz: u32) -> Vec<f64> {
+    pub fn samples(self, rate_hz: u32) -> Vec<f64> {
         let rate = f64::from(rate_hz);
         let (from, to) = match self {
             Self::Start => (LOW_HZ, HIGH_HZ),
@@ -76,15 +81,15 @@ impl Beep {
 
 /// Where a beep was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Hit {
+pub struct Hit {
     /// Its beginning, seconds after the first sample.
-    pub(super) at_s: f64,
+    pub at_s: f64,
     /// From [`FOUND`] to 1: how much of what was heard is the beep.
-    pub(super) score: f32,
+    pub score: f32,
 }
 
 /// Looks for a beep in a channel of any rate, as it comes.
-pub(super) struct Ear {
+pub struct Ear {
     resampler: Option<Resampler>,
     highpass: Highpass,
     finder: Finder,
@@ -92,7 +97,7 @@ pub(super) struct Ear {
 
 impl Ear {
     /// None for a rate that cannot be resampled.
-    pub(super) fn new(beep: Beep, rate_hz: u32) -> Option<Self> {
+    pub fn new(beep: Beep, rate_hz: u32) -> Option<Self> {
         let resampler = match rate_hz {
             RATE_HZ => None,
             _ => Some(Resampler::new(rate_hz, RATE_HZ).ok()?),
@@ -105,7 +110,7 @@ impl Ear {
     }
 
     /// Takes samples of 24 bits.
-    pub(super) fn push(&mut self, samples: &[i32]) {
+    pub fn push(&mut self, samples: &[i32]) {
         let (highpass, finder) = (&mut self.highpass, &mut self.finder);
         let mut hear = |sample: i32| finder.push(highpass.push(f64::from(sample) / FULL_SCALE));
         match &mut self.resampler {
@@ -115,17 +120,17 @@ impl Ear {
     }
 
     /// Looks at what has not filled a block.
-    pub(super) fn finish(&mut self) {
+    pub fn finish(&mut self) {
         self.finder.finish();
     }
 
     /// What was found, in the order of time.
-    pub(super) fn hits(&self) -> &[Hit] {
+    pub fn hits(&self) -> &[Hit] {
         &self.finder.hits
     }
 
     /// Until here everything was looked at.
-    pub(super) fn looked_at_s(&self) -> f64 {
+    pub fn looked_at_s(&self) -> f64 {
         self.finder.offset as f64 / f64::from(RATE_HZ)
     }
 }
@@ -302,8 +307,8 @@ const _: () = assert!(BLOCK > ECHO_SAMPLES);
 
 #[cfg(test)]
 mod tests {
-    use super::super::room::{Noise, Room};
     use super::*;
+    use crate::room::{Noise, Room};
 
     fn hits(beep: Beep, rate_hz: u32, sound: &[f64]) -> Vec<Hit> {
         let samples: Vec<i32> = sound.iter().map(|x| (x * FULL_SCALE) as i32).collect();
@@ -350,7 +355,7 @@ mod tests {
         let other = placed(Beep::End, 48_000, 1.0, 4.0, 0.5);
         assert_eq!(hits(Beep::Start, 48_000, &other), []);
         let mut noise = Noise::new(1);
-        let noise: Vec<f64> = (0..48_000 * 60).map(|_| 0.1 * noise.next()).collect();
+        let noise: Vec<f64> = (0..48_000 * 60).map(|_| 0.1 * noise.sample()).collect();
         assert_eq!(hits(Beep::Start, 48_000, &noise), []);
         assert_eq!(hits(Beep::Start, 48_000, &[0.0; 48_000 * 3]), []);
         assert_eq!(hits(Beep::Start, 48_000, &[0.25; 48_000 * 3]), []);
@@ -383,7 +388,7 @@ mod tests {
         let mut noise = Noise::new(2);
         for (n, sample) in sound.iter_mut().enumerate() {
             let t = n as f64 / 48_000.0;
-            *sample += 0.02 * noise.next() + 0.1 * (TAU * 50.0 * t).sin() + 0.1;
+            *sample += 0.02 * noise.sample() + 0.1 * (TAU * 50.0 * t).sin() + 0.1;
         }
         let found = hits(Beep::Start, 48_000, &sound);
         let best = found.iter().max_by(|a, b| a.score.total_cmp(&b.score));
@@ -391,7 +396,7 @@ mod tests {
         assert!((best.at_s - 1.5 - Room::DELAY_S).abs() < 0.01, "{found:?}");
     }
 
-    /// `SORI_CLIPS=FOLDER cargo test -p sori-pi what_scores -- --ignored --nocapture`
+    /// Of 16-bit mono WAV files: `SORI_CLIPS=FOLDER cargo test -p sori-beeps what_scores -- --ignored --nocapture`
     #[test]
     #[ignore = "measures, with clips that are not here"]
     fn what_scores() {
@@ -406,7 +411,7 @@ mod tests {
             scores.fold(0.0, f32::max)
         };
         let mut noise = Noise::new(3);
-        let hour = (0..16_000 * 3600).map(|_| 0.1 * noise.next());
+        let hour = (0..16_000 * 3600).map(|_| 0.1 * noise.sample());
         println!(
             "an hour of noise: {:.3}",
             highest(16_000, &mut hour.into_iter())
@@ -415,8 +420,10 @@ mod tests {
         for label in std::fs::read_dir(clips).unwrap() {
             for clip in std::fs::read_dir(label.unwrap().path()).unwrap() {
                 let path = clip.unwrap().path();
-                let (samples, rate_hz) = super::super::sound::mono(&path, 60.0).unwrap();
-                let mut sound = samples.into_iter().map(|x| f64::from(x) / FULL_SCALE);
+                let reader = hound::WavReader::open(&path).unwrap();
+                let rate_hz = reader.spec().sample_rate;
+                let samples = reader.into_samples::<i16>().map(Result::unwrap);
+                let mut sound = samples.map(|x| f64::from(x) / 32_768.0);
                 println!("{}: {:.3}", path.display(), highest(rate_hz, &mut sound));
             }
         }
@@ -426,7 +433,7 @@ mod tests {
             // In the band of the beep, whose power is 1/200, as in all of the 8 kHz.
             let gain = 0.07 * 10f64.powf(noise_db / 20.0) * 3f64.sqrt();
             let sound = Room::new(5, rt60_s, echoes).hear(&beep);
-            let sound: Vec<f64> = sound.iter().map(|x| x + gain * hiss.next()).collect();
+            let sound: Vec<f64> = sound.iter().map(|x| x + gain * hiss.sample()).collect();
             let score = highest(48_000, &mut sound.into_iter());
             println!("RT60 {rt60_s} s, echoes {echoes}, noise {noise_db} dB: {score:.3}");
         }

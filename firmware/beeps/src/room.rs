@@ -10,15 +10,17 @@ use rustfft::{Fft as _, FftDirection};
 const RATE_HZ: f64 = 48_000.0;
 
 /// Noise, about Gaussian, of power 1.
-pub(super) struct Noise(u64);
+#[derive(Debug)]
+pub struct Noise(u64);
 
 impl Noise {
-    pub(super) fn new(seed: u64) -> Self {
+    /// The same for the same seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
     /// From -1 to 1.
-    pub(super) fn even(&mut self) -> f64 {
+    pub fn even(&mut self) -> f64 {
         // Marsaglia's xorshift64 (2003).
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -26,26 +28,28 @@ impl Noise {
         (self.0 >> 11) as f64 / (1u64 << 52) as f64 - 1.0
     }
 
-    pub(super) fn next(&mut self) -> f64 {
+    /// The next sample.
+    pub fn sample(&mut self) -> f64 {
         // The power of an even one is 1/3.
         (0..3).map(|_| self.even()).sum()
     }
 }
 
 /// An impulse response: the direct sound, then echoes that fade.
-pub(super) struct Room(Vec<f64>);
+#[derive(Debug)]
+pub struct Room(Vec<f64>);
 
 impl Room {
     /// The way from the speaker: 1.7 m.
-    pub(super) const DELAY_S: f64 = 0.005;
+    pub const DELAY_S: f64 = 0.005;
 
     /// Echoes fall by 60 dB in `rt60_s`; their energy is to that of the direct sound as
     /// `echoes` to 1.
-    pub(super) fn new(seed: u64, rt60_s: f64, echoes: f64) -> Self {
+    pub fn new(seed: u64, rt60_s: f64, echoes: f64) -> Self {
         let mut noise = Noise::new(seed);
         let count = (rt60_s * RATE_HZ) as usize;
         let mut tail: Vec<f64> = (0..count)
-            .map(|n| noise.next() * 10f64.powf(-3.0 * n as f64 / count as f64))
+            .map(|n| noise.sample() * 10f64.powf(-3.0 * n as f64 / count as f64))
             .collect();
         let energy: f64 = tail.iter().map(|x| x * x).sum();
         tail.iter_mut().for_each(|x| *x *= (echoes / energy).sqrt());
@@ -58,7 +62,7 @@ impl Room {
     }
 
     /// What is heard of it.
-    pub(super) fn hear(&self, sound: &[f64]) -> Vec<f64> {
+    pub fn hear(&self, sound: &[f64]) -> Vec<f64> {
         let size = (sound.len() + self.0.len()).next_power_of_two();
         let spectrum = |samples: &[f64]| {
             let mut all: Vec<Complex<f64>> = samples.iter().map(Complex::from).collect();
@@ -76,7 +80,7 @@ impl Room {
 }
 
 /// The sound as a clock takes it that is faster by `ppm` millionths: more samples of it.
-pub(super) fn drift(sound: &[f64], ppm: f64) -> Vec<f64> {
+pub fn drift(sound: &[f64], ppm: f64) -> Vec<f64> {
     const REACH: i64 = 16;
     let scale = 1.0 + ppm / 1e6;
     let count = (sound.len() as f64 * scale) as usize;

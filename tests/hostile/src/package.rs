@@ -1,9 +1,8 @@
-//! Bytes that parse can be run: nothing overflows, nothing is out of bounds.
-#![no_main]
+//! Bytes that parse can be run: nothing overflows, nothing is out of bounds, every backend agrees.
 
-use libfuzzer_sys::fuzz_target;
 use sori_dsp::FrontEnd;
-use sori_nn::Network;
+use sori_nn::{Backend, Bare, CacheLine, Network, Prepared};
+use sori_package::write::PackageSpec;
 use sori_package::{Aligned, Package, Prologue, Signature};
 
 /// Larger networks only cost time.
@@ -18,7 +17,10 @@ const SIGNATURE: Signature<'_> = Signature {
     ed25519: &[2; 64],
 };
 
-fuzz_target!(|data: &[u8]| {
+#[path = "../../../crates/package/tests/suite/tiny.rs"]
+mod tiny;
+
+pub(crate) fn check(data: &[u8]) {
     if data.len() > FILE_BYTES {
         return;
     }
@@ -34,17 +36,14 @@ fuzz_target!(|data: &[u8]| {
     behind[..Signature::LEN].copy_from_slice(&SIGNATURE.to_bytes());
     let signed = &memory.0[..data.len() + Signature::LEN];
     let parsed = Package::parse(&memory.0[..data.len()]);
-    assert_eq!(
-        parsed.as_ref().err(),
-        Package::parse(signed).as_ref().err()
-    );
+    assert_eq!(parsed.as_ref().err(), Package::parse(signed).as_ref().err());
     let Ok(package) = parsed else {
         return;
     };
     walk(&package);
     run(&package);
     listen(&package);
-});
+}
 
 /// Magic, version, lengths and checksum; false when there is no room for them.
 fn repair(file: &mut [u8]) -> bool {
@@ -99,7 +98,8 @@ fn walk(package: &Package<'_>) {
     let _ = (prologue.arena_bytes(1), prologue.frontend_bytes());
 }
 
-/// Rows one by one, by the plan if there is one, then the flush, then the same rows at once: the same logits.
+/// Rows one by one, by the plan if there is one, then the flush; then the same rows at once, on
+/// every backend: the same logits.
 fn run(package: &Package<'_>) {
     if Network::arena_bytes(package, ROWS) > ARENA_BYTES
         || sori_nn::memory::macs(package, ROWS) > MACS
@@ -110,18 +110,38 @@ fn run(package: &Package<'_>) {
     let rows: Vec<i8> = (0..ROWS * row_len)
         .map(|n| (n * 0x9d + n / 7) as u8 as i8)
         .collect();
-    let mut arena = vec![0i32; ARENA_BYTES / 4];
-    let arena = bytemuck::cast_slice_mut(&mut arena);
-    let mut last = [Vec::new(), Vec::new()];
-    for (stripe, last) in [1, ROWS].into_iter().zip(&mut last) {
-        let mut network = Network::new(package, arena, stripe).expect("it fits the arena");
-        let mut keep = |logits: &[i8]| *last = logits.to_vec();
-        for rows in rows.chunks(stripe * row_len) {
-            network.push(rows, &mut keep);
-        }
-        network.flush(&mut keep);
+    let by_row = logits(package, Backend::SCALAR, 1, &rows);
+    for backend in Backend::available() {
+        let at_once = logits(package, backend, ROWS, &rows);
+        assert_eq!(at_once, by_row, "{}", backend.name());
     }
-    assert_eq!(last[0], last[1]);
+}
+
+/// The last ones of a backend.
+pub(crate) fn logits(
+    package: &Package<'_>,
+    backend: Backend,
+    stripe: usize,
+    rows: &[i8],
+) -> Vec<i8> {
+    let mut lines = vec![CacheLine([0; 64]); Prepared::lines(package, backend)];
+    let prepared = Prepared::new(package, backend, &mut lines).expect("so many lines");
+    last_logits(&prepared, stripe, rows)
+}
+
+/// Computed in exactly the memory that is asked for.
+pub(crate) fn last_logits(prepared: &Prepared<'_>, stripe: usize, rows: &[i8]) -> Vec<i8> {
+    let bytes = Network::<Bare>::arena_bytes(prepared, stripe);
+    let mut arena = vec![0i32; bytes.div_ceil(4)];
+    let arena = bytemuck::cast_slice_mut(&mut arena);
+    let mut network = Network::new(prepared, arena, stripe).expect("it fits the arena");
+    let mut last = Vec::new();
+    let mut keep = |logits: &[i8]| last = logits.to_vec();
+    for rows in rows.chunks(stripe * prepared.package().input().row_len()) {
+        network.push(rows, &mut keep);
+    }
+    network.flush(&mut keep);
+    last
 }
 
 /// Silence, full scale both ways, beyond it, and a ramp.
@@ -137,4 +157,22 @@ fn listen(package: &Package<'_>) {
             assert_eq!(row.features.len(), mel.bands)
         });
     }
+}
+
+/// Variants of the smallest package that has one of everything.
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let whole = tiny::tiny();
+    let mut specs = vec![whole.clone()];
+    for pad in [[2, 0], [0, 2]] {
+        let mut causal = whole.clone();
+        causal.blocks[0].depthwise.spatial = Some(tiny::spatial(1, 1, pad, [1, 1]));
+        specs.push(causal);
+    }
+    let mut image = whole;
+    (image.mel, image.decision, image.golden) = (None, None, None);
+    image.labels.clear();
+    specs.push(image);
+    let built = |spec: &PackageSpec<'_>| spec.build(tiny::sizes()).expect("the parts fit together");
+    let packages = specs.iter().map(built).chain([tiny::planned()]);
+    packages.map(|bytes| bytes.to_vec()).collect()
 }
