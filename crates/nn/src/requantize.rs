@@ -96,4 +96,44 @@ mod tests {
             }
         }
     }
+
+    /// The least accumulator whose exact output, unclamped and without zero point, is `k`.
+    fn least(multiplier: i32, shift: u32, k: i128) -> i128 {
+        // acc · m / 2^(31 + s) + 1/2 ≥ k
+        let numerator = (2 * k - 1) << (31 + shift - 1);
+        -(-numerator).div_euclid(multiplier.into())
+    }
+
+    /// All 2³² accumulators: the output only rises with them, a positive multiplier, a sum, a shift
+    /// and a clamp being what it is made of; so it is right everywhere if it is on both sides of
+    /// each place where the exact one rises.
+    #[test]
+    #[cfg_attr(miri, ignore = "millions of cases")]
+    fn every_accumulator_is_rounded_exactly() {
+        let mut multipliers = vec![1 << 30, (1 << 30) + 1, i32::MAX, i32::MAX - 1];
+        let mut random = 0x5a82_799a_u32;
+        multipliers.extend((0..12).map(|_| {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (1 << 30) + (random >> 2) as i32
+        }));
+        for multiplier in multipliers {
+            for shift in 1..=31 {
+                for zero_point in [-128, -7, 127] {
+                    let rq = Requantize {
+                        multiplier,
+                        shift,
+                        zero_point,
+                        min: -128,
+                        max: 127,
+                    };
+                    for k in -256..=256 {
+                        let rises = least(multiplier, shift.into(), k);
+                        for acc in [rises - 1, rises].map(i32::try_from).into_iter().flatten() {
+                            assert_eq!(rq.apply(acc), exact(rq, acc), "{rq:?}, acc {acc}");
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -84,7 +84,7 @@ impl Beep {
 pub struct Hit {
     /// Its beginning, seconds after the first sample.
     pub at_s: f64,
-    /// From [`FOUND`] to 1: how much of what was heard is the beep.
+    /// From `FOUND` to 1: how much of what was heard is the beep.
     pub score: f32,
 }
 
@@ -189,7 +189,7 @@ struct Finder {
     offset: usize,
     /// Scores of the block before, as far back as an echo reaches.
     scores: Vec<f32>,
-    /// [`FOUND`]; a test measures what is below.
+    /// `FOUND`; a test measures what is below.
     threshold: f32,
     hits: Vec<Hit>,
 }

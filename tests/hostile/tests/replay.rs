@@ -1,4 +1,5 @@
-//! Every target over its seeds, its corpus and mutations of both: the same ones each time.
+//! Every target over its seeds, its corpus and mutations of both: the same ones each time, and with
+//! `SORI_HOSTILE=1000` a thousand times as many.
 
 use std::fs;
 use std::path::Path;
@@ -80,8 +81,9 @@ fn replay(name: &str) {
     for input in &inputs {
         (target.check)(input);
     }
+    let times = std::env::var("SORI_HOSTILE").map_or(1, |times| times.parse().expect("a number"));
     let mut random = Random(0x736f_7269);
-    for _ in 0..target.mutations {
+    for _ in 0..target.mutations * times {
         let from = random.one_of(&inputs).clone();
         let input = random.mutate(&from, &inputs, target.longest);
         if std::panic::catch_unwind(|| (target.check)(&input)).is_err() {

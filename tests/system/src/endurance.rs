@@ -40,7 +40,7 @@ fn soak(steps: &mut Steps) -> anyhow::Result<()> {
 }
 
 /// Interpreted code is some thousand times slower: few random cases, small networks.
-fn miri(steps: &mut Steps) -> anyhow::Result<()> {
+pub(crate) fn miri(steps: &mut Steps) -> anyhow::Result<()> {
     if !tools::succeeds("cargo", &["+nightly", "miri", "--version"]) {
         bail!("Miri is missing: rustup toolchain install nightly --component miri,rust-src");
     }
@@ -53,6 +53,10 @@ fn miri(steps: &mut Steps) -> anyhow::Result<()> {
         (
             "Miri: sori-package",
             "cargo +nightly miri test -p sori-package --test suite -- round_trip:: damage::repaired damage::only",
+        ),
+        (
+            "Miri: sori-dsp",
+            "cargo +nightly miri test -p sori-dsp --lib",
         ),
         (
             "Miri: sori-nn, requantization and softmax",

@@ -8,6 +8,7 @@
 //! | `image` | builds the appliance image; with `--power-cuts`, boots it in QEMU and cuts its power; with `--deploy`, deploys to it there | root, what `package-test` needs, `dosfstools`, `mtools`, `fdisk`, `device-tree-compiler`; `qemu-system-arm`, `curl`, `openssh-client` |
 //! | `pi` | the Pi's binary on the real alsa-lib under QEMU, its page in Chromium | what `dist` needs, `mosquitto`, `npm`, `chromium` |
 //! | `fuzz` | each target of `tests/hostile`, or those named, for an hour or so many seconds | nightly, `cargo-fuzz` |
+//! | `miri` | sori-package, sori-dsp, sori-nn's scalar code and a listener in an interpreter that sees undefined behaviour | nightly with Miri |
 //! | `endurance` | `dist --twice`, `package-test`, `flash --devices`, both trials of `image`, an hour of noise, a day of audio, Miri, fuzzing | root, nightly with Miri, `cargo-fuzz` |
 //!
 //! `cargo xtask COMMAND` starts them. Nothing is skipped: a test that cannot run fails and says why.
@@ -45,10 +46,11 @@ fn main() -> ExitCode {
         ("image", _) => image::run(&arguments),
         ("pi", []) => pi::run(),
         ("fuzz", _) => fuzz(&arguments),
+        ("miri", []) => miri(),
         ("endurance", []) => endurance::run(),
         _ => {
             eprintln!(
-                "Usage: cargo xtask flash [--devices] | package-test | image [--power-cuts | --deploy] | pi | fuzz [SECONDS [TARGET…]] | endurance"
+                "Usage: cargo xtask flash [--devices] | package-test | image [--power-cuts | --deploy] | pi | fuzz [SECONDS [TARGET…]] | miri | endurance"
             );
             return ExitCode::from(2);
         }
@@ -69,6 +71,13 @@ fn fuzz(arguments: &[String]) -> anyhow::Result<()> {
         None => (3600, arguments),
     };
     fuzz::run(&mut steps, seconds, names)?;
+    steps.summary();
+    Ok(())
+}
+
+fn miri() -> anyhow::Result<()> {
+    let mut steps = steps::Steps::default();
+    endurance::miri(&mut steps)?;
     steps.summary();
     Ok(())
 }

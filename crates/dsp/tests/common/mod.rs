@@ -24,7 +24,7 @@ pub(crate) fn quantized(signal: &[f64], peak_dbfs: f64) -> Vec<i32> {
 pub(crate) fn seconds(native: f64) -> f64 {
     let cases = std::env::var("PROPTEST_CASES").ok();
     let cases = cases.and_then(|cases| cases.parse().ok()).unwrap_or(256.0);
-    (native * cases / 256.0).clamp(1.5, native)
+    (native * cases / 256.0).clamp(0.5, native)
 }
 
 pub(crate) fn sine(seconds: f64, hz: f64) -> Vec<f64> {

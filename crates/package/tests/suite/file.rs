@@ -85,3 +85,39 @@ fn what_is_no_file_is_refused_at_once() {
         ));
     }
 }
+
+/// Somebody writes it anew while it is read, as `scp` does: one of the two comes out, or an error.
+#[test]
+fn a_file_that_changes_while_it_is_read_is_one_package_or_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.sori");
+    let mut other = tiny();
+    other.provenance.name = "another".into();
+    let both = [package(), other.build(sizes()).expect("valid").to_vec()];
+    fs::write(&path, &both[0]).unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let accepted = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for package in both.iter().cycle() {
+                if is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+                fs::write(&path, package).unwrap();
+            }
+        });
+        let read = || {
+            read(&path)
+                .ok()
+                .filter(|bytes| Package::parse(bytes).is_ok())
+        };
+        let accepted: Vec<_> = (0..2_000).filter_map(|_| read()).collect();
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        accepted
+    });
+    assert!(!accepted.is_empty());
+    assert!(
+        accepted
+            .iter()
+            .all(|bytes| both.iter().any(|whole| **bytes == **whole))
+    );
+}

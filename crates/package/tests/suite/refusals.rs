@@ -105,8 +105,17 @@ fn an_accumulator_may_reach_the_largest_i32_and_no_further() {
         let channel = convolved.c_out - 1;
         for bias in [room, -room] {
             let set = |spec: &mut Spec, bias| {
-                convolution(spec).weights.fill(-127);
-                convolution(spec).bias[usize::from(channel)] = bias;
+                // One channel is heavy: weights of the wrong ones would leave room.
+                let is_depthwise = convolution(spec).spatial.is_some() && layer > 0;
+                let convolution = convolution(spec);
+                for (n, weight) in convolution.weights.iter_mut().enumerate() {
+                    let of = match is_depthwise {
+                        true => n % usize::from(convolution.c_out),
+                        false => n / taps,
+                    };
+                    *weight = if of == usize::from(channel) { -127 } else { 1 };
+                }
+                convolution.bias[usize::from(channel)] = bias;
             };
             accepted(|spec| set(spec, bias));
             let error = refusal(|spec| set(spec, bias + bias.signum()));
@@ -129,7 +138,9 @@ fn the_pooled_total_may_reach_the_largest_i32_and_no_further() {
     let room = i32::MAX / 7 - 255 * 3 * 4;
     for bias in [room, -room] {
         let set = |spec: &mut Spec, bias| {
-            spec.classifier.weights.fill(1);
+            // The other class weighs nothing.
+            spec.classifier.weights.fill(0);
+            spec.classifier.weights[4..].fill(1);
             spec.classifier.bias[1] = bias;
         };
         accepted(|spec| set(spec, bias));

@@ -53,7 +53,6 @@ static CLIP: ConstStaticCell<[i8; CLIP_BYTES]> = ConstStaticCell::new([0; CLIP_B
 fn main() -> ! {
     let mut counter = Counter::start();
     let (arena, clip) = (&mut ARENA.take().0, CLIP.take());
-    // Any values will do: no kernel branches on them.
     let mut seed = 1u32;
     for value in clip.iter_mut() {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -65,8 +64,9 @@ fn main() -> ! {
         let package = Package::parse(bytes).expect("build.rs made it");
         let prepared = Prepared::new(&package, backend, &mut [])
             .expect("a microcontroller's backend reads the package in place");
-        let clip = &clip[..package.nominal_rows() * package.input().row_len()];
+        let clip = &mut clip[..package.nominal_rows() * package.input().row_len()];
         counter = measure(name, &prepared, arena, clip, counter);
+        rows(name, &prepared, arena, clip, &mut counter);
     }
     exit(true)
 }
@@ -135,6 +135,58 @@ fn measure(
         }
         totals.counter.clone()
     })
+}
+
+/// Rows of a clip, at most.
+const ROWS: usize = 128;
+
+/// What a kernel that looked at its values would treat differently.
+const CONTENTS: [fn(usize) -> i8; 5] = [
+    |_| 0,
+    |_| i8::MIN,
+    |_| i8::MAX,
+    |n| if n % 2 == 0 { i8::MIN } else { i8::MAX },
+    |n| (n * 31 + n / 7) as i8,
+];
+
+/// What a row takes, wherever in the clip it stands and whatever is in it. Fails if a row takes more of
+/// one content than of another.
+fn rows(
+    name: &str,
+    prepared: &Prepared<'_>,
+    arena: &mut [u8],
+    clip: &mut [i8],
+    counter: &mut Counter,
+) {
+    let mut first = [0; ROWS];
+    let mut most = 0;
+    for (n, content) in CONTENTS.into_iter().enumerate() {
+        for (at, value) in clip.iter_mut().enumerate() {
+            *value = content(at);
+        }
+        let mut network = Network::new(prepared, arena, 1).expect("the arena is large enough");
+        let rows = clip.chunks_exact(prepared.package().input().row_len());
+        for (row, expected) in rows.zip(&mut first) {
+            counter.lap();
+            network.push(black_box(row), &mut |logits| {
+                black_box(logits);
+            });
+            let instructions = counter.lap();
+            if n == 0 {
+                *expected = instructions;
+            }
+            if instructions.abs_diff(*expected) > Counter::INSTRUCTIONS_PER_TICK {
+                hprintln!("row of {}: {} or {}", name, expected, instructions);
+                exit(false)
+            }
+            most = most.max(instructions);
+        }
+    }
+    hprintln!(
+        "row of {} takes {} instructions at most, whatever is in it",
+        name,
+        most
+    );
 }
 
 /// Instructions between calls, for the layer that was entered before.
