@@ -107,16 +107,16 @@ fn main() -> ! {
     let noisy = frame(&mut counter, &noise(0.1));
     hprintln!("frontend_frame: {}", noisy);
     // Nobody can send sound that takes longer.
-    let square = |n: usize| {
-        if n / 7 % 2 == 0 {
-            FULL_SCALE as i32
-        } else {
-            -FULL_SCALE as i32
-        }
+    let square = |n: usize| match (n / 7).is_multiple_of(2) {
+        true => FULL_SCALE as i32,
+        false => -FULL_SCALE as i32,
     };
     for (name, samples) in [
         ("silence", [0; POINTS]),
-        ("one step", core::array::from_fn(|n| i32::from(n % 2 == 0))),
+        (
+            "one step",
+            core::array::from_fn(|n| i32::from(n.is_multiple_of(2))),
+        ),
         ("a sine", sine(1.0)),
         ("a square wave", core::array::from_fn(square)),
     ] {

@@ -145,7 +145,7 @@ const CONTENTS: [fn(usize) -> i8; 5] = [
     |_| 0,
     |_| i8::MIN,
     |_| i8::MAX,
-    |n| if n % 2 == 0 { i8::MIN } else { i8::MAX },
+    |n| [i8::MIN, i8::MAX][n % 2],
     |n| (n * 31 + n / 7) as i8,
 ];
 
