@@ -4,13 +4,16 @@ use sori_package::{DecisionRule, MelContract, Thresholds};
 
 use crate::{Decider, Error, MAX_CLASSES, Probabilities, Verdict, frontend_backend, unknown_class};
 
+/// Taps that are worth a table: a megabyte. Rates with little in common have more.
+const MOST_TAPS: usize = 1 << 18;
+
 /// Resampled samples that go to the front end at a time.
 const BLOCK: usize = 128;
 
 /// Memory that a listener borrows.
 #[derive(Debug)]
 pub struct Memory<'a> {
-    /// [`Listener::frontend_len`] words.
+    /// [`Listener::frontend_len`] words, or [`Listener::ample_frontend_len`].
     pub frontend: &'a mut [i32],
     /// `Network::arena_bytes` bytes for a row at a time, aligned to `sori_nn::ARENA_ALIGNMENT`.
     pub arena: &'a mut [u8],
@@ -53,7 +56,7 @@ pub enum Event<'e> {
 /// Samples in, decisions out.
 #[derive(Debug)]
 pub struct Listener<'p, 'a> {
-    resampler: Option<Resampler<[i32; 0], &'a mut [i32]>>,
+    resampler: Option<Resampler<&'a mut [i32], &'a mut [i32]>>,
     frontend: FrontEnd<'p, 'a>,
     stages: Stages<'p, 'a>,
 }
@@ -79,6 +82,14 @@ impl<'p, 'a> Listener<'p, 'a> {
             false => Resampler::MEMORY_LEN,
         };
         FrontEnd::workspace_len(mel) + resampler_len
+    }
+
+    /// The same with room for a table of the resampler's taps, which makes most of what it costs go
+    /// away: 30 720 words more for 44.1 kHz.
+    pub fn ample_frontend_len(mel: &MelContract<'_>, rate_hz: u32) -> usize {
+        let table_len = Resampler::new(rate_hz, mel.sample_rate_hz)
+            .map_or(0, |resampler| resampler.table_len());
+        Self::frontend_len(mel, rate_hz) + Some(table_len).filter(|&n| n <= MOST_TAPS).unwrap_or(0)
     }
 
     /// A listener for mono samples at `rate_hz`, 8 to 192 kHz.
@@ -116,8 +127,13 @@ impl<'p, 'a> Listener<'p, 'a> {
         let resampler = match rate_hz == mel.sample_rate_hz {
             true => None,
             false => {
-                let resampler = Resampler::in_memory(rate_hz, mel.sample_rate_hz, rest);
-                Some(resampler.map_err(Error::FrontEnd)?.with_backend(backend))
+                // As long as was asked for above, or what follows says what is wrong with the rate.
+                let (memory, table) = rest.split_at_mut(Resampler::MEMORY_LEN);
+                let resampler = Resampler::in_memory(rate_hz, mel.sample_rate_hz, memory)
+                    .map_err(Error::FrontEnd)?
+                    .with_backend(backend);
+                let table = table.get_mut(..resampler.table_len()).unwrap_or_default();
+                Some(resampler.with_table(table).map_err(Error::FrontEnd)?)
             }
         };
         // Without a rule of its own a package names the best class at once.

@@ -59,25 +59,32 @@ fn events_on(
     let package = Package::parse(bytes).unwrap();
     let mut weights = vec![CacheLine([0; 64]); Prepared::lines(&package, backend)];
     let prepared = Prepared::new(&package, backend, &mut weights).unwrap();
-    let mut frontend = vec![0; Listener::frontend_len(&package.mel().unwrap(), rate_hz)];
-    let mut arena = arena(Network::arena_bytes(&prepared, 1));
-    let memory = Memory {
-        frontend: &mut frontend,
-        arena: bytemuck::cast_slice_mut(&mut arena),
-    };
-    let mut listener = Listener::new(&prepared, memory, rate_hz).unwrap();
-    let mut said = Vec::new();
-    let mut passes = Vec::new();
-    for _ in 0..2 {
-        for chunk in chunks {
-            listener.push(chunk, &mut |event| said.push(format!("{event:?}")));
+    let mel = package.mel().unwrap();
+    let run = |frontend_len: usize| {
+        let mut frontend = vec![0; frontend_len];
+        let mut arena = arena(Network::arena_bytes(&prepared, 1));
+        let memory = Memory {
+            frontend: &mut frontend,
+            arena: bytemuck::cast_slice_mut(&mut arena),
+        };
+        let mut listener = Listener::new(&prepared, memory, rate_hz).unwrap();
+        let mut said = Vec::new();
+        let mut passes = Vec::new();
+        for _ in 0..2 {
+            for chunk in chunks {
+                listener.push(chunk, &mut |event| said.push(format!("{event:?}")));
+            }
+            listener.finish(&mut |event| said.push(format!("{event:?}")));
+            listener.reset();
+            passes.push(std::mem::take(&mut said));
         }
-        listener.finish(&mut |event| said.push(format!("{event:?}")));
-        listener.reset();
-        passes.push(std::mem::take(&mut said));
-    }
-    assert_eq!(passes[0], passes[1], "reset forgets everything");
-    passes.swap_remove(0)
+        assert_eq!(passes[0], passes[1], "reset forgets everything");
+        passes.swap_remove(0)
+    };
+    let said = run(Listener::frontend_len(&mel, rate_hz));
+    let with_table = run(Listener::ample_frontend_len(&mel, rate_hz));
+    assert_eq!(with_table, said, "a table of taps changes no bit");
+    said
 }
 
 fn music(rate_hz: u32, seconds: u32) -> Vec<i32> {

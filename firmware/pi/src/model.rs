@@ -180,7 +180,7 @@ impl Model {
             .with_caches(Caches::detect());
         let words = Network::arena_bytes(&prepared, 1).div_ceil(size_of::<CacheLine>());
         let mut arena = vec![CacheLine([0; 64]); words];
-        let mut frontend = vec![0; Listener::frontend_len(&mel, rate_hz)];
+        let mut frontend = vec![0; Listener::ample_frontend_len(&mel, rate_hz)];
         let memory = Memory {
             frontend: &mut frontend,
             arena: bytemuck::cast_slice_mut(&mut arena),

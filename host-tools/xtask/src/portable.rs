@@ -5,13 +5,27 @@
 use crate::steps::{Step, Steps};
 use crate::tools;
 
-const TARGETS: [&str; 2] = ["x86_64-pc-windows-gnu", "aarch64-apple-darwin"];
+const WINDOWS: &str = "x86_64-pc-windows-gnu";
+const MACOS: &str = "aarch64-apple-darwin";
 
-/// For `ci`. With what brings libraries of those systems, and without; and this program, which
-/// makes releases there.
-pub(crate) fn check(steps: &mut Steps) -> anyhow::Result<()> {
-    tools::require_targets(&TARGETS)?;
-    let targets: String = TARGETS
+/// Both.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let mut steps = Steps::default();
+    check(&mut steps, &[WINDOWS, MACOS])?;
+    steps.summary();
+    Ok(())
+}
+
+/// For `ci`: the one that differs more. A job on GitHub builds and tests on each.
+pub(crate) fn in_ci(steps: &mut Steps) -> anyhow::Result<()> {
+    check(steps, &[WINDOWS])
+}
+
+/// With what brings libraries of those systems, and without; and this program, which makes
+/// releases there.
+fn check(steps: &mut Steps, targets: &[&str]) -> anyhow::Result<()> {
+    tools::require_targets(targets)?;
+    let options: String = targets
         .iter()
         .map(|target| format!(" --target {target}"))
         .collect();
@@ -19,8 +33,8 @@ pub(crate) fn check(steps: &mut Steps) -> anyhow::Result<()> {
         "-p sori -p xtask --all-targets --features sori/microphone",
         "-p sori",
     ] {
-        let title = format!("{what} compiles for Windows and macOS");
-        let command = format!("cargo check --locked {what}{targets}");
+        let title = format!("{what} compiles for {}", targets.join(" and "));
+        let command = format!("cargo check --locked {what}{options}");
         steps.run(&Step::new(&title, &command).with(&[("RUSTFLAGS", "-D warnings")]))?;
     }
     Ok(())

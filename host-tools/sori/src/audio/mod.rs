@@ -42,7 +42,7 @@ pub(crate) fn stream(
         let resampler = match &mut resampler {
             Some(resampler) => resampler,
             None => resampler.insert(
-                Resampler::new(block_rate_hz, to_hz)
+                with_table(block_rate_hz, to_hz)
                     .with_context(|| format!("cannot use {}", path.display()))?,
             ),
         };
@@ -66,6 +66,17 @@ pub(crate) fn stream(
         frames,
         warnings: file.losses().warnings(frames as f64 / f64::from(rate_hz)),
     })
+}
+
+/// A resampler that has its taps ready, unless rates that have little in common want millions.
+fn with_table(from_hz: u32, to_hz: u32) -> Result<Resampler<Vec<i32>>, sori_dsp::Error> {
+    const MOST_TAPS: usize = 1 << 20;
+    let resampler = Resampler::new(from_hz, to_hz)?;
+    let table_len = match resampler.table_len() {
+        taps @ ..=MOST_TAPS => taps,
+        _ => 0,
+    };
+    resampler.with_table(vec![0; table_len])
 }
 
 /// What of a file could not be used.

@@ -126,14 +126,26 @@ macro_rules! common {
 
         #[inline(always)]
         fn bytes_partial(self, values: &[i8]) -> __m256i {
-            if let Some(half) = values.first_chunk::<16>() {
-                if values.len() == 16 {
-                    return supported!(_mm256_castsi128_si256(bytemuck::cast(*half)));
+            // MobileNets have channels by the eight.
+            match (
+                values.len(),
+                values.first_chunk::<16>(),
+                values.last_chunk::<8>(),
+            ) {
+                (24, Some(low), Some(high)) => supported!(_mm256_set_m128i(
+                    _mm_cvtsi64_si128(bytemuck::cast(*high)),
+                    bytemuck::cast(*low),
+                )),
+                (16, Some(low), _) => supported!(_mm256_castsi128_si256(bytemuck::cast(*low))),
+                (8, _, Some(low)) => supported!(_mm256_castsi128_si256(_mm_cvtsi64_si128(
+                    bytemuck::cast(*low)
+                ))),
+                _ => {
+                    let mut block = [0; 32];
+                    block[..values.len()].copy_from_slice(values);
+                    load(&block)
                 }
             }
-            let mut block = [0; 32];
-            block[..values.len()].copy_from_slice(values);
-            load(&block)
         }
 
         #[inline(always)]
@@ -304,12 +316,20 @@ macro_rules! common {
 
         #[inline(always)]
         fn store_partial(self, bytes: __m256i, output: &mut [i8]) {
-            if output.len() == 16 {
-                return self.store::<2>(bytes, 0, output);
+            match output.len() {
+                24 => {
+                    let (low, high) = output.split_at_mut(16);
+                    self.store::<2>(bytes, 0, low);
+                    self.store::<1>(bytes, 2, high);
+                }
+                16 => self.store::<2>(bytes, 0, output),
+                8 => self.store::<1>(bytes, 0, output),
+                len => {
+                    let mut block = [0; 32];
+                    self.store::<4>(bytes, 0, &mut block);
+                    output.copy_from_slice(&block[..len]);
+                }
             }
-            let mut block = [0; 32];
-            self.store::<4>(bytes, 0, &mut block);
-            output.copy_from_slice(&block[..output.len()]);
         }
     };
 }
