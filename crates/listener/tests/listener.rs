@@ -316,3 +316,76 @@ fn rates_and_memory_that_do_not_fit_are_refused() {
     ));
     assert!(matches!(refused(words, bytes - 4, RATE), Error::Network(_)));
 }
+
+#[test]
+fn silence_is_below_its_threshold_and_lasts_its_rows() {
+    let rule = |silence_rows| DecisionRule {
+        silence_rows,
+        ..RULE
+    };
+    let threshold = RULE.thresholds.silence_dbfs_q8;
+    let mut decider = Decider::new(rule(2), None);
+    for (level, verdict) in [
+        (threshold - 1, Verdict::Unknown),
+        (threshold - 1, Verdict::Silence),
+        // At the threshold it is sound.
+        (threshold, Verdict::Unknown),
+        (threshold - 1, Verdict::Unknown),
+    ] {
+        decider.level(level);
+        assert_eq!(decider.verdict(), verdict, "{level}");
+    }
+    // Without rows to last, a quiet one is enough; none is none.
+    let mut decider = Decider::new(rule(0), None);
+    assert_eq!(decider.verdict(), Verdict::Unknown);
+    decider.level(threshold);
+    assert_eq!(decider.verdict(), Verdict::Unknown);
+    decider.level(threshold - 1);
+    assert_eq!(decider.verdict(), Verdict::Silence);
+}
+
+/// Half a step of 1/32768 goes up.
+#[test]
+fn what_is_smoothed_is_rounded() {
+    let mut decider = Decider::new(RULE, None);
+    for probability in [0, 1] {
+        decider.probabilities(&[probability]);
+    }
+    assert_eq!(decider.smoothed_q15()[..], [1]);
+    decider.probabilities(&[0]);
+    assert_eq!(decider.smoothed_q15()[..], [0]);
+}
+
+#[test]
+fn the_class_that_is_never_named_is_found_by_its_label() {
+    let of = |labels: [&str; 4]| {
+        let tables = tables();
+        let mut noise = Noise::new(7);
+        let contract = tables.contract();
+        let input = TensorShape {
+            width: contract.bands as u16,
+            channels: 1,
+        };
+        let mut spec = Table::mobilenet_v2(input, 0.1, 4, true).package(&mut noise);
+        spec.labels = labels.map(String::from).into();
+        spec.mel = Some(contract);
+        spec.decision = Some(RULE);
+        let bytes = build(&spec);
+        sori_listener::unknown_class(&Package::parse(&bytes).unwrap())
+    };
+    assert_eq!(of(["blues", "jazz", "unknown", "pop"]), Some(2));
+    assert_eq!(of(["blues", "jazz", "metal", "unknown"]), Some(3));
+    assert_eq!(of(["Unknown", "unknowns", "metal", "pop"]), None);
+}
+
+#[test]
+fn the_front_end_is_scalar_where_the_network_is() {
+    for backend in Backend::available() {
+        let frontend = sori_listener::frontend_backend(backend);
+        let scalar = backend == Backend::SCALAR;
+        assert_eq!(
+            frontend == sori_dsp::Backend::SCALAR,
+            scalar || { sori_dsp::Backend::detect() == sori_dsp::Backend::SCALAR }
+        );
+    }
+}
