@@ -398,3 +398,34 @@ fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
     }
     a
 }
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::PI;
+
+    use super::*;
+
+    /// Modified Bessel function of order 0, by its series.
+    fn bessel(x: f64) -> f64 {
+        let (mut sum, mut term) = (1.0, 1.0);
+        for k in 1..60 {
+            term *= (x / 2.0 / f64::from(k)).powi(2);
+            sum += term;
+        }
+        sum
+    }
+
+    /// By its definition, to the last two bits.
+    #[test]
+    fn the_prototype_is_a_sinc_under_a_kaiser_window() {
+        let end = (CROSSINGS * STEPS) as f64;
+        for (n, &tap) in PROTOTYPE_Q30.iter().enumerate() {
+            let x = PI * n as f64 / STEPS as f64;
+            let sinc = if n == 0 { 1.0 } else { x.sin() / x };
+            let edge = (1.0 - (n as f64 / end).powi(2)).sqrt();
+            let exact = sinc * bessel(BETA as f64 * edge) / bessel(BETA as f64);
+            let error = f64::from(tap) - exact * f64::from(1 << 30);
+            assert!(error.abs() < 2.0, "{n}: {tap} is {error} too much");
+        }
+    }
+}

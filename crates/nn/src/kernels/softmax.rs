@@ -69,6 +69,15 @@ fn power_of_half_q31(x_q16: u64) -> u64 {
 mod tests {
     use super::*;
 
+    #[test]
+    fn powers_of_the_table_are_rounded_to_the_nearest() {
+        for (n, &power) in POWER_Q31.iter().enumerate() {
+            let exact = (31.0 - n as f64 / 64.0).exp2();
+            let error = f64::from(power) - exact;
+            assert!(error.abs() <= 0.501, "{n}: {error}");
+        }
+    }
+
     /// Narrow and wide scales, ties, one class, a thousand classes.
     #[test]
     fn the_softmax_is_within_2_units_of_exact() {
