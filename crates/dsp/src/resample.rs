@@ -30,6 +30,9 @@ const MEMORY_LEN: usize = HISTORY + HISTORY / 2;
 /// Louder input is saturated, which keeps the sums within 64 bits.
 const FULL_SCALE: i32 = 1 << crate::FULL_SCALE_BITS;
 
+/// Taps that are worth a table: 4 MiB. Rates with little in common have more.
+const MOST_TAPS: usize = 1 << 20;
+
 const LOWEST_HZ: u32 = 8_000;
 const HIGHEST_HZ: u32 = 192_000;
 
@@ -251,6 +254,14 @@ impl<T: AsRef<[i32]>, M: AsRef<[i32]> + AsMut<[i32]>> Resampler<T, M> {
         match self.from == self.to || self.to == 1 {
             true => 0,
             false => self.to as usize * self.samples(),
+        }
+    }
+
+    /// The same for whoever has memory to spare: 0 also where a table would take more than 4 MiB.
+    pub fn ample_table_len(&self) -> usize {
+        match self.table_len() {
+            taps @ ..=MOST_TAPS => taps,
+            _ => 0,
         }
     }
 

@@ -4,9 +4,6 @@ use sori_package::{DecisionRule, MelContract, Thresholds};
 
 use crate::{Decider, Error, MAX_CLASSES, Probabilities, Verdict, frontend_backend, unknown_class};
 
-/// Taps that are worth a table: a megabyte. Rates with little in common have more.
-const MOST_TAPS: usize = 1 << 18;
-
 /// Resampled samples that go to the front end at a time.
 const BLOCK: usize = 128;
 
@@ -88,8 +85,8 @@ impl<'p, 'a> Listener<'p, 'a> {
     /// away: 30 720 words more for 44.1 kHz.
     pub fn ample_frontend_len(mel: &MelContract<'_>, rate_hz: u32) -> usize {
         let table_len = Resampler::new(rate_hz, mel.sample_rate_hz)
-            .map_or(0, |resampler| resampler.table_len());
-        Self::frontend_len(mel, rate_hz) + Some(table_len).filter(|&n| n <= MOST_TAPS).unwrap_or(0)
+            .map_or(0, |resampler| resampler.ample_table_len());
+        Self::frontend_len(mel, rate_hz) + table_len
     }
 
     /// A listener for mono samples at `rate_hz`, 8 to 192 kHz.

@@ -59,6 +59,17 @@ impl Requantize {
 mod tests {
     use super::*;
 
+    /// Without a fused activation.
+    fn to_int8(multiplier: i32, shift: u8, zero_point: i8) -> Requantize {
+        Requantize {
+            multiplier,
+            shift,
+            zero_point,
+            min: -128,
+            max: 127,
+        }
+    }
+
     fn exact(rq: Requantize, acc: i32) -> i8 {
         let shift = 31 + u32::from(rq.shift);
         let product = i128::from(acc) * i128::from(rq.multiplier) * 2;
@@ -72,13 +83,7 @@ mod tests {
         for shift in 1..=31 {
             for multiplier in [1 << 30, (1 << 30) + 1, 0x5a82_799a, i32::MAX] {
                 for zero_point in [-128, 0, 127] {
-                    let rq = Requantize {
-                        multiplier,
-                        shift,
-                        zero_point,
-                        min: -128,
-                        max: 127,
-                    };
+                    let rq = to_int8(multiplier, shift, zero_point);
                     for acc in [
                         i32::MIN,
                         i32::MIN + 1,
@@ -119,13 +124,7 @@ mod tests {
         for multiplier in multipliers {
             for shift in 1..=31 {
                 for zero_point in [-128, -7, 127] {
-                    let rq = Requantize {
-                        multiplier,
-                        shift,
-                        zero_point,
-                        min: -128,
-                        max: 127,
-                    };
+                    let rq = to_int8(multiplier, shift, zero_point);
                     for k in -256..=256 {
                         let rises = least(multiplier, shift.into(), k);
                         for acc in [rises - 1, rises].map(i32::try_from).into_iter().flatten() {

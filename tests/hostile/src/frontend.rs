@@ -3,7 +3,7 @@
 use sori_dsp::{Backend, FrontEnd};
 use sori_package::{MelContract, MelScale};
 
-use crate::noise;
+use crate::{Input, noise};
 
 pub(crate) fn check(data: &[u8]) {
     let Some((head, samples)) = data.split_first_chunk::<8>() else {
@@ -39,12 +39,7 @@ pub(crate) fn check(data: &[u8]) {
         band_weights_q15: &band_weights_q15,
     };
     contract.validate().expect("within every bound");
-    let samples: Vec<i32> = samples
-        .as_chunks()
-        .0
-        .iter()
-        .map(|&bytes| i32::from_le_bytes(bytes))
-        .collect();
+    let samples = Input(samples).samples();
     let mut workspace = vec![0; FrontEnd::workspace_len(&contract)];
     // However the samples are cut, the rows are the same.
     let mut rows = [Vec::new(), Vec::new()];

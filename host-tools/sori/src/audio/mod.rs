@@ -68,15 +68,11 @@ pub(crate) fn stream(
     })
 }
 
-/// A resampler that has its taps ready, unless rates that have little in common want millions.
+/// A resampler that has its taps ready.
 fn with_table(from_hz: u32, to_hz: u32) -> Result<Resampler<Vec<i32>>, sori_dsp::Error> {
-    const MOST_TAPS: usize = 1 << 20;
     let resampler = Resampler::new(from_hz, to_hz)?;
-    let table_len = match resampler.table_len() {
-        taps @ ..=MOST_TAPS => taps,
-        _ => 0,
-    };
-    resampler.with_table(vec![0; table_len])
+    let table = vec![0; resampler.ample_table_len()];
+    resampler.with_table(table)
 }
 
 /// What of a file could not be used.
